@@ -1,0 +1,69 @@
+"""Every error that platonic-store raises on purpose.
+
+One base class, each error also a built-in kind, so that `except KeyError` works as well as
+`except PlatonicError`. A message is one line: what was wrong, then the command that mends it.
+"""
+
+
+class PlatonicError(Exception):
+    """Base of all errors that a user can mend."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of its argument, quotes and all.
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class StructureNotFound(PlatonicError, KeyError):
+    """No structure (or atom) of that id in the store."""
+
+
+class ModelNotFound(PlatonicError, KeyError):
+    """No model card, or no embeddings in the store, under that name."""
+
+
+class LayerNotFound(PlatonicError, KeyError):
+    """The model has no such message-passing layer, or the store has no embeddings of it."""
+
+
+class AnchorsNotFound(PlatonicError, KeyError):
+    """No anchor set or projection under that name."""
+
+
+class UnreadableSource(PlatonicError, ValueError):
+    """A source of structures that is missing, empty, truncated or of an unknown format."""
+
+
+class ConflictingStructure(PlatonicError, ValueError):
+    """The same id arrived again with another content."""
+
+
+class InvalidQuery(PlatonicError, ValueError):
+    """A query, filter or argument that cannot be understood."""
+
+
+class StoreNotFound(PlatonicError, FileNotFoundError):
+    """The store path does not exist, or is not a store."""
+
+
+class StoreNotWritable(PlatonicError, PermissionError):
+    """The store cannot be written: a read-only folder, or a full disk."""
+
+
+class StoreBusy(PlatonicError, BlockingIOError):
+    """Another process is writing to the store."""
+
+
+class StoreTooNew(PlatonicError, RuntimeError):
+    """The store was written by a newer platonic-store."""
+
+
+class CheckpointMismatch(PlatonicError, ValueError):
+    """A model's weights differ from those that made the embeddings in the store."""
+
+
+class EnvironmentNotReady(PlatonicError, RuntimeError):
+    """No Python interpreter at hand can run this model."""
+
+
+class WorkerFailed(PlatonicError, RuntimeError):
+    """A model worker could not start, or died in a way that no retry can mend."""
