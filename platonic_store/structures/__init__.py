@@ -1,0 +1,26 @@
+"""Readers of crystal structures: many forms in, one Arrow form out.
+
+One file a format; each has `records(path, stem)`, a generator of Crystal and Rejected. `read`
+finds the reader, checks every crystal, adds symmetry and hash, and batches.
+"""
+
+from platonic_store.structures.records import (
+    STRUCTURE_SCHEMA,
+    Crystal,
+    Rejected,
+    StructureBatch,
+    content_hash,
+)
+from platonic_store.structures.sources import BUILTIN, FORMATS, describe, read
+
+__all__ = [
+    "BUILTIN",
+    "FORMATS",
+    "STRUCTURE_SCHEMA",
+    "Crystal",
+    "Rejected",
+    "StructureBatch",
+    "content_hash",
+    "describe",
+    "read",
+]

@@ -1,0 +1,102 @@
+"""What makes a crystal unusable, and what symmetry it has."""
+
+import numpy as np
+import spglib
+from scipy.spatial import cKDTree
+
+from platonic_store.structures.records import Crystal
+
+MIN_DISTANCE = 0.1  # Å; nearer than this, two atoms are one mistake
+MAX_LENGTH = 1e9  # Å; beyond it the content hash would overflow
+SYMPREC = 0.01  # Å
+
+
+def fault(crystal: Crystal) -> str | None:
+    """Why this crystal cannot be embedded, in one line; None if it can."""
+    if len(crystal.numbers) == 0:
+        return "no atoms"
+    for name, values in (("positions", crystal.positions), ("cell", crystal.cell)):
+        if not np.isfinite(values).all():
+            return f"NaN or infinite {name}"
+        if np.abs(values).max() > MAX_LENGTH:
+            return f"{name} beyond {MAX_LENGTH:.0e} Å"
+    unknown = (crystal.numbers < 1) | (crystal.numbers > 118)
+    if unknown.any():
+        site = int(unknown.argmax())
+        return f"unknown element at site {site} (atomic number {crystal.numbers[site]})"
+    vectors = crystal.cell[crystal.pbc]
+    if np.linalg.det(vectors @ vectors.T) < MIN_DISTANCE ** (2 * len(vectors)):
+        return "the unit cell has no volume"
+    return _overlap(crystal)
+
+
+def _overlap(crystal: Crystal) -> str | None:
+    """The first pair of atoms closer than MIN_DISTANCE, periodic images included.
+
+    A sphere of radius r lies inside the fractional sphere of radius r·‖cell⁻¹‖₂, so a periodic
+    k-d tree in fractional space finds every candidate, as long as that radius is below one half.
+    """
+    cell = _full_cell(crystal.cell, crystal.pbc)
+    radius = MIN_DISTANCE * np.linalg.norm(np.linalg.inv(cell), 2)
+    if radius >= 0.5:
+        from ase.geometry import minkowski_reduce
+
+        cell = minkowski_reduce(cell, crystal.pbc)[0]
+        radius = MIN_DISTANCE * np.linalg.norm(np.linalg.inv(cell), 2)
+        if radius >= 0.5:
+            return "the unit cell is thinner than the distance at which atoms overlap"
+    fractional = crystal.positions @ np.linalg.inv(cell)
+    wrapped = fractional - np.floor(fractional)
+    wrapped[wrapped >= 1] = 0
+    inside = np.where(crystal.pbc, wrapped, fractional)
+    tree = cKDTree(inside, boxsize=crystal.pbc.astype(float))
+    pairs = tree.query_pairs(radius, output_type="ndarray")
+    if len(pairs) == 0:
+        return None
+    difference = inside[pairs[:, 0]] - inside[pairs[:, 1]]
+    difference -= np.rint(difference) * crystal.pbc
+    distances = np.linalg.norm(difference @ cell, axis=1)
+    nearest = int(distances.argmin())
+    if distances[nearest] >= MIN_DISTANCE:
+        return None
+    first, second = pairs[nearest]
+    return f"overlapping atoms: sites {first} and {second} are {distances[nearest]:.3f} Å apart"
+
+
+def _full_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """The periodic vectors, completed with unit vectors normal to them; (3, 3) Å."""
+    if pbc.all():
+        return cell
+    from ase.geometry import complete_cell
+
+    return np.asarray(complete_cell(np.where(pbc[:, None], cell, 0.0)))
+
+
+def volume(crystal: Crystal) -> float | None:
+    """Å³ of the unit cell; None unless periodic in three dimensions."""
+    return abs(float(np.linalg.det(crystal.cell))) if crystal.pbc.all() else None
+
+
+def symmetry(crystal: Crystal) -> tuple[int | None, np.ndarray]:
+    """Space group number, and for each site the smallest index of an equivalent site, (N,) int32.
+
+    From spglib at SYMPREC. The orbits are those of the infinite crystal (spglib's
+    `crystallographic_orbits`): its `equivalent_atoms` splits them where a supercell's shape has
+    less symmetry than the crystal. None and the identity where no symmetry is known.
+    """
+    count = len(crystal.numbers)
+    if not crystal.pbc.all():
+        return None, np.arange(count, dtype=np.int32)
+    fractional = crystal.positions @ np.linalg.inv(crystal.cell)
+    try:
+        found = spglib.get_symmetry_dataset(
+            (crystal.cell, fractional, crystal.numbers), symprec=SYMPREC
+        )
+    except spglib.error.SpglibError:
+        found = None
+    if found is None:
+        return None, np.arange(count, dtype=np.int32)
+    _, first, group = np.unique(
+        found.crystallographic_orbits, return_index=True, return_inverse=True
+    )
+    return int(found.number), first[group].astype(np.int32)
