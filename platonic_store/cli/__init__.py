@@ -1,0 +1,54 @@
+"""The command `platonic-store`: one file a verb, and nothing that the Python API cannot do."""
+
+import sys
+
+import typer
+
+from platonic_store.cli import (
+    anchors,
+    delete,
+    doctor,
+    ingest,
+    models,
+    outliers,
+    picture,
+    project,
+    similar,
+    sql,
+)
+from platonic_store.cli.output import complain
+
+app = typer.Typer(
+    name="platonic-store",
+    help="What foundation interatomic potentials know of every crystal, in one searchable space.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("ingest")(ingest.run)
+app.add_typer(anchors.app, name="anchors")
+app.command("project")(project.run)
+app.command("similar")(similar.run)
+app.command("outliers")(outliers.run)
+app.command("picture")(picture.run)
+app.command("sql")(sql.run)
+app.command("models")(models.run)
+app.command("delete")(delete.run)
+app.command("doctor")(doctor.run)
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on stderr and exit code 1."""
+    from platonic_store.errors import PlatonicError
+
+    try:
+        app()
+    except PlatonicError as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        complain("stopped; what was committed is kept: the same command again goes on from there")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)

@@ -1,0 +1,184 @@
+"""The Lance tables of a store: append, read at a version, search, index, delete.
+
+A reader always names the version that the catalogue calls committed, so that rows which a writer
+has appended but not yet committed do not exist for it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from platonic_store.errors import StoreNotWritable
+from platonic_store.vectors.layout import (
+    Level,
+    Points,
+    key_names,
+    schema,
+    table_name,
+    vector_array,
+    vector_matrix,
+)
+
+__all__ = [
+    "Level",
+    "Points",
+    "Vectors",
+    "key_names",
+    "schema",
+    "table_name",
+    "vector_array",
+    "vector_matrix",
+]
+
+# Lance's 2.3 files make DuckDB's Lance extension panic.
+_STORAGE_VERSION = {"new_table_data_storage_version": "2.2"}
+CACHE_BYTES = 1 << 30
+# Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
+INDEX_FROM_ROWS = 100_000
+# Recall@10 >= 0.99 at 283,000 x 128: tests/vectors/test_index.py holds them to it.
+NPROBES = 64
+REFINE = 5
+
+
+class Vectors:
+    """The vector tables in a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._cache: OrderedDict[tuple[str, int], Points] = OrderedDict()
+
+    @cached_property
+    def _database(self):
+        import lancedb  # a second and a half that `--help` need not wait for
+
+        return lancedb.connect(str(self.folder))
+
+    def _open(self, name: str, version: int | None = None):
+        table = self._database.open_table(name)
+        if version is not None:
+            table.checkout(version)
+        return table
+
+    def create(self, name: str, level: Level, dim: int) -> int:
+        """Make an empty table, replacing a left-over of that name; returns its version."""
+        with _disk_errors(self.folder):
+            table = self._database.create_table(
+                name,
+                schema=schema(level, dim),
+                storage_options=_STORAGE_VERSION,
+                mode="overwrite",
+            )
+            return table.version
+
+    def append(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> int:
+        """Append rows as one Lance commit; returns the new version."""
+        table = self._open(name)
+        with _disk_errors(self.folder):
+            table.add(rows)
+            return table.version
+
+    def delete(self, name: str, condition: str) -> int:
+        """Delete the rows that meet a condition; returns the new version."""
+        table = self._open(name)
+        with _disk_errors(self.folder):
+            table.delete(condition)
+            return table.version
+
+    def drop(self, name: str) -> None:
+        self._database.drop_table(name, ignore_missing=True)
+
+    def latest(self, name: str) -> int:
+        return self._open(name).version
+
+    def rows_by_chunk(self, name: str, version: int | None = None) -> dict[int, int]:
+        """How many rows each chunk has in the table."""
+        counts: dict[int, int] = {}
+        for batch in self.read(name, version, ["chunk_id"]):
+            chunks, rows = np.unique(batch["chunk_id"].to_numpy(), return_counts=True)
+            for chunk, count in zip(chunks.tolist(), rows.tolist(), strict=True):
+                counts[chunk] = counts.get(chunk, 0) + count
+        return counts
+
+    def read(
+        self, name: str, version: int | None, columns: list[str], condition: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream columns of the rows that meet a condition."""
+        query = self._open(name, version).search().select(columns)
+        if condition is not None:
+            query = query.where(condition)
+        yield from query.to_batches()
+
+    def points(
+        self, name: str, version: int, level: Level, condition: str | None = None
+    ) -> Points:
+        """All rows (kept in memory for the next call while they fit) or those of a condition."""
+        key = (name, version)
+        if condition is None and key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        columns = [*key_names(level), "vector"]
+        batches = list(self.read(name, version, columns, condition))
+        if batches:
+            table = pa.Table.from_batches(batches)
+        else:
+            table = self._open(name, version).schema.empty_table().select(columns)
+        points = Points(
+            table.drop_columns("vector").combine_chunks(), vector_matrix(table["vector"])
+        )
+        if condition is None:
+            self._remember(key, points)
+        return points
+
+    def _remember(self, key: tuple[str, int], points: Points) -> None:
+        self._cache[key] = points
+        while sum(p.vectors.nbytes for p in self._cache.values()) > CACHE_BYTES:
+            self._cache.popitem(last=False)
+
+    def nearest_indexed(
+        self, name: str, version: int, vector: np.ndarray, k: int, level: Level
+    ) -> pa.Table:
+        """The k nearest rows by the table's ANN index, as keys and cosine `_distance`."""
+        query = self._open(name, version).search(vector, vector_column_name="vector")
+        query = query.distance_type("cosine").nprobes(NPROBES).refine_factor(REFINE)
+        if level == "atom":
+            query = query.where("site_index = orbit", prefilter=True)
+        return query.limit(k).select([*key_names(level), "_distance"]).to_arrow()
+
+    def maintain(self, name: str) -> int:
+        """Compact, index a large table, and bring its index up to date; returns the version."""
+        table = self._open(name)
+        with _disk_errors(self.folder):
+            if table.count_rows() >= INDEX_FROM_ROWS and not table.list_indices():
+                table.create_index(
+                    metric="cosine", index_type="IVF_FLAT", vector_column_name="vector"
+                )
+            # Readers may still be on a version of the last hour.
+            table.optimize(cleanup_older_than=timedelta(hours=1))
+            return table.version
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what Lance says of a full or read-only disk into one clear line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = str(error)
+        for sign in ("No space left on device", "Permission denied", "Read-only file system"):
+            if sign.lower() in text.lower():
+                raise StoreNotWritable(
+                    f"cannot write {folder}: {sign.lower()}; nothing committed was lost: "
+                    "free the disk or the permission and run the same command again"
+                ) from None
+        raise
+
+
+def as_stream(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatchReader:
+    """Batches as the reader that `Vectors.append` takes."""
+    return pa.RecordBatchReader.from_batches(schema, iter(batches))

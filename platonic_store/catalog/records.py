@@ -1,0 +1,235 @@
+"""Structures, their properties and their rejections, written to and read from the catalogue."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from platonic_store.catalog import Catalog, fetch_arrow, insert_arrow, next_id, quote
+from platonic_store.catalog import tables as t
+
+_PAGE = 1024
+# Wider types hold all values of narrower ones; anything else meets in VARCHAR.
+_WIDER = {("BIGINT", "DOUBLE"), ("BOOLEAN", "BIGINT"), ("BOOLEAN", "DOUBLE")}
+_DUCKDB_TYPE = {
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.string(): "VARCHAR",
+}
+# Names that the views give to what the store itself knows of a structure or a site.
+_OWN_NAMES = {
+    *(column.name for column in t.structures.columns),
+    *("structure_id", "site_index", "atomic_number", "element", "x", "y", "z"),
+    *("orbit", "multiplicity", "nelements", "rank", "distance"),
+}
+
+
+class Added(NamedTuple):
+    """What became of one batch of a source."""
+
+    new: int
+    known: int
+    rejected: int
+    conflicts: list[str]
+
+
+def source_id(catalog: Catalog, uri: str) -> int:
+    """The id of the source `uri`, registered on first sight."""
+    with catalog.writing() as connection:
+        known = connection.scalar(sa.select(t.sources.c.id).filter_by(uri=uri))
+        if known is not None:
+            return known
+        new = next_id(connection, t.sources)
+        connection.execute(sa.insert(t.sources).values(id=new, uri=uri))
+        return new
+
+
+def add_batch(catalog: Catalog, source: int, batch) -> Added:
+    """Add a `StructureBatch` in one transaction.
+
+    The same id with the same content is a no-op; with another content it is kept out and named.
+    """
+    structures, conflicts = _without_repeats(batch.structures)
+    with catalog.writing() as connection:
+        stored = dict(
+            fetch_arrow(
+                connection,
+                "SELECT id, content_hash FROM structures WHERE id IN (SELECT unnest(?))",
+                [structures["id"].to_pylist()],
+            )
+            .to_pandas()
+            .itertuples(index=False)
+        )
+        ids, hashes = structures["id"].to_pylist(), structures["content_hash"].to_pylist()
+        conflicts += [i for i, h in zip(ids, hashes, strict=True) if stored.get(i, h) != h]
+        is_kept = pa.array([stored.get(i, h) == h for i, h in zip(ids, hashes, strict=True)])
+        kept = structures.filter(is_kept)
+        insert_arrow(connection, "structures", kept, conflict="ON CONFLICT DO NOTHING")
+        members = pa.table(
+            {"source_id": pa.array([source] * len(kept), pa.int32()), "structure_id": kept["id"]}
+        )
+        insert_arrow(connection, "source_structures", members, conflict="ON CONFLICT DO NOTHING")
+        if len(kept):
+            _add_properties(connection, batch.properties, set(kept["id"].to_pylist()))
+        rejections = [(r.record, r.id, r.reason) for r in batch.rejected]
+        rejections += [(i, i, "the same id is in the store with another content") for i in conflicts]
+        quarantine(connection, source, None, rejections)
+    known = len([i for i, h in zip(ids, hashes, strict=True) if stored.get(i) == h])
+    return Added(len(kept) - known, known, len(batch.rejected), conflicts)
+
+
+def _without_repeats(structures: pa.RecordBatch) -> tuple[pa.RecordBatch, list[str]]:
+    """The first of each id in a batch, and the ids that came again with another content."""
+    first: dict[str, str] = {}
+    keep, conflicts = [], []
+    for row, (id_, hash_) in enumerate(
+        zip(structures["id"].to_pylist(), structures["content_hash"].to_pylist(), strict=True)
+    ):
+        if id_ not in first:
+            first[id_] = hash_
+            keep.append(row)
+        elif first[id_] != hash_:
+            conflicts.append(id_)
+    return structures.take(pa.array(keep, pa.int64())), conflicts
+
+
+def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> None:
+    """Upsert typed properties; a value that is already there stays."""
+    table = pa.Table.from_batches([rows])
+    seen: set[str] = set()
+    mask = []
+    for id_ in table["id"].to_pylist():
+        mask.append(id_ in ids and id_ not in seen)
+        seen.add(id_)
+    table = table.filter(pa.array(mask))
+    columns = {"structure_id": table["id"]}
+    for name in table.column_names:
+        if name != "id" and not pa.types.is_null(table[name].type):
+            columns[_property_name(name, columns)] = table[name]
+    _widen_table(connection, columns)
+    table = pa.table(columns)
+    updates = ", ".join(
+        f"{quote(name)} = COALESCE({quote(name)}, excluded.{quote(name)})"
+        for name in table.column_names[1:]
+    )
+    action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
+    insert_arrow(connection, "properties", table, conflict=f"ON CONFLICT (structure_id) {action}")
+
+
+def _property_name(name: str, taken: dict) -> str:
+    """DuckDB's names ignore case, and the store's own columns keep theirs."""
+    name = f"source_{name}" if name.lower() in _OWN_NAMES else name
+    spellings = {other.lower() for other in taken}
+    while name.lower() in spellings:
+        name += "_"
+    return name
+
+
+def _widen_table(connection: sa.Connection, columns: dict[str, pa.ChunkedArray]) -> None:
+    """Give `properties` the columns that are new, and the wider type where two sources differ."""
+    described = connection.execute(sa.text("DESCRIBE properties")).all()
+    present = {name.lower(): (name, kind) for name, kind, *_ in described}
+    for name, values in columns.items():
+        kind = _DUCKDB_TYPE.get(values.type, "VARCHAR")
+        if name.lower() not in present:
+            connection.execute(sa.text(f"ALTER TABLE properties ADD COLUMN {quote(name)} {kind}"))
+            continue
+        stored_name, stored = present[name.lower()]
+        if stored != kind and (kind, stored) not in _WIDER:
+            wider = kind if (stored, kind) in _WIDER else "VARCHAR"
+            if wider != stored:
+                connection.execute(
+                    sa.text(f"ALTER TABLE properties ALTER {quote(stored_name)} TYPE {wider}")
+                )
+
+
+def quarantine(
+    connection: sa.Connection,
+    source: int | None,
+    model: str | None,
+    rejections: list[tuple[str, str | None, str]],
+) -> None:
+    """Record (record, structure id, reason) rows, replacing what was said of them before."""
+    if not rejections:
+        return
+    rows = [
+        {"source_id": source, "record": record, "structure_id": id_, "model": model, "reason": why}
+        for record, id_, why in rejections
+    ]
+    connection.execute(
+        sa.delete(t.quarantined).where(
+            t.quarantined.c.source_id.is_not_distinct_from(source),
+            t.quarantined.c.model.is_not_distinct_from(model),
+            t.quarantined.c.record.in_([row["record"] for row in rows]),
+        )
+    )
+    connection.execute(sa.insert(t.quarantined), rows)
+
+
+_PRESENT = """
+WITH present AS (
+    SELECT c.structure_id, list_sort(list(DISTINCT v.layer)) AS layers
+    FROM chunk_structures AS c
+    JOIN fills AS f ON f.chunk_id = c.chunk_id AND f.committed
+    JOIN vector_tables AS v
+        ON v.name = f.table_name AND v.space IS NULL AND v.level = 'structure'
+    WHERE v.model = ? AND list_contains(?, v.layer)
+    GROUP BY c.structure_id
+)
+"""
+_WANTED = """
+FROM structures AS s LEFT JOIN present AS p ON p.structure_id = s.id
+WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
+"""
+
+
+class Missing(NamedTuple):
+    """Structures that have embeddings of just the layers `present`, of those that are wanted."""
+
+    present: list[int]
+    structures: int
+    sites: int
+
+
+def missing_layers(
+    catalog: Catalog, source: int | None, model: str, layers: list[int]
+) -> list[Missing]:
+    """What a source (all sources if None) lacks of a model's layers, grouped by what it has."""
+    with catalog.reading() as connection:
+        rows = fetch_arrow(
+            connection,
+            _PRESENT
+            + "SELECT coalesce(p.layers, []::INTEGER[]) AS present, count(*) AS structures, "
+            + "sum(s.nsites)::BIGINT AS sites"
+            + _WANTED
+            + "GROUP BY 1",
+            [model, layers, source, source],
+        ).to_pylist()
+    return [Missing(**row) for row in rows if len(row["present"]) < len(layers)]
+
+
+def missing_structures(
+    catalog: Catalog, source: int | None, model: str, layers: list[int], present: list[int]
+) -> Iterator[pa.RecordBatch]:
+    """Stream the structures that have just the layers `present`, by id.
+
+    A page at a time, so that the catalogue is free between pages.
+    """
+    last = ""
+    while True:
+        with catalog.reading() as connection:
+            page = fetch_arrow(
+                connection,
+                _PRESENT
+                + "SELECT s.id, s.numbers, s.positions, s.cell, s.pbc, s.orbits"
+                + _WANTED
+                + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] AND s.id > ? "
+                + f"ORDER BY s.id LIMIT {_PAGE}",
+                [model, layers, source, source, present, last],
+            )
+        if not page.num_rows:
+            return
+        last = page["id"][-1].as_py()
+        yield from page.combine_chunks().to_batches()

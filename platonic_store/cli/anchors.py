@@ -1,0 +1,63 @@
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from platonic_store.cli.options import (
+    DEFAULT_STORE,
+    Format,
+    FormatOption,
+    LayerOption,
+    OutOption,
+    StoreOption,
+)
+from platonic_store.cli.output import say, show
+
+app = typer.Typer(no_args_is_help=True, help="Anchor atoms: the ruler that all models share.")
+
+
+@app.command("select")
+def select(
+    method: Annotated[str, typer.Option(help="direct, maml, farthest or random.")] = "direct",
+    k: Annotated[int, typer.Option("-k", min=2, help="How many.")] = 100,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="Choose in this model's embeddings; default: the first's."),
+    ] = None,
+    layer: LayerOption = None,
+    seed: Annotated[int, typer.Option(help="For `--method random`.")] = 0,
+    file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Take the anchors listed here (columns structure_id, site_index)."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Choose and keep a set of anchor atoms."""
+    from platonic_store.store import Store
+
+    chosen = Store.open(store).select_anchors(
+        method, k, model=model, layer=layer, seed=seed, file=file
+    )
+    say(f"{chosen.k} anchors by {chosen.method}: set {chosen.id}")
+    say("next: platonic-store project --all")
+
+
+@app.command("list")
+def list_sets(
+    store: StoreOption = DEFAULT_STORE,
+    format: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
+    """The anchor sets of the store."""
+    from platonic_store.store import Store
+
+    show(
+        Store.open(store).sql(
+            "SELECT anchor_set, any_value(method) AS method, count(*) AS k, "
+            "any_value(model) AS model, any_value(layer) AS layer, "
+            "count(DISTINCT element) AS elements, any_value(created_at) AS created_at "
+            "FROM anchor GROUP BY anchor_set ORDER BY created_at"
+        ),
+        format,
+        out,
+    )

@@ -1,0 +1,72 @@
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from platonic_store.cli.options import DEFAULT_STORE, StoreOption
+from platonic_store.cli.output import say
+
+
+def run(
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A file, a folder or `builtin:aflow-prototypes`; none: all in store."),
+    ] = None,
+    model: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--model", "-m", help="Embed with this model; may be given several times."),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="default, first, last, all, or indices such as 0,2.")
+    ] = "default",
+    input_format: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--input-format", help="Format of the source, where its name does not tell."),
+    ] = None,
+    python: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A Python interpreter that has the model's packages."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    batch_atoms: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Atoms in one forward; by default what suits the device."),
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Read crystals and embed them with one model or several.
+
+    The same command again resumes, and does nothing where all is done.
+    """
+    from platonic_store.errors import InvalidQuery
+    from platonic_store.store import Store
+
+    if source is None and not model:
+        raise InvalidQuery("nothing to do: name a source, a `--model`, or both")
+    opened = Store.open(store)
+    report, runs = opened.ingest(
+        source,
+        model or (),
+        layers=layers,
+        format=input_format,
+        python=str(python) if python else None,
+        device=device,
+        batch_atoms=batch_atoms,
+    )
+    if report is not None:
+        say(
+            f"{report.source}: {report.new} new structures, {report.known} already here, "
+            f"{report.rejected} in quarantine"
+        )
+        if not model:
+            say("embed them with `platonic-store ingest --model sevennet-0`")
+    for done in runs:
+        if done.run == 0:
+            say(f"{done.model}: all done already")
+            continue
+        say(
+            f"{done.model}: {done.structures} structures, {done.sites} atoms in "
+            f"{done.seconds_wall:.1f} s, {done.rejected} in quarantine"
+        )
+    if (report and report.rejected) or any(done.rejected for done in runs):
+        say('why: platonic-store sql "SELECT record, model, reason FROM quarantine"')

@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
+
+
+StoreOption = Annotated[
+    Path,
+    typer.Option("--store", envvar="PLATONIC_STORE", help="The store's folder."),
+]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="How results are printed (parquet: to --out or a pipe).")
+]
+OutOption = Annotated[
+    Optional[Path],  # noqa: UP045 — typer reads it
+    typer.Option("--out", help="Write the result here instead of to the terminal."),
+]
+LayerOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--layer", help="Message-passing layer; by default the model's card says."),
+]
+SpaceOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--space", help="A shared space or recipe; by default the newest that fits."),
+]
+DEFAULT_STORE = Path("platonic.store")

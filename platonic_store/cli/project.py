@@ -1,0 +1,34 @@
+from typing import Annotated, Optional
+
+import typer
+
+from platonic_store.cli.options import DEFAULT_STORE, LayerOption, StoreOption
+from platonic_store.cli.output import say
+
+
+def run(
+    model: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--model", "-m", help="Project this model; may be given several times."),
+    ] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="Project every model.")] = False,
+    recipe: Annotated[
+        str, typer.Option(help="cosine (the paper's), centred or whitened.")
+    ] = "whitened",
+    anchors: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="An anchor set, or how it begins; default: the newest."),
+    ] = None,
+    layer: LayerOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Bring models up to date in the shared space of a recipe and an anchor set."""
+    from platonic_store.errors import InvalidQuery
+    from platonic_store.store import Store
+
+    if bool(model) == all_models:
+        raise InvalidQuery("say which: `--all`, or `--model NAME`")
+    for done in Store.open(store).project(
+        model or (), recipe=recipe, anchors=anchors, layer=layer
+    ):
+        say(f"{done.space}: {done.model} layer {done.layer}, {done.new_atoms} atoms new")

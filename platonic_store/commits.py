@@ -1,0 +1,272 @@
+"""One truth over two stores.
+
+No transaction spans DuckDB and Lance. The order makes one: what is about to be written goes into
+the catalogue as pending, the rows go into Lance, the disk is synced, and one catalogue transaction
+declares them committed and names the Lance versions that readers may see. Whatever stops in
+between is settled by `recover`, which every writer runs first: what Lance has whole is rolled
+forward, the rest is dropped.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from platonic_store.catalog import Catalog, insert_arrow, next_id
+from platonic_store.catalog import tables as t
+from platonic_store.vectors import Vectors, schema
+from platonic_store.vectors.layout import Level, table_name
+
+
+class Fill(NamedTuple):
+    """Rows for one vector table: any of the table's columns but `chunk_id`, which is added."""
+
+    table: str
+    rows: pa.Table
+
+
+def ensure_vector_table(
+    catalog: Catalog,
+    vectors: Vectors,
+    model: str,
+    layer: int,
+    level: Level,
+    dim: int,
+    space: str | None = None,
+) -> str:
+    """The name of the vector table for (space, model, layer, level), made if there is none."""
+    name = table_name(model, layer, level, space)
+    with catalog.reading() as connection:
+        known = connection.scalar(sa.select(t.vector_tables.c.dim).filter_by(name=name))
+    if known is None:
+        version = vectors.create(name, level, dim)
+        with catalog.writing() as connection:
+            connection.execute(
+                sa.insert(t.vector_tables).values(
+                    name=name,
+                    space=space,
+                    model=model,
+                    layer=layer,
+                    level=level,
+                    dim=dim,
+                    version=version,
+                )
+            )
+    return name
+
+
+def commit_chunk(
+    catalog: Catalog, vectors: Vectors, run_id: int, structure_ids: list[str], fills: list[Fill]
+) -> int:
+    """Commit the embeddings of some structures to several tables, all or none.
+
+    Returns the chunk's id, which every one of its rows carries in Lance.
+    """
+    with catalog.writing() as connection:
+        chunk_id = next_id(connection, t.chunks)
+        connection.execute(sa.insert(t.chunks).values(id=chunk_id, run_id=run_id))
+        ids = pa.array(structure_ids, pa.string())
+        chunk = pa.array([chunk_id] * len(ids), pa.int64())
+        insert_arrow(
+            connection, "chunk_structures", pa.table({"chunk_id": chunk, "structure_id": ids})
+        )
+        _announce(connection, [(fill.table, chunk_id, fill.rows.num_rows) for fill in fills])
+    versions = {fill.table: vectors.append(fill.table, _tagged(fill, chunk_id)) for fill in fills}
+    declare_committed(catalog, versions)
+    return chunk_id
+
+
+def commit_projection(
+    catalog: Catalog,
+    vectors: Vectors,
+    rows: dict[str, dict[int, int]],
+    streams: dict[str, pa.RecordBatchReader],
+) -> None:
+    """Commit rows of known chunks, which they carry already, to several tables, all or none.
+
+    rows: {table: {chunk: rows}}; streams: {table: its rows}, consumed in this order.
+    """
+    with catalog.writing() as connection:
+        _announce(
+            connection,
+            [(name, chunk, n) for name, chunks in rows.items() for chunk, n in chunks.items()],
+        )
+    declare_committed(
+        catalog, {name: vectors.append(name, stream) for name, stream in streams.items()}
+    )
+
+
+def _announce(connection: sa.Connection, rows: Iterable[tuple[str, int, int]]) -> None:
+    connection.execute(
+        sa.insert(t.fills),
+        [
+            {"table_name": table, "chunk_id": chunk, "rows": count, "committed": False}
+            for table, chunk, count in rows
+        ],
+    )
+
+
+def _tagged(fill: Fill, chunk_id: int) -> pa.Table:
+    chunk = pa.array([chunk_id] * fill.rows.num_rows, pa.int64())
+    rows = fill.rows.append_column(pa.field("chunk_id", pa.int64()), chunk)
+    level: Level = "atom" if "site_index" in rows.column_names else "structure"
+    target = schema(level, rows["vector"].type.list_size)
+    return rows.select(target.names).cast(target)
+
+
+def declare_committed(catalog: Catalog, versions: dict[str, int]) -> None:
+    """Make these Lance versions, and all that was pending in their tables, what readers see."""
+    os.sync()
+    with catalog.writing() as connection:
+        for name, version in versions.items():
+            connection.execute(
+                sa.update(t.fills)
+                .where(t.fills.c.table_name == name, ~t.fills.c.committed)
+                .values(committed=True)
+            )
+            _set_version(connection, name, version)
+
+
+def _set_version(connection: sa.Connection, name: str, version: int) -> None:
+    connection.execute(
+        sa.update(t.vector_tables).where(t.vector_tables.c.name == name).values(version=version)
+    )
+
+
+def recover(catalog: Catalog, vectors: Vectors) -> dict[str, int]:
+    """Settle what a killed writer left: returns how many chunks were rolled forward and dropped.
+
+    Run under the write lock only.
+    """
+    settled = {"rolled forward": 0, "dropped": 0, "deletions finished": 0}
+    with catalog.reading() as connection:
+        pending = connection.execute(sa.select(t.fills).where(~t.fills.c.committed)).all()
+        deletions = connection.scalars(sa.select(t.deletions.c.structure_id)).all()
+        stale = connection.scalar(
+            sa.select(sa.func.count()).select_from(t.runs).where(t.runs.c.state == "running")
+        )
+    if pending:
+        _settle_chunks(catalog, vectors, pending, settled)
+    if deletions:
+        finish_deletions(catalog, vectors, list(deletions))
+        settled["deletions finished"] = len(deletions)
+    if stale:
+        with catalog.writing() as connection:
+            connection.execute(
+                sa.update(t.runs).where(t.runs.c.state == "running").values(state="interrupted")
+            )
+    return settled
+
+
+def _settle_chunks(catalog: Catalog, vectors: Vectors, pending: list, settled: dict) -> None:
+    expected: dict[int, dict[str, int]] = defaultdict(dict)
+    for fill in pending:
+        expected[fill.chunk_id][fill.table_name] = fill.rows
+    names = {fill.table_name for fill in pending}
+    present = {name: vectors.rows_by_chunk(name) for name in names}
+    whole = {
+        chunk
+        for chunk, tables in expected.items()
+        if all(present[name].get(chunk, 0) == rows for name, rows in tables.items())
+    }
+    dropped = set(expected) - whole
+    for name in names:
+        partial = [chunk for chunk in dropped if present[name].get(chunk)]
+        if partial:
+            vectors.delete(name, f"chunk_id IN ({', '.join(map(str, partial))})")
+    versions = {name: vectors.latest(name) for name in names}
+    with catalog.writing() as connection:
+        for chunk in dropped:
+            connection.execute(
+                sa.delete(t.fills).where(t.fills.c.chunk_id == chunk, ~t.fills.c.committed)
+            )
+        _drop_empty_chunks(connection)
+    declare_committed(catalog, versions)
+    settled["rolled forward"], settled["dropped"] = len(whole), len(dropped)
+
+
+def _drop_empty_chunks(connection: sa.Connection) -> None:
+    filled = sa.select(t.fills.c.chunk_id)
+    connection.execute(
+        sa.delete(t.chunk_structures).where(t.chunk_structures.c.chunk_id.not_in(filled))
+    )
+    connection.execute(sa.delete(t.chunks).where(t.chunks.c.id.not_in(filled)))
+
+
+def delete_structures(catalog: Catalog, vectors: Vectors, structure_ids: list[str]) -> None:
+    """Delete structures and their vectors everywhere; all or, after `recover`, all."""
+    with catalog.writing() as connection:
+        insert_arrow(
+            connection,
+            "deletions",
+            pa.table({"structure_id": structure_ids}),
+            conflict="ON CONFLICT DO NOTHING",
+        )
+    finish_deletions(catalog, vectors, structure_ids)
+
+
+def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str]) -> None:
+    """Carry out deletions that the catalogue has announced."""
+    with catalog.reading() as connection:
+        names = connection.scalars(sa.select(t.vector_tables.c.name)).all()
+    quoted = ", ".join("'" + id_.replace("'", "''") + "'" for id_ in structure_ids)
+    versions = {name: vectors.delete(name, f"structure_id IN ({quoted})") for name in names}
+    rows = {name: vectors.rows_by_chunk(name) for name in names}
+    os.sync()
+    with catalog.writing() as connection:
+        for name, version in versions.items():
+            _set_version(connection, name, version)
+            connection.execute(sa.delete(t.fills).where(t.fills.c.table_name == name))
+            if rows[name]:
+                _announce(connection, [(name, chunk, n) for chunk, n in rows[name].items()])
+        connection.execute(sa.update(t.fills).values(committed=True))
+        for table, column in (
+            (t.structures, t.structures.c.id),
+            (t.properties, t.properties.c.structure_id),
+            (t.source_structures, t.source_structures.c.structure_id),
+            (t.chunk_structures, t.chunk_structures.c.structure_id),
+            (t.deletions, t.deletions.c.structure_id),
+        ):
+            connection.execute(sa.delete(table).where(column.in_(structure_ids)))
+        _drop_empty_chunks(connection)
+
+
+def verify(catalog: Catalog, vectors: Vectors) -> list[str]:
+    """What does not hold between catalogue and vectors, a line each; empty when all is well."""
+    problems = []
+    with catalog.reading() as connection:
+        tables = connection.execute(sa.select(t.vector_tables)).all()
+        fills = connection.execute(sa.select(t.fills).where(t.fills.c.committed)).all()
+        dangling = connection.scalar(
+            sa.text(
+                "SELECT count(*) FROM chunk_structures ANTI JOIN structures "
+                "ON structures.id = chunk_structures.structure_id"
+            )
+        )
+    if dangling:
+        problems.append(f"{dangling} embedded structures are not in the catalogue")
+    expected: dict[str, dict[int, int]] = defaultdict(dict)
+    for fill in fills:
+        expected[fill.table_name][fill.chunk_id] = fill.rows
+    for table in tables:
+        try:
+            present = vectors.rows_by_chunk(table.name, table.version)
+        except (OSError, ValueError, RuntimeError) as error:
+            problems.append(f"{table.name} cannot be read: {str(error).splitlines()[0]}")
+            continue
+        if present != {chunk: n for chunk, n in expected[table.name].items() if n}:
+            problems.append(
+                f"{table.name} holds {sum(present.values())} rows at version {table.version}, "
+                f"the catalogue expects {sum(expected[table.name].values())}"
+            )
+    return problems
+
+
+def maintain(catalog: Catalog, vectors: Vectors) -> None:
+    """Compact every table and bring its index up to date."""
+    with catalog.reading() as connection:
+        names = connection.scalars(sa.select(t.vector_tables.c.name)).all()
+    declare_committed(catalog, {name: vectors.maintain(name) for name in names})

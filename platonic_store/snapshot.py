@@ -1,0 +1,214 @@
+"""The last committed state of a store, held for the length of one query."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import duckdb
+import pandas as pd
+from ase.data import chemical_symbols
+
+from platonic_store.catalog import Catalog
+from platonic_store.errors import (
+    AnchorsNotFound,
+    InvalidQuery,
+    LayerNotFound,
+    ModelNotFound,
+    StructureNotFound,
+)
+from platonic_store.geometry.projection import Projection
+from platonic_store.resources import folder
+from platonic_store.vectors import Level, Points, Vectors
+
+
+class VectorTable(NamedTuple):
+    """A Lance table and the version of it that is committed."""
+
+    name: str
+    space: str | None
+    model: str
+    layer: int
+    level: Level
+    dim: int
+    version: int
+
+
+class Snapshot:
+    """What queries read: SQL over the catalogue, and the vector tables at their versions."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, vectors: Vectors):
+        self.connection = connection
+        self.vectors = vectors
+        connection.execute(element_symbol_macro())
+        connection.execute((folder("queries") / "views.sql").read_text())
+        self.tables = [VectorTable(*row) for row in self.rows("FROM catalog.main.vector_tables")]
+
+    def rows(self, sql: str, parameters: list | None = None) -> list[tuple]:
+        # A cursor of its own: SQL functions call back here while a query is under way.
+        return self.cursor().execute(sql, parameters or []).fetchall()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        return self.connection.cursor()
+
+    def models(self) -> list[str]:
+        """Models with embeddings here, the first one first."""
+        return [name for (name,) in self.rows("SELECT name FROM catalog.main.models ORDER BY added_at")]
+
+    def model(self, name: str | None) -> str:
+        """`name`, resolved among the models that are here; the first model if None."""
+        models = self.models()
+        if not models:
+            raise ModelNotFound(
+                "the store holds no embeddings yet: run "
+                "`platonic-store ingest SOURCE --model sevennet-0`"
+            )
+        if name is None:
+            return models[0]
+        if name not in models:
+            from platonic_store.runtimes.cards import resolve
+
+            name = resolve(name).name
+        if name not in models:
+            raise ModelNotFound(
+                f"the store has no embeddings by {name} (it has {', '.join(models)}): "
+                f"run `platonic-store ingest --model {name}`"
+            )
+        return name
+
+    def layer(self, model: str, layer: int | None) -> int:
+        """`layer`, or the model's default layer where it is stored, else its first stored one."""
+        stored = sorted(
+            {t.layer for t in self.tables if t.model == model and t.space is None}
+        )
+        if layer is None:
+            ((default,),) = self.rows(
+                "SELECT default_layer FROM catalog.main.models WHERE name = ?", [model]
+            )
+            return default if default in stored or not stored else stored[0]
+        if layer not in stored:
+            raise LayerNotFound(
+                f"the store has layers {stored} of {model}, not {layer}: "
+                f"run `platonic-store ingest --model {model} --layers {layer}`"
+            )
+        return layer
+
+    def embeddings(self, model: str, layer: int, level: Level) -> VectorTable:
+        """The table of a model's own embeddings."""
+        return self._table(None, model, layer, level)
+
+    def coordinates(
+        self, space: str, model: str, layer: int | None, level: Level
+    ) -> VectorTable:
+        """The table of a model's coordinates in a shared space."""
+        if layer is None:
+            layer = self.layer(model, None)
+        return self._table(space, model, layer, level)
+
+    def _table(self, space: str | None, model: str, layer: int, level: Level) -> VectorTable:
+        for table in self.tables:
+            if (table.space, table.model, table.layer, table.level) == (space, model, layer, level):
+                return table
+        if space is None:
+            raise LayerNotFound(
+                f"the store has no layer {layer} of {model}: "
+                f"run `platonic-store ingest --model {model} --layers {layer}`"
+            )
+        raise AnchorsNotFound(
+            f"layer {layer} of {model} is not projected into {space}: run `platonic-store project --all`"
+        )
+
+    def points(self, table: VectorTable, condition: str | None = None) -> Points:
+        return self.vectors.points(table.name, table.version, table.level, condition)
+
+    def space(self, name: str | None, models: list[str]) -> str:
+        """The space of that id or recipe (the newest if None) into which all models are projected."""
+        spaces = self.rows(
+            "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
+            "JOIN catalog.main.projections AS p ON p.space = s.id "
+            "GROUP BY s.id, s.recipe, s.created_at ORDER BY s.created_at DESC"
+        )
+        for id_, recipe, projected in spaces:
+            if name in (None, id_, recipe) and set(models) <= set(projected):
+                return id_
+        known = ", ".join(id_ for id_, *_ in spaces) or "none"
+        raise AnchorsNotFound(
+            f"no shared space {name or ''} holds {' and '.join(models)} (spaces here: {known}): run "
+            "`platonic-store anchors select` and then `platonic-store project --all`"
+        )
+
+    def projection(self, space: str, model: str, layer: int) -> Projection:
+        """What turns the model's embeddings into coordinates of the space."""
+        rows = self.rows(
+            "SELECT parameters FROM catalog.main.projections "
+            "WHERE space = ? AND model = ? AND layer = ?",
+            [space, model, layer],
+        )
+        if not rows:
+            raise AnchorsNotFound(
+                f"layer {layer} of {model} is not projected into {space}: "
+                "run `platonic-store project --all`"
+            )
+        return Projection.from_bytes(rows[0][0])
+
+    def has_structure(self, id_: str) -> bool:
+        return bool(self.rows("SELECT 1 FROM catalog.main.structures WHERE id = ?", [id_]))
+
+    def require_structure(self, id_: str) -> None:
+        """Raises: StructureNotFound, naming ids that look alike."""
+        if self.has_structure(id_):
+            return
+        alike = self.rows(
+            "SELECT id FROM catalog.main.structures "
+            "ORDER BY jaro_winkler_similarity(lower(id), lower(?)) DESC, id LIMIT 3",
+            [id_],
+        )
+        names = ", ".join(row[0] for row in alike)
+        raise StructureNotFound(
+            f"no structure {id_!r} in the store"
+            + (f"; the closest ids are {names}" if names else " (it is empty)")
+            + ": `platonic-store sql \"SELECT id, formula FROM structure\"` lists all"
+        )
+
+    def matching(self, condition: str, level: Level) -> pd.DataFrame:
+        """Keys of the structures or sites for which an SQL condition holds.
+
+        Raises: InvalidQuery with what DuckDB says of the condition.
+        """
+        if level == "structure":
+            sql = f"SELECT id AS structure_id FROM structure WHERE ({condition}\n)"
+        else:
+            sql = (
+                "SELECT structure_id, site_index FROM site JOIN structure "
+                f"ON structure.id = site.structure_id WHERE ({condition}\n)"
+            )
+        try:
+            return self.cursor().execute(sql).df()
+        except duckdb.Error as error:
+            raise InvalidQuery(
+                f"the condition {condition!r} is not understood: {one_line(error)}"
+            ) from None
+
+    def describe(self, ids: list[str]) -> pd.DataFrame:
+        """The `structure` rows of some ids."""
+        return (
+            self.cursor().execute("FROM structure WHERE id IN (SELECT unnest(?))", [ids]).df()
+        )
+
+
+@contextmanager
+def take(catalog: Catalog, vectors: Vectors) -> Iterator[Snapshot]:
+    """A snapshot of the store, closed at the end of the block."""
+    with catalog.attached() as connection:
+        yield Snapshot(connection, vectors)
+
+
+def element_symbol_macro() -> str:
+    """SQL that defines `element_symbol(atomic_number)`."""
+    symbols = ", ".join(f"'{symbol}'" for symbol in chemical_symbols[1:])
+    return f"CREATE TEMP MACRO element_symbol(z) AS ([{symbols}])[z]"
+
+
+def one_line(error: Exception | Any) -> str:
+    """DuckDB's message without the picture of the query below it."""
+    lines = [line.strip() for line in str(error).split("\n\nLINE")[0].splitlines()]
+    return " ".join(line for line in lines if line)

@@ -1,0 +1,166 @@
+"""SQL over a store: in process for `Store.sql`, and as a script for any DuckDB client.
+
+Both know the same views and functions. In process they are answered by Python and accept
+subqueries and columns as arguments; the script's are plain SQL over DuckDB's Lance extension.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from platonic_store.errors import InvalidQuery, PlatonicError
+from platonic_store.resources import folder
+from platonic_store.search import find, resolve
+from platonic_store.snapshot import Snapshot, element_symbol_macro, one_line
+
+_HIT = pa.struct(
+    [("rank", pa.int64()), ("distance", pa.float64()), ("id", pa.string()), ("site_index", pa.int32())]
+)
+
+
+def run(snapshot: Snapshot, query: str, *, allow_files: bool = False) -> pa.Table:
+    """The result of read-only SQL; see `Store.sql`."""
+    with _functions(snapshot) as raised:
+        if not allow_files:
+            # Other files, other databases and the network: all out of reach, for good.
+            snapshot.connection.execute(
+                "SET python_enable_replacements = false; SET enable_external_access = false; "
+                "SET lock_configuration = true"
+            )
+        try:
+            result = snapshot.connection.execute(query)
+            return result.to_arrow_table() if result.description else pa.table({})
+        except duckdb.Error as error:
+            if raised:
+                raise raised[0] from None
+            raise InvalidQuery(f"SQL: {one_line(error)}") from None
+
+
+@contextmanager
+def _functions(snapshot: Snapshot) -> Iterator[list[PlatonicError]]:
+    """Register the functions; gives the list in which they leave what they raise."""
+    raised: list[PlatonicError] = []
+
+    def register(name: str, answer: Callable, parameters: list[str], returns: str, kind: Any) -> None:
+        def answer_rows(*columns: pa.ChunkedArray) -> pa.Array:
+            try:
+                rows = zip(*(column.to_pylist() for column in columns), strict=True)
+                return pa.array([answer(snapshot, *row) for row in rows], type=kind)
+            except PlatonicError as error:
+                raised.append(error)
+                raise
+
+        snapshot.connection.create_function(
+            name, answer_rows, parameters, returns, type="arrow", null_handling="special"
+        )
+
+    register(
+        "_similar",
+        _similar,
+        ["VARCHAR", "INTEGER", "VARCHAR", "INTEGER", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR"],
+        "STRUCT(rank BIGINT, distance DOUBLE, id VARCHAR, site_index INTEGER)[]",
+        pa.list_(_HIT),
+    )
+    register(
+        "_embedding",
+        _embedding,
+        ["VARCHAR", "INTEGER", "VARCHAR", "INTEGER", "VARCHAR"],
+        "FLOAT[]",
+        pa.list_(pa.float32()),
+    )
+    snapshot.connection.execute((folder("queries") / "functions.sql").read_text())
+    yield raised
+
+
+def _query(snapshot: Snapshot, text: str) -> str | np.ndarray:
+    """An id as it is, or a vector that SQL handed over as text."""
+    if text.startswith("[") and not snapshot.has_structure(text):
+        return np.array(text[1:-1].split(","), dtype=np.float32)
+    # SQL names what is in the store; only `similar` on the command line reads files.
+    snapshot.require_structure(text)
+    return text
+
+
+def _similar(
+    snapshot: Snapshot,
+    query: str | None,
+    site: int | None,
+    model: str | None,
+    layer: int | None,
+    across: str | None,
+    space: str | None,
+    k: int,
+    condition: str | None,
+) -> list[dict] | None:
+    if query is None:
+        return None
+    hits = find(
+        snapshot,
+        _query(snapshot, query),
+        model=model,
+        layer=layer,
+        across=across,
+        space=space,
+        site=site,
+        level="structure" if site is None else "atom",
+        k=k,
+        where=condition,
+    )
+    return hits.to_dict("records")
+
+
+def _embedding(
+    snapshot: Snapshot,
+    query: str | None,
+    site: int | None,
+    model: str | None,
+    layer: int | None,
+    space: str | None,
+) -> list[float] | None:
+    if query is None:
+        return None
+    model = snapshot.model(model)
+    layer = snapshot.layer(model, layer)
+    space = snapshot.space(space, [model]) if space else None
+    level: Any = "structure" if site is None else "atom"
+    return resolve(snapshot, _query(snapshot, query), model, layer, space, level, site).vector.tolist()
+
+
+def init_script(snapshot: Snapshot, path: Path) -> str:
+    """SQL with which the plain DuckDB client opens the store; see docs/sql.md."""
+    import duckdb_extension_lance
+
+    extension = next(Path(duckdb_extension_lance.__file__).parent.rglob("*.duckdb_extension"))
+    names = {"catalog": path / "catalog.duckdb", "vectors": path / "vectors", "lance": extension}
+    quoted = {name: str(value).replace("'", "''") for name, value in names.items()}
+    views, functions = (
+        (folder("queries") / name).read_text() for name in ("views.sql", "client.sql")
+    )
+    return (
+        f"LOAD '{quoted['lance']}';\n"
+        f"ATTACH '{quoted['catalog']}' AS catalog (READ_ONLY);\n"
+        f"ATTACH '{quoted['vectors']}' AS vectors (TYPE lance);\n"
+        f"{element_symbol_macro()};\n{views}\n{_choices(snapshot)}\n{functions}"
+    )
+
+
+def _choices(snapshot: Snapshot) -> str:
+    """The defaults of this store as macros: a table function's name must fold to a constant."""
+    models = {name: snapshot.layer(name, None) for name in snapshot.models()}
+    spaces = snapshot.rows("SELECT id, recipe FROM catalog.main.spaces ORDER BY created_at")
+    newest = {recipe: id_ for id_, recipe in spaces}
+    layers = "".join(f" WHEN '{name}' THEN {layer}" for name, layer in models.items())
+    recipes = "".join(f" WHEN '{recipe}' THEN '{id_}'" for recipe, id_ in newest.items())
+    first = f"'{next(iter(models))}'" if models else "NULL"
+    last = f"'{spaces[-1][0]}'" if spaces else "NULL"
+    return (
+        f"CREATE TEMP MACRO model_or_first(model) AS coalesce(model, {first});\n"
+        f"CREATE TEMP MACRO default_layer(model) AS CASE model{layers} WHEN NULL THEN 0 END;\n"
+        f"CREATE TEMP MACRO space_id(space) AS "
+        f"CASE coalesce(space, {last}){recipes} ELSE coalesce(space, {last}) END;"
+    )

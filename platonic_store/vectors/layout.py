@@ -1,0 +1,68 @@
+"""The shape of the Lance tables: one per (model, layer, level), and per space where projected."""
+
+import re
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+Level = Literal["atom", "structure"]
+
+_KEYS = {
+    "atom": [
+        pa.field("structure_id", pa.string()),
+        pa.field("site_index", pa.int32()),
+        pa.field("atomic_number", pa.int16()),
+        # The first of the site's symmetry-equivalent sites: it speaks for all of them.
+        pa.field("orbit", pa.int32()),
+        pa.field("chunk_id", pa.int64()),
+    ],
+    "structure": [
+        pa.field("structure_id", pa.string()),
+        pa.field("chunk_id", pa.int64()),
+    ],
+}
+
+
+class Points(NamedTuple):
+    """The rows of a vector table, in memory.
+
+    keys: the key columns as an Arrow table of n rows; vectors: (n, dim) float32.
+    """
+
+    keys: pa.Table
+    vectors: np.ndarray
+
+    def column(self, name: str) -> np.ndarray:
+        return self.keys[name].to_numpy()
+
+
+def schema(level: Level, dim: int) -> pa.Schema:
+    """Arrow schema of a vector table."""
+    return pa.schema([*_KEYS[level], pa.field("vector", pa.list_(pa.float32(), dim))])
+
+
+def key_names(level: Level) -> list[str]:
+    return [field.name for field in _KEYS[level]]
+
+
+def table_name(model: str, layer: int, level: Level, space: str | None = None) -> str:
+    """The name of a vector table, e.g. `sevennet-0.1.atom` or `whitened-1a2b.sevennet-0.1.atom`."""
+    parts = [model, str(layer), level]
+    if space is not None:
+        parts.insert(0, space)
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts))
+
+
+def vector_array(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    """(n, dim) float32 as an Arrow column of fixed-size lists."""
+    flat = np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+
+
+def vector_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """An Arrow column of fixed-size lists as an (n, dim) float32 array."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # an empty chunked array stays chunked
+        return np.empty((0, column.type.list_size), dtype=np.float32)
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(-1, array.type.list_size)

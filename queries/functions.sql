@@ -1,0 +1,36 @@
+-- The store's functions in process. What begins with `_` is answered by Python. `condition` is an
+-- SQL condition on the columns of `structure` (and `site`), applied before the nearest are chosen.
+
+-- The k structures most alike to a structure (its id) or to a vector.
+CREATE TEMP MACRO similar_structures(
+    query, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10, condition := NULL
+) AS TABLE
+SELECT hit.rank, hit.distance, structure.*
+FROM (
+    SELECT unnest(
+        _similar(query::VARCHAR, NULL, model, layer, across, space, k, condition)
+    ) AS hit
+)
+JOIN structure ON structure.id = hit.id
+ORDER BY hit.rank;
+
+-- The k atoms most alike to one atom, each standing for its symmetry-equivalent sites.
+CREATE TEMP MACRO similar_atoms(
+    query, site_index, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10,
+    condition := NULL
+) AS TABLE
+SELECT
+    hit.rank, hit.distance, hit.site_index, site.element, site.multiplicity, structure.*
+FROM (
+    SELECT unnest(
+        _similar(query::VARCHAR, site_index, model, layer, across, space, k, condition)
+    ) AS hit
+)
+JOIN structure ON structure.id = hit.id
+JOIN site ON site.structure_id = hit.id AND site.site_index = hit.site_index
+ORDER BY hit.rank;
+
+-- The vector of a structure, or of one of its sites; in a shared space if one is named.
+CREATE TEMP MACRO embedding(
+    query, site_index := NULL, model := NULL, layer := NULL, space := NULL
+) AS _embedding(query::VARCHAR, site_index, model, layer, space);
