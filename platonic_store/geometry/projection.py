@@ -1,0 +1,151 @@
+"""Recipes: from a model's own embeddings to coordinates that all models share.
+
+Li and Walsh, arXiv 2512.05349, equation for the platonic coordinates of atom i:
+
+    z_i = [cos(e_i, a_1), …, cos(e_i, a_K)]
+
+A recipe says what happens to e and a before the cosines. It is fitted from the anchors alone, so
+that a new atom is projected tomorrow exactly as today.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Recipe = Literal["cosine", "centred", "whitened"]
+
+CHUNK = 8_192  # rows held in double precision at once
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A fitted recipe: all that `project` needs, as plain arrays.
+
+    Attributes:
+        recipe: its name.
+        centre: (D,) float64, subtracted from every embedding.
+        transform: (D, D') float64 applied after that, or None.
+        anchors: (K, D') float64, centred, transformed and of unit length (or zero).
+    """
+
+    recipe: Recipe
+    centre: NDArray[np.float64]
+    transform: NDArray[np.float64] | None
+    anchors: NDArray[np.float64]
+
+    def to_bytes(self) -> bytes:
+        """An .npz archive without pickles; equal projections give equal bytes."""
+        arrays: dict[str, Any] = {"centre": self.centre, "anchors": self.anchors}
+        if self.transform is not None:
+            arrays["transform"] = self.transform
+        buffer = BytesIO()
+        np.savez(buffer, recipe=np.array(self.recipe), **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The projection that `to_bytes` wrote.
+
+        Raises:
+            ValueError: the bytes are no projection.
+        """
+        try:
+            with np.load(BytesIO(data), allow_pickle=False) as arrays:
+                return cls(
+                    recipe=_known(str(arrays["recipe"])),
+                    centre=arrays["centre"],
+                    transform=arrays.get("transform"),
+                    anchors=arrays["anchors"],
+                )
+        except Exception as error:  # zipfile, numpy and KeyError each have their own
+            raise ValueError(f"not a projection: {error}") from error
+
+
+def fit(recipe: Recipe, anchors: ArrayLike) -> Projection:
+    """Fit a recipe from one model's embeddings of the anchors.
+
+    `cosine` is the paper's: e and a as they are. `centred` first subtracts the anchors' mean.
+    `whitened` then decorrelates: with u the centred anchors' directions (unit vectors), since a
+    cosine sees nothing but direction and a few outlying anchors should not own the covariance,
+    it applies C^(-1/2), C the Ledoit-Wolf shrinkage (J. Multivar. Anal. 88, 365, 2004) of
+    mean(u u^T). The shrinkage has no parameter, adapts to K, and gives directions that K < D
+    anchors do not span the same weight as the average one.
+
+    Args:
+        recipe: "cosine", "centred" or "whitened".
+        anchors: (K, D), finite.
+
+    Raises:
+        ValueError: an unknown recipe, anchors not 2-D and finite, or fewer than two of them for a
+            recipe that subtracts their mean.
+    """
+    rows = np.asarray(anchors, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        raise ValueError(f"anchors must be a finite (K, D) matrix, not of shape {rows.shape}")
+    if _known(recipe) == "cosine":
+        return Projection(recipe, np.zeros(rows.shape[1]), None, _unit(rows))
+    if len(rows) < 2:
+        raise ValueError(f"recipe '{recipe}' needs at least two anchors")
+    centre = rows.mean(0)
+    rows = rows - centre
+    if recipe == "centred":
+        return Projection(recipe, centre, None, _unit(rows))
+    transform = _whitening(_unit(rows))
+    return Projection(recipe, centre, transform, _unit(rows @ transform))
+
+
+def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32]:
+    """Coordinates of embeddings: their cosines with the anchors, after the recipe.
+
+    Computed in double precision, a chunk at a time, then rounded to single: a row has the same
+    coordinates alone as among others, to the last digit or so. An embedding that the recipe
+    takes to zero has zero coordinates.
+
+    Args:
+        projection: from `fit`, of the same model and layer as the embeddings.
+        embeddings: (n, D).
+
+    Returns:
+        (n, K) float32 within [-1, 1].
+
+    Raises:
+        ValueError: embeddings are not (n, D).
+    """
+    rows = np.asarray(embeddings)
+    features = len(projection.centre)
+    if rows.ndim != 2 or rows.shape[1] != features:
+        raise ValueError(f"this projection takes (n, {features}) embeddings, not {rows.shape}")
+    coordinates = np.empty((len(rows), len(projection.anchors)), dtype=np.float32)
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK] - projection.centre
+        if projection.transform is not None:
+            part = part @ projection.transform
+        coordinates[start : start + CHUNK] = _unit(part) @ projection.anchors.T
+    return np.clip(coordinates, -1, 1, out=coordinates)
+
+
+def _known(recipe: str) -> Recipe:
+    for name in get_args(Recipe):
+        if name == recipe:
+            return name
+    raise ValueError(f"unknown recipe '{recipe}', choose one of {', '.join(get_args(Recipe))}")
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 0, length, 1)
+
+
+def _whitening(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """C^(-1/2), the symmetric root: unlike V / sqrt(w), free of the eigenvectors' signs."""
+    from sklearn.covariance import ledoit_wolf
+
+    covariance, _ = ledoit_wolf(directions, assume_centered=True)
+    eigenvalues, axes = np.linalg.eigh(covariance)
+    floor = np.finfo(np.float64).eps * len(eigenvalues) * eigenvalues.max()
+    if floor == 0:  # all anchors alike
+        return np.eye(len(covariance))
+    return (axes / np.sqrt(np.maximum(eigenvalues, floor))) @ axes.T

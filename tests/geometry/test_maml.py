@@ -1,0 +1,48 @@
+"""`direct_maml` against maml itself, in maml's own interpreter (see maml_choice.py)."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from platonic_store.geometry.anchors import direct_maml
+
+MAML = os.environ.get("PLATONIC_MAML_PYTHON")
+pytestmark = pytest.mark.skipif(
+    not MAML, reason="PLATONIC_MAML_PYTHON names no interpreter with maml (see maml_choice.py)"
+)
+
+
+def maml_choice(rows: np.ndarray, k: int, folder: Path) -> dict:
+    np.save(folder / "rows.npy", rows)
+    script = Path(__file__).with_name("maml_choice.py")
+    command = [str(MAML), str(script), str(folder / "rows.npy"), str(k)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("k", [5, 40])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_same_choice_on_synthetic_rows(k, seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((800, 4)) @ rng.standard_normal((4, 32))
+    rows += 0.3 * rng.standard_normal(rows.shape)
+    theirs = maml_choice(rows, k, tmp_path)
+    assert direct_maml(rows, k).tolist() == theirs["chosen"], theirs["versions"]
+
+
+@pytest.mark.parametrize("k", [10, 100])
+def test_same_choice_on_real_embeddings(real_embeddings, k, tmp_path):
+    theirs = maml_choice(real_embeddings, k, tmp_path)
+    assert direct_maml(real_embeddings, k).tolist() == theirs["chosen"], theirs["versions"]
+
+
+def test_same_choice_on_shuffled_rows_as_maml_though_another(real_embeddings, tmp_path):
+    order = np.random.default_rng(0).permutation(len(real_embeddings))
+    shuffled = real_embeddings[order]
+    ours = direct_maml(shuffled, 50)
+    assert ours.tolist() == maml_choice(shuffled, 50, tmp_path)["chosen"]
+    assert set(order[ours]) != set(direct_maml(real_embeddings, 50))

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.spatial.distance import cdist
+
+from platonic_store.geometry import neighbours
+from platonic_store.geometry.neighbours import distances, nearest
+
+METRICS = ["cosine", "euclidean"]
+
+
+def tables(rows: tuple[int, int]) -> st.SearchStrategy[np.ndarray]:
+    shape = st.tuples(st.integers(*rows), st.just(3))
+    return hnp.arrays(np.float32, shape, elements=st.integers(-2, 2).map(float))
+
+
+def brute_force(query, points, k, metric, allowed):
+    """By sorting all pairs, with ties to the smaller index."""
+    table = np.round(distances(query, points, metric), 12)
+    table[:, ~allowed] = np.inf
+    index = np.argsort(table, axis=1, kind="stable")[:, : min(k, allowed.sum())]
+    return index, np.take_along_axis(table, index, axis=1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@given(query=tables((0, 5)), points=tables((0, 30)), k=st.integers(1, 40), data=st.data())
+def test_nearest_is_brute_force_however_it_is_cut(metric, query, points, k, data):
+    n = len(points)
+    allowed = data.draw(hnp.arrays(bool, n))
+    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
+    starts, ends = [0, *cuts], [*cuts, n]
+    chunks = [(start, points[start:end]) for start, end in zip(starts, ends, strict=True)]
+    by_id = [
+        (np.arange(start, end), points[start:end]) for start, end in zip(starts, ends, strict=True)
+    ]
+    data.draw(st.randoms()).shuffle(by_id)
+    index, distance = brute_force(query, points, k, metric, allowed)
+    for source in (points, chunks, iter(by_id)):
+        found, at = nearest(query, source, k, metric=metric, mask=allowed)
+        np.testing.assert_allclose(at, distance, atol=1e-11)
+        if metric == "cosine":
+            np.testing.assert_array_equal(found, index)
+        assert found.shape == at.shape == (len(query), min(k, allowed.sum()))
+
+
+def test_equal_points_come_in_the_order_of_their_index():
+    rng = np.random.default_rng(0)
+    points = np.tile(rng.standard_normal((3, 128)).astype("f4"), (5_000, 1))
+    found, distance = nearest(points[1:2], points, 6)
+    np.testing.assert_array_equal(found, [[1, 4, 7, 10, 13, 16]])
+    np.testing.assert_array_equal(distance, np.zeros((1, 6)))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_large_search_is_brute_force(metric, monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((2_000, 20)).astype("f4")
+    monkeypatch.setattr(neighbours, "ROWS", 300)
+    monkeypatch.setattr(neighbours, "QUERIES", 7)
+    found, distance = nearest(points[:50], points, 10, metric=metric)
+    index, expected = brute_force(points[:50], points, 10, metric, np.full(2_000, True))
+    np.testing.assert_array_equal(found, index)
+    np.testing.assert_allclose(distance, expected, atol=1e-11)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distances_are_scipys(metric):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((20, 8)), rng.standard_normal((30, 8))
+    np.testing.assert_allclose(distances(a, b, metric), cdist(a, b, metric), atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_point_is_at_no_distance_from_itself(metric):
+    rows = (1e4 * np.random.default_rng(0).standard_normal((500, 64))).astype("f4")
+    own = np.diag(distances(rows, rows, metric))
+    assert (own >= 0).all()
+    assert own.max() < 1e-14
+
+
+def test_a_tiny_angle_is_resolved():
+    near = np.array([[1, 1e-5]])
+    assert distances([[1, 0]], near)[0, 0] == pytest.approx(5e-11, rel=1e-4)
+
+
+def test_a_zero_vector_is_at_distance_one():
+    np.testing.assert_array_equal(distances([[0, 0]], [[1, 0], [-1, 0], [0, 0]]), [[1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k must be at least 1"),
+        ({"metric": "manhattan"}, "unknown metric 'manhattan', choose one of cosine, euclidean"),
+        ({"query": np.array([[np.nan, 0, 0]])}, "finite"),
+        ({"query": np.ones(3)}, "finite"),
+        ({"query": np.ones((1, 4))}, "cannot compare"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        nearest(**{"query": np.ones((1, 3)), "points": np.ones((5, 3)), "k": 1} | arguments)

@@ -1,0 +1,183 @@
+"""Typicality, alignment, pooling and the map."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import kstest
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from platonic_store.geometry.alignment import mutual_knn, permutation_null, retrieval
+from platonic_store.geometry.map import apply, principal_axes
+from platonic_store.geometry.pooling import mean_by_structure
+from platonic_store.geometry.typicality import conformal_p, knn_distance
+
+scores = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
+
+
+def cloud(n: int, features: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, features)).astype("f4")
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_knn_distance_is_scikit_learns(metric):
+    points, reference = cloud(50), cloud(300, seed=1)
+    expected = NearestNeighbors(n_neighbors=5, metric=metric).fit(reference).kneighbors(points)[0]
+    np.testing.assert_allclose(
+        knn_distance(points, reference, metric=metric), expected.mean(1), rtol=1e-5
+    )
+
+
+def test_knn_distance_leaves_the_atom_itself_out():
+    points = cloud(200)
+    expected = NearestNeighbors(n_neighbors=5).fit(points).kneighbors()[0].mean(1)
+    np.testing.assert_allclose(knn_distance(points, points, exclude_self=True), expected, rtol=1e-5)
+
+
+def test_duplicates_are_neighbours_though_the_atom_itself_is_not():
+    points = np.repeat(np.array([[0.0, 0], [3, 4]]), [8, 1], axis=0)
+    distance = knn_distance(points, points, k=2, exclude_self=True)
+    np.testing.assert_allclose(distance, [0] * 8 + [5])
+
+
+def test_too_few_reference_rows():
+    with pytest.raises(ValueError, match="cannot average 5 neighbours among 4"):
+        knn_distance(cloud(5), cloud(5), exclude_self=True)
+    with pytest.raises(ValueError, match="4 points cannot be the 5 reference rows"):
+        knn_distance(cloud(4), cloud(5), k=1, exclude_self=True)
+
+
+@given(scores, scores)
+def test_conformal_p_counts(values, calibration):
+    expected = [(1 + sum(c >= s for c in calibration)) / (1 + len(calibration)) for s in values]
+    np.testing.assert_allclose(conformal_p(values, calibration), expected)
+
+
+def test_conformal_p_is_uniform_for_the_typical():
+    reference = cloud(500, seed=1)
+    typical = knn_distance(cloud(4_000, seed=2), reference)
+    p = conformal_p(typical[:2_000], typical[2_000:])
+    assert kstest(p, "uniform").pvalue > 0.001
+    assert 0.03 < np.mean(p <= 0.05) < 0.07
+
+
+def test_conformal_p_is_small_for_the_atypical():
+    reference, typical = cloud(500, seed=1), cloud(500, seed=2)
+    calibration = knn_distance(typical, reference)
+    assert conformal_p(knn_distance(cloud(20) + 10, reference), calibration).max() == 1 / 501
+
+
+@pytest.mark.parametrize(
+    ("values", "calibration", "message"),
+    [([1.0], [], "needs calibration"), ([np.nan], [1.0], "NaN"), ([1.0], [np.nan], "NaN")],
+)
+def test_conformal_p_of_nothing(values, calibration, message):
+    with pytest.raises(ValueError, match=message):
+        conformal_p(values, calibration)
+
+
+def test_a_space_retrieves_itself():
+    z = cloud(700)
+    assert retrieval(z, 3 * z, 1) == 1
+    assert mutual_knn(z, 3 * z, 10) == 1
+
+
+@pytest.mark.parametrize("k", [1, 10, 50])
+def test_retrieval_counts_ranks(k):
+    za, zb = cloud(600), cloud(600, seed=1) + cloud(600)
+    unit = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in (za, zb)]
+    cosines = unit[0] @ unit[1].T
+    ranks = (cosines > np.diag(cosines)[:, None]).sum(1)
+    assert retrieval(za, zb, k) == pytest.approx(np.mean(ranks < k), abs=1e-3)
+
+
+def test_a_collapsed_space_retrieves_by_chance():
+    assert retrieval(cloud(100), np.ones((100, 8)), 10) == pytest.approx(0.1)
+
+
+def test_mutual_knn_is_the_share_of_common_neighbours():
+    za, zb = cloud(80), cloud(80, seed=1) + cloud(80)
+    sets = [
+        NearestNeighbors(n_neighbors=7, metric="cosine").fit(z).kneighbors()[1] for z in (za, zb)
+    ]
+    expected = np.mean([len(set(a) & set(b)) / 7 for a, b in zip(*sets, strict=True)])
+    assert mutual_knn(za, zb, 7) == pytest.approx(expected)
+
+
+def test_mutual_knn_takes_spaces_of_different_width():
+    assert 0 < mutual_knn(cloud(50), cloud(50, features=3, seed=1), 10) < 1
+
+
+@pytest.mark.parametrize(
+    ("score", "chance"), [(partial(retrieval, k=10), 0.1), (partial(mutual_knn, k=10), 10 / 99)]
+)
+def test_the_null_is_chance_and_its_seed_is_kept(score, chance):
+    za, zb = cloud(100), cloud(100) + 0.1 * cloud(100, seed=1)
+    null = permutation_null(score, za, zb, n=40, seed=3)
+    assert null.mean() == pytest.approx(chance, abs=0.02)
+    assert conformal_p([score(za, zb)], null)[0] == 1 / 41
+    np.testing.assert_array_equal(null, permutation_null(score, za, zb, n=40, seed=3))
+
+
+@pytest.mark.parametrize("score", [retrieval, mutual_knn])
+def test_rows_that_do_not_correspond(score):
+    with pytest.raises(ValueError, match="not the same atoms"):
+        score(cloud(5), cloud(6), 1)
+    with pytest.raises(ValueError, match="out of range"):
+        score(cloud(5), cloud(5), 6)
+
+
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.integers(1, 20), st.just(3)), elements=st.floats(-9, 9, width=32)
+    ),
+    st.data(),
+)
+def test_mean_by_structure_in_any_order(rows, data):
+    labels = data.draw(hnp.arrays(int, len(rows), elements=st.integers(0, 5)))
+    index = np.unique(labels, return_inverse=True)[1]
+    expected = [rows[index == i].astype(float).mean(0) for i in range(index.max() + 1)]
+    np.testing.assert_allclose(mean_by_structure(rows, index), expected, atol=1e-6)
+
+
+def test_mean_by_structure_is_exact_for_many_atoms():
+    rows = np.full((100_000, 1), 0.1, dtype="f4")
+    assert mean_by_structure(rows, np.zeros(100_000, int))[0, 0] == np.float32(0.1)
+
+
+@pytest.mark.parametrize("index", [[0, 2, 2], [1, 1, 1], [0, 1], [-1, 0, 1]])
+def test_structure_numbers_with_a_gap(index):
+    with pytest.raises(ValueError, match="structure numbers"):
+        mean_by_structure(np.ones((3, 2)), index)
+
+
+def test_principal_axes_are_scikit_learns_up_to_sign():
+    points = cloud(300) * [5, 3, 1, 1, 1, 1, 1, 1] + 4
+    axes, pca = principal_axes(points), PCA(2).fit(points)
+    np.testing.assert_allclose(np.abs(axes.components.T), np.abs(pca.components_), atol=1e-4)
+    np.testing.assert_allclose(axes.explained, pca.explained_variance_ratio_, rtol=1e-4)
+    np.testing.assert_allclose(
+        np.abs(apply(axes, points)), np.abs(pca.transform(points)), atol=1e-3
+    )
+
+
+def test_principal_axes_do_not_depend_on_the_order_of_rows():
+    points = cloud(300) * [5, 3, 1, 1, 1, 1, 1, 1]
+    axes, turned = principal_axes(points), principal_axes(points[::-1])
+    np.testing.assert_allclose(axes.components, turned.components, atol=1e-9)
+    assert (axes.components[np.abs(axes.components).argmax(0), [0, 1]] > 0).all()
+
+
+def test_a_map_of_one_point_is_its_origin():
+    axes = principal_axes(np.ones((1, 3)))
+    np.testing.assert_array_equal(apply(axes, np.ones((1, 3))), [[0, 0]])
+    np.testing.assert_array_equal(axes.explained, [0, 0])
+
+
+def test_a_map_needs_two_dimensions():
+    with pytest.raises(ValueError, match="D ≥ 2"):
+        principal_axes(np.ones((5, 1)))
