@@ -25,7 +25,9 @@ def assemble(crystals: list[Crystal], rejected: list[Rejected]) -> StructureBatc
     ]
     structures = pa.RecordBatch.from_arrays(columns, schema=STRUCTURE_SCHEMA)
     ids = [row["id"] for row in rows]
-    tables = [_own_id_aside(crystal.properties, id) for crystal, id in zip(crystals, ids)]
+    tables = [
+        _own_id_aside(crystal.properties, id) for crystal, id in zip(crystals, ids, strict=True)
+    ]
     return StructureBatch(structures, _properties(ids, tables), rejected)
 
 
@@ -56,7 +58,7 @@ def _composition(numbers: tuple[int, ...], counts: tuple[int, ...]) -> tuple[str
     from pymatgen.core import Composition, Element
 
     symbols = [Element.from_Z(number).symbol for number in numbers]
-    formula = Composition(dict(zip(symbols, counts))).reduced_formula
+    formula = Composition(dict(zip(symbols, counts, strict=True))).reduced_formula
     return formula, sorted(symbols)
 
 

@@ -25,28 +25,32 @@ def records() -> Iterator[Crystal | Rejected]:
     from pymatgen.core import Structure
 
     found = find_spec("pymatgen.analysis.prototypes")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     path = Path(found.origin).with_name("aflow_prototypes.json.gz")
     entries = loadfn(path, cls=json.JSONDecoder)  # not monty's: its StructureNL takes seconds
     structures = [Structure.from_dict(entry["snl"]) for entry in entries]
     tags = [entry["tags"] for entry in entries]
     formulas = [structure.reduced_formula for structure in structures]
-    for structure, tag, id in zip(structures, tags, _ids(tags, formulas)):
+    for structure, tag, id in zip(structures, tags, _ids(tags, formulas), strict=True):
         kept = {name: None if value in ("", "None") else value for name, value in tag.items()}
         yield objects.from_pymatgen(structure, id)._replace(properties=kept)
 
 
 def _ids(tags: list[dict[str, Any]], formulas: list[str]) -> list[str]:
-    names = [_readable(tag["mineral"], formula) for tag, formula in zip(tags, formulas)]
-    with_formula = [
-        name if formula in name else f"{name} {formula}" for name, formula in zip(names, formulas)
+    names = [
+        _readable(tag["mineral"], formula) for tag, formula in zip(tags, formulas, strict=True)
     ]
-    labelled = [f"{name} {tag['aflow']}" for name, tag in zip(with_formula, tags)]
+    with_formula = [
+        name if formula in name else f"{name} {formula}"
+        for name, formula in zip(names, formulas, strict=True)
+    ]
+    labelled = [f"{name} {tag['aflow']}" for name, tag in zip(with_formula, tags, strict=True)]
     choices = [names, with_formula, labelled]
     counts = [Counter(choice) for choice in choices]
     return [
-        next((name for name, count in zip(row, counts) if count[name] == 1), row[-1])
-        for row in zip(*choices)
+        next((name for name, count in zip(row, counts, strict=True) if count[name] == 1), row[-1])
+        for row in zip(*choices, strict=True)
     ]
 
 

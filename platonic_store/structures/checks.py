@@ -90,7 +90,7 @@ def symmetry(crystal: Crystal) -> tuple[int | None, np.ndarray]:
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)
     try:
         found = spglib.get_symmetry_dataset(
-            (crystal.cell, fractional, crystal.numbers), symprec=SYMPREC
+            (crystal.cell.tolist(), fractional.tolist(), crystal.numbers.tolist()), symprec=SYMPREC
         )
     except spglib.error.SpglibError:
         found = None

@@ -65,10 +65,12 @@ def _chunk(header: list[str], rows: list[list[str]], start: int) -> Iterator[Cry
     whole = [row for row in rows if len(row) == len(header)]
     columns = {
         name: [_text(value) for value in values] if name in ID_NAMES else typed(list(values))
-        for name, values in zip(header, zip(*whole))
+        for name, values in zip(header, zip(*whole, strict=True), strict=False)
         if name != "cif"
     }
-    tables = (dict(zip(columns, values)) for values in zip(*columns.values()))
+    tables = (
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=False)
+    )
     if not columns:
         tables = ({} for _ in whole)
     where = header.index("cif")

@@ -37,7 +37,10 @@ def _single(source: Any) -> bool:
 
 
 def convert(item: Any, id: str | None = None) -> Crystal:
-    """One Crystal from one object. Raises TypeError for an unknown kind, ValueError for disorder."""
+    """One Crystal from one object.
+
+    Raises TypeError for an unknown kind of object, ValueError for disorder.
+    """
     if isinstance(item, Crystal):
         given = crystal(*item)
         return given._replace(id=id) if id else given

@@ -67,4 +67,4 @@ def _from_json(row: dict[str, Any], id: str | None, properties: dict[str, Any]) 
 
 def _from_arrays(row: dict[str, Any], id: str | None, properties: dict[str, Any]) -> Crystal:
     pbc = row.get("pbc") or [True] * 3
-    return crystal(id, *(row[name] for name in ARRAYS), pbc, properties)
+    return crystal(id, row["numbers"], row["positions"], row["cell"], pbc, properties)
