@@ -1,0 +1,171 @@
+"""From structures to embeddings, within the memory there is, one structure's failure its own."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ingest.adapters import Model, Structure
+
+SYMBOLS = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
+    "Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb "
+    "Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm "
+    "Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
+)
+
+CPU_BATCH_ATOMS = 192
+GPU_BYTES_PER_ATOM = 8 * 2**20
+
+
+class Rejected(NamedTuple):
+    """Why a structure has no embedding."""
+
+    reason: str
+
+
+class Embedded(NamedTuple):
+    """A structure and its invariant scalars, layer → (atoms, dim) float32."""
+
+    structure: Structure
+    layers: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class GraphBuilder:
+    """Builds a graph or says why not; can be sent to another process."""
+
+    name: str
+    elements: frozenset[int]
+    build: Callable[[Structure], Any]
+
+    def __call__(self, structure: Structure) -> Any:
+        if reason := self._refusal(structure):
+            return Rejected(reason)
+        try:
+            return self.build(structure)
+        except Exception as error:
+            return Rejected(f"no graph: {one_line(error)}")
+
+    def _refusal(self, structure: Structure) -> str | None:
+        if len(structure.numbers) == 0:
+            return "no atoms"
+        unknown = sorted(set(structure.numbers.tolist()) - self.elements)
+        if unknown:
+            return f"{self.name} does not know element {', '.join(map(symbol, unknown))}"
+        if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell).all()):
+            return "a position or lattice vector is not finite"
+        if np.linalg.matrix_rank(structure.cell[structure.pbc]) < structure.pbc.sum():
+            return "periodic along a direction without a lattice vector of its own"
+        return None
+
+
+class Embedder:
+    """Runs one model on graphs, at most `batch_atoms` atoms a forward.
+
+    When memory runs out, `batch_atoms` is halved for good and the forward tried again in two
+    halves; a structure that does not fit alone is rejected. Any other failure of a forward is
+    halved in the same way, until it is one structure's.
+    """
+
+    def __init__(self, model: Model, layers: Sequence[int], batch_atoms: int | None) -> None:
+        self.model = model
+        self.layers = tuple(layers)
+        self.batch_atoms = batch_atoms or automatic_batch_atoms(model.device)
+
+    def embed(
+        self, structures: Sequence[Structure], graphs: Sequence[Any]
+    ) -> Iterator[Embedded | tuple[str, str]]:
+        """One `Embedded` for each structure, or its id and the reason why not."""
+        group: list[tuple[Structure, Any]] = []
+        atoms = 0
+        for structure, graph in zip(structures, graphs, strict=True):
+            if isinstance(graph, Rejected):
+                yield structure.id, graph.reason
+                continue
+            if group and atoms + len(structure.numbers) > self.batch_atoms:
+                yield from self._forward(group)
+                group, atoms = [], 0
+            group.append((structure, graph))
+            atoms += len(structure.numbers)
+        if group:
+            yield from self._forward(group)
+
+    def _forward(self, group: list[tuple[Structure, Any]]) -> Iterator[Embedded | tuple[str, str]]:
+        structures = [structure for structure, _ in group]
+        atoms = sum(len(structure.numbers) for structure in structures)
+        try:
+            features = self.model.embed([graph for _, graph in group], self.layers)
+        except Exception as error:
+            if not out_of_memory(error):
+                if "CUDA error" in str(error):
+                    raise  # the device is lost to this process
+                failure = f"no embedding: {one_line(error)}"
+            else:
+                failure = f"out of memory: its {atoms} atoms do not fit on {self.model.device}"
+                self.batch_atoms = max(1, min(self.batch_atoms, atoms) // 2)
+        else:
+            yield from _split(structures, features)
+            return
+        _release_memory()
+        if len(group) == 1:
+            yield structures[0].id, failure
+            return
+        half = len(group) // 2
+        yield from self._forward(group[:half])
+        yield from self._forward(group[half:])
+
+
+def _split(
+    structures: Sequence[Structure], features: dict[int, np.ndarray]
+) -> Iterator[Embedded | tuple[str, str]]:
+    stop = 0
+    for structure in structures:
+        start, stop = stop, stop + len(structure.numbers)
+        layers = {layer: rows[start:stop] for layer, rows in features.items()}
+        if all(np.isfinite(rows).all() for rows in layers.values()):
+            yield Embedded(structure, layers)
+        else:
+            yield structure.id, "its embedding is not finite"
+
+
+def automatic_batch_atoms(device: str) -> int:
+    """Atoms in a forward: small on a CPU, where caches decide; on a GPU what half its memory holds.
+
+    `GPU_BYTES_PER_ATOM` is a cautious guess, not a measurement: `Embedder` halves from there.
+    """
+    if not device.startswith("cuda"):
+        return CPU_BATCH_ATOMS
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(CPU_BATCH_ATOMS, free // 2 // GPU_BYTES_PER_ATOM)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True for Python's, CUDA's and torch's CPU allocator's ways of saying so."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+
+
+def _release_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def symbol(number: int) -> str:
+    """The symbol of an element, or "Z=…" for what is none."""
+    symbols = SYMBOLS.split()
+    return symbols[number - 1] if 0 < number <= len(symbols) else f"Z={number}"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as a line of text."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,232 @@
+"""One model in its own process, speaking Arrow. `python worker.py '<request>'`
+
+The request is JSON: card (the whole model card), layers (indices), device ("auto", "cpu", …),
+batch_atoms (atoms in a forward, null: automatic), graph_processes (null: none on a CPU, else
+one for each core but one). The number of threads is the environment's OMP_NUM_THREADS.
+
+stdin: an Arrow IPC stream of structures: id string, numbers list<int16>, positions list<double>
+(3N, Cartesian, Å), cell fixed_size_list<double>[9], pbc fixed_size_list<bool>[3].
+
+stdout: an Arrow IPC stream. Its schema's metadata says who answers ("identity", JSON) or why
+nobody does ("error", one line). An empty batch, then one for each of stdin, in order: id string,
+site_index int32, layer_<i> fixed_size_list<float32>[dim] (no rows for a structure rejected),
+with metadata "report", JSON: rejected [[id, reason], …], batch_atoms in force, seconds_graph
+(what the worker spent on graphs, or waited for them), seconds_forward.
+
+The worker ends when stdin does, or when its parent is gone. It holds no store and opens none.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+if __name__ == "__main__":
+    # The package `ingest`, and not its modules one by one.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.adapters import Model, Structure, adapter, load
+from ingest.embedder import Embedded, Embedder, GraphBuilder, one_line
+
+PROTOCOL = 1
+
+
+class Work(NamedTuple):
+    """A request on its way: the graphs may still be in the making."""
+
+    structures: list[Structure]
+    graphs: Iterable[Any]
+
+
+def private_streams() -> tuple[BinaryIO, BinaryIO]:
+    """stdin and stdout for this module alone: a print elsewhere ends up on stderr."""
+    source, sink = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
+
+
+def die_with_parent() -> None:
+    """Ends this process soon after its parent, however that one ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def start_graph_process(card: dict[str, Any]) -> None:
+    """In a graph process: the adapter's module must be there before its graphs are unpickled."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    adapter(card)
+
+
+def graph_mapper(card: dict[str, Any], device: str, processes: int | None) -> Callable[..., Any]:
+    """`map`, or a map that runs ahead in processes of its own."""
+    if processes is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        processes = 0 if device == "cpu" else max(1, (cores or 1) - 1)
+    if processes == 0:
+        return map
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), start_graph_process, (card,))
+    return partial(pool.map, chunksize=4)
+
+
+def structures_of(batch: pa.RecordBatch) -> list[Structure]:
+    """The rows of a request."""
+    sizes = batch["numbers"].value_lengths().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(sizes)[:-1]
+    numbers = np.split(batch["numbers"].flatten().to_numpy(zero_copy_only=False), ends)
+    flat = batch["positions"].flatten().to_numpy(zero_copy_only=False)
+    positions = np.split(flat.reshape(-1, 3), ends)
+    cells = batch["cell"].flatten().to_numpy(zero_copy_only=False).reshape(-1, 3, 3)
+    pbc = batch["pbc"].flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)
+    return [Structure(*row) for row in zip(
+        batch["id"].to_pylist(), numbers, positions, cells, pbc, strict=True
+    )]  # fmt: skip
+
+
+def requests(
+    source: BinaryIO, submit: Callable[[list[Structure]], Iterable[Any]]
+) -> Iterator[Work]:
+    """Reads ahead in a thread, so that the next graphs are built during a forward.
+
+    The parent bounds how far: it keeps no more than two requests in flight.
+    """
+    waiting: queue.SimpleQueue[Work | BaseException | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for batch in pa.ipc.open_stream(source):
+                structures = structures_of(batch)
+                waiting.put(Work(structures, submit(structures)))
+            waiting.put(None)
+        except BaseException as error:
+            waiting.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (work := waiting.get()) is not None:
+        if isinstance(work, BaseException):
+            raise work
+        yield work
+
+
+def answer(embedder: Embedder, work: Work, schema: pa.Schema) -> tuple[pa.RecordBatch, bytes]:
+    """The rows and the report for one request."""
+    start = time.perf_counter()
+    graphs = list(work.graphs)
+    middle = time.perf_counter()
+    found: list[Embedded] = []
+    rejected: list[tuple[str, str]] = []
+    for result in embedder.embed(work.structures, graphs):
+        if isinstance(result, Embedded):
+            found.append(result)
+        else:
+            rejected.append(result)
+    report = {
+        "rejected": rejected,
+        "batch_atoms": embedder.batch_atoms,
+        "seconds_graph": middle - start,
+        "seconds_forward": time.perf_counter() - middle,
+    }
+    return table(found, embedder, schema), json.dumps(report).encode()
+
+
+def table(found: list[Embedded], embedder: Embedder, schema: pa.Schema) -> pa.RecordBatch:
+    """One row for each atom."""
+    sizes = [len(one.structure.numbers) for one in found]
+    ids = pa.array([one.structure.id for one in found], pa.string())
+    columns = [
+        ids.take(pa.array(np.repeat(np.arange(len(found)), sizes))),
+        pa.array([site for size in sizes for site in range(size)], pa.int32()),
+    ]
+    for layer in embedder.layers:
+        dim = embedder.model.layers[layer]
+        rows = [one.layers[layer].ravel() for one in found]
+        values = np.concatenate(rows) if rows else np.empty(0, np.float32)
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), dim))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def identity(card: dict[str, Any], model: Model, batch_atoms: int) -> dict[str, Any]:
+    """The first message: who answers."""
+    return {
+        "protocol": PROTOCOL,
+        "model": card["name"],
+        "family": card["family"],
+        "modality": card.get("modality"),
+        "versions": dict(model.versions),
+        "checkpoint_sha256": model.checkpoint_sha256,
+        "layers": [{"index": index, "dim": dim} for index, dim in sorted(model.layers.items())],
+        "cutoff": model.cutoff,
+        "dtype": "float32",
+        "device": model.device,
+        "elements": sorted(model.elements),
+        "batch_atoms": batch_atoms,
+    }
+
+
+def answer_schema(model: Model, layers: Iterable[int]) -> pa.Schema:
+    """The columns of every answer. Raises ValueError for a layer that the model has not."""
+    fields = [pa.field("id", pa.string()), pa.field("site_index", pa.int32())]
+    for layer in layers:
+        if layer not in model.layers:
+            raise ValueError(f"no layer {layer}: the model has {sorted(model.layers)}")
+        fields.append(pa.field(f"layer_{layer}", pa.list_(pa.float32(), model.layers[layer])))
+    return pa.schema(fields)
+
+
+def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
+    """Loads the model, says who it is, then answers until `source` ends."""
+    card = request["card"]
+    try:
+        model = load(card, request["device"])
+        embedder = Embedder(model, request["layers"], request["batch_atoms"])
+        schema = answer_schema(model, embedder.layers)
+    except Exception as error:
+        refusal = pa.schema([], {"error": one_line(error)})
+        with pa.ipc.new_stream(sink, refusal):
+            pass
+        sink.flush()
+        return
+    submit = graph_mapper(card, model.device, request["graph_processes"])
+    builder = GraphBuilder(card["name"], model.elements, model.graph)
+    who = json.dumps(identity(card, model, embedder.batch_atoms))
+    with pa.ipc.new_stream(sink, schema.with_metadata({"identity": who})) as writer:
+        writer.write_batch(table([], embedder, schema))  # makes Arrow send the schema now
+        sink.flush()
+        for work in requests(source, partial(submit, builder)):
+            batch, report = answer(embedder, work, schema)
+            writer.write_batch(batch, custom_metadata={"report": report})
+            sink.flush()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    die_with_parent()
+    source, sink = private_streams()
+    serve(json.loads(sys.argv[1]), source, sink)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

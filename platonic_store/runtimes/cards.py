@@ -1,0 +1,98 @@
+"""Model cards: what is known of each model, and how a user's name for one finds it."""
+
+import difflib
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from platonic_store import errors, resources
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A message-passing layer (0 first) and its number of invariant scalars per atom."""
+
+    index: int
+    dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One model. The fields are those of `ingest/cards/schema.json`; None or empty: not known."""
+
+    name: str
+    family: str
+    loader: str
+    requires: tuple[str, ...]
+    checkpoint_sha256: str
+    elements: tuple[int, ...]  # atomic numbers that were trained
+    cutoff: float  # Å
+    conservative: bool
+    equivariant: bool
+    layers: tuple[Layer, ...]
+    default_layer: int
+    default_layer_reason: str
+    aliases: tuple[str, ...] = ()
+    training_sets: tuple[str, ...] = ()
+    license: dict[str, str] = field(default_factory=dict, hash=False)
+    adapter: str | None = None
+    modality: str | None = None
+    url: str | None = None
+    doi: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Card":
+        """The card in a YAML file."""
+        fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields["layers"] = [Layer(**layer) for layer in fields["layers"]]
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**(fields | lists))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what a worker is given, and what a run records."""
+        return asdict(self)
+
+
+@cache
+def load_cards() -> dict[str, Card]:
+    """All cards, by name."""
+    paths = sorted((resources.folder("ingest") / "cards").glob("*.yaml"))
+    return {card.name: card for card in map(Card.read, paths)}
+
+
+def resolve(name: str) -> Card:
+    """The card of a name or an alias, upper or lower case. Raises ModelNotFound."""
+    cards = load_cards()
+    names = {alias.lower(): card for card in cards.values() for alias in card.aliases}
+    names |= {card.name.lower(): card for card in cards.values()}
+    if card := names.get(name.lower()):
+        return card
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    hint = f"; did you mean {names[close[0]].name}?" if close else ""
+    raise errors.ModelNotFound(f"no model {name!r}{hint} (see `platonic-store models`)")
+
+
+def layers_wanted(card: Card, spec: str = "default") -> tuple[int, ...]:
+    """The layers that "default", "first", "last", "all" or "0,2" means. Raises LayerNotFound."""
+    known = sorted(layer.index for layer in card.layers)
+    named = {
+        "default": (card.default_layer,),
+        "first": (known[0],),
+        "last": (known[-1],),
+        "all": tuple(known),
+    }
+    if spec in named:
+        return named[spec]
+    try:
+        wanted = tuple(sorted({int(part) for part in spec.split(",")}))
+    except ValueError:
+        wanted = ()
+    if not wanted or not set(wanted) <= set(known):
+        raise errors.LayerNotFound(
+            f"{card.name} has no layers {spec!r}: "
+            f"say {', '.join(named)}, or some of {','.join(map(str, known))}"
+        )
+    return wanted

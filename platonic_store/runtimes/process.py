@@ -1,0 +1,150 @@
+"""One worker process, and what the parent says to it and hears from it."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+
+from platonic_store import resources
+from platonic_store.runtimes.requests import SCHEMA
+
+PROTOCOL = 1
+_MESSAGE_START = b"\xff\xff\xff\xff"  # of every message in an Arrow IPC stream
+_ENVIRONMENT = {
+    # One thread a worker: two threads of torch give 1.6 times one, two workers 2 times.
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # glibc gives freed memory back and faults it in again for every tensor, a third of the time
+    # of a forward: let it keep what it has.
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+
+
+class Died(Exception):
+    """The worker is gone, or its stream is no longer to be trusted. Says how."""
+
+
+class Refused(Exception):
+    """The worker is well and says why it cannot serve."""
+
+
+class Embedded(NamedTuple):
+    """The answer to one request: rows for what was embedded, a reason for each of the rest."""
+
+    table: pa.RecordBatch  # id, site_index int32, layer_<i> fixed_size_list<float32>[dim]
+    rejected: list[tuple[str, str]]  # structure id, reason
+    seconds_graph: float
+    seconds_forward: float
+
+
+class Worker:
+    """A running worker. Any method may raise `Died`; after that only `kill` is of use."""
+
+    def __init__(self, python: Path, request: dict[str, Any], folder: str) -> None:
+        self._log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `kill`)
+        script = resources.folder("ingest") / "worker.py"
+        self._process = subprocess.Popen(
+            [python, script, json.dumps(request)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            cwd=folder,  # what a library drops goes there
+            env=os.environ | _ENVIRONMENT,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin: IO[bytes] = self._process.stdin
+        self._stdout: IO[bytes] = self._process.stdout
+        self._reader: pa.RecordBatchStreamReader | None = None
+        self._writer: pa.RecordBatchStreamWriter | None = None
+
+    def hello(self) -> dict[str, Any]:
+        """Who it is; blocks until the model is loaded. Raises Refused with its reason."""
+        try:
+            self._expect_message()
+            self._reader = pa.ipc.open_stream(self._stdout)
+            metadata = self._reader.schema.metadata or {}
+            if b"error" in metadata:
+                raise Refused(metadata[b"error"].decode())
+            identity: dict[str, Any] = json.loads(metadata[b"identity"])
+            if identity["protocol"] != PROTOCOL:
+                raise Refused(f"it speaks protocol {identity['protocol']}, not {PROTOCOL}")
+            self._reader.read_next_batch()  # empty: it came with the schema
+            self._writer = pa.ipc.new_stream(self._stdin, SCHEMA)
+        except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
+            raise Died(self._cause()) from error
+        return identity
+
+    def send(self, structures: pa.RecordBatch) -> None:
+        """Asks for the embeddings of these structures."""
+        assert self._writer is not None
+        try:
+            self._writer.write_batch(structures)
+            self._stdin.flush()
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise Died(self._cause()) from error
+
+    def receive(self, structures: pa.RecordBatch) -> Embedded:
+        """The answer to the oldest request, which was `structures`; blocks until it is there."""
+        assert self._reader is not None
+        try:
+            self._expect_message()
+            table, metadata = self._reader.read_next_batch_with_custom_metadata()
+            report = json.loads(metadata[b"report"])
+            rejected = [(name, reason) for name, reason in report["rejected"]]
+            answered = set(table["id"].unique().to_pylist()) | {name for name, _ in rejected}
+            if answered != set(structures["id"].to_pylist()):
+                raise ValueError("the answer is to another question")
+        except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
+            raise Died(self._cause()) from error
+        return Embedded(table, rejected, report["seconds_graph"], report["seconds_forward"])
+
+    def kill(self) -> None:
+        """Ends the process at once, if it still runs; another thread's wait for it ends too."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends the process and lets go of all that belongs to it."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._stdin, self._stdout, self._log):
+            try:
+                stream.close()
+            except BrokenPipeError:  # unsent bytes for a dead worker
+                continue
+
+    def _expect_message(self) -> None:
+        """Blocks for the next message. Garbage would read as a length, and wait for gigabytes."""
+        head = self._stdout.peek(4)[:4]  # type: ignore[attr-defined]
+        if not head:
+            raise EOFError
+        if not _MESSAGE_START.startswith(head):
+            raise ValueError("garbage on the stream")
+
+    def _cause(self) -> str:
+        """How the worker ended; one whose stream cannot be trusted is ended here."""
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return "it broke its own stream"
+        if code < 0:
+            return f"signal {-code}"
+        last = next(self._last_lines(), "nothing on stderr")
+        return f"exit code {code}: {last}"
+
+    def _last_lines(self) -> Iterator[str]:
+        """The end of its stderr, last line first."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - 4096))
+        lines = self._log.read().decode(errors="replace").splitlines()
+        return (line.strip() for line in reversed(lines) if line.strip())

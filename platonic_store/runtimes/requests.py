@@ -1,0 +1,42 @@
+"""Structures, cut into the portions that a worker is asked for at a time."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "numbers": pa.list_(pa.int16()),
+        "positions": pa.list_(pa.float64()),
+        "cell": pa.list_(pa.float64(), 9),
+        "pbc": pa.list_(pa.bool_(), 3),
+    }
+)
+
+
+def recut(batches: Iterable[pa.RecordBatch], atoms: int) -> Iterator[pa.RecordBatch]:
+    """The same structures in the same order, at most `atoms` atoms a batch.
+
+    A structure larger than that comes alone; other columns than the schema's are left behind.
+    """
+    waiting: list[pa.RecordBatch] = []
+    room = atoms
+    for batch in batches:
+        batch = batch.select(SCHEMA.names).cast(SCHEMA)
+        sizes = batch["numbers"].value_lengths().to_numpy(zero_copy_only=False)
+        start = 0
+        while start < len(sizes):
+            fits = int(np.searchsorted(np.cumsum(sizes[start:]), room, side="right"))
+            if fits == 0 and not waiting:
+                fits = 1
+            if fits:
+                waiting.append(batch.slice(start, fits))
+                room -= int(sizes[start : start + fits].sum())
+                start += fits
+            if start < len(sizes):
+                yield pa.concat_batches(waiting)
+                waiting, room = [], atoms
+    if waiting:
+        yield pa.concat_batches(waiting)
