@@ -20,7 +20,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def crystals() -> dict[str, Structure]:
     """Four structures with sites on special and general positions, in several lattices."""
-    cubic = Structure.from_spacegroup(
+    halite = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3]
     )
     rutile = Structure.from_spacegroup(
@@ -33,6 +33,6 @@ def crystals() -> dict[str, Structure]:
         [[0.4697, 0, 2 / 3], [0.4133, 0.2672, 0.7854]],
     )
     spinel = Structure.from_spacegroup(
-        "Fd-3m", Lattice.cubic(8.083), ["Mg", "Al", "O"], [[0.125] * 3, [0.5] * 3, [0.2624] * 3]
+        "Fd-3m", Lattice.cubic(8.083), ["Mg", "Al", "O"], [[0] * 3, [0.625] * 3, [0.3874] * 3]
     )
-    return {"halite": cubic, "rutile": rutile, "quartz": quartz, "spinel": spinel}
+    return {"halite": halite, "rutile": rutile, "quartz": quartz, "spinel": spinel}

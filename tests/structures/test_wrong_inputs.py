@@ -1,6 +1,7 @@
 """What is refused, and what stops: each with its reason, and nothing else lost."""
 
 import gzip
+from collections import deque
 
 import numpy as np
 import pandas as pd
@@ -167,7 +168,7 @@ def test_disordered_and_dummy_objects(crystals):
     assert [rejected.reason for rejected in batch.rejected] == [
         "disordered: site Fe0 has occupancy 0.50",
         "disordered: site Fe0 has occupancy 0.90",
-        "unknown element 'X' at site 2"[:-1] + "0",
+        "unknown element 'X' at site 0",
     ]
 
 
@@ -220,9 +221,9 @@ def test_truncated_gzip_gives_all_that_it_has(long_csv):
     content = long_csv.read_bytes()
     long_csv.write_bytes(content[: len(content) * 2 // 3])
     got: list[str] = []
+    batches = (batch.structures["id"].to_pylist() for batch in read(long_csv, batch_size=16))
     with pytest.raises(UnreadableSource, match="truncated after record") as caught:
-        for batch in read(long_csv, batch_size=16):
-            got += batch.structures["id"].to_pylist()
+        deque(map(got.extend, batches))
     assert 16 < len(got) < len(whole)
     assert got == whole[: len(got)]
     assert f"after record {len(got)} ({got[-1]})" in str(caught.value)
