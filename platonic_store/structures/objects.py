@@ -59,8 +59,13 @@ def convert(item: Any, id: str | None = None) -> Crystal:
 def from_ase(atoms: Any, id: str | None = None) -> Crystal:
     """ASE Atoms: `info`, results of its calculator (eV, Å) and extra arrays become properties.
 
-    The id is `id`, else that which `info` names.
+    The id is `id`, else that which `info` names. Raises ValueError for partial occupancy, which
+    ASE notes in `info["occupancy"]` alone.
     """
+    for shares in atoms.info.get("occupancy", {}).values():
+        for symbol, share in shares.items():
+            if abs(share - 1) > 1e-3:
+                raise ValueError(f"disordered: site {symbol} has occupancy {share:.2f}")
     properties = dict(atoms.info)
     if atoms.calc is not None:
         results = getattr(atoms.calc, "results", {})

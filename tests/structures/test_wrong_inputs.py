@@ -3,6 +3,7 @@
 import gzip
 from collections import deque
 
+import ase.io
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,6 +171,14 @@ def test_disordered_and_dummy_objects(crystals):
         "disordered: site Fe0 has occupancy 0.90",
         "unknown element 'X' at site 0",
     ]
+
+
+def test_disorder_that_ase_hides(tmp_path):
+    (tmp_path / "x.cif").write_text(
+        CIF.format(sites="Fe1 Fe 0 0 0 0.5\nO1 O .5 0 0 1", symmetry="")
+    )
+    (batch,) = read(ase.io.read(tmp_path / "x.cif"))
+    assert batch.rejected[0].reason == "disordered: site Fe has occupancy 0.50"
 
 
 def stops(source, **options) -> str:
