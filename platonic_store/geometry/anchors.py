@@ -34,6 +34,9 @@ def direct(
     given number of subclusters is within a factor two of the smallest possible: so memory is
     bounded by choosing their number, max(2000, 4 k), and needs no threshold to be guessed. With
     fewer rows than that each row is its own subcluster and the clustering is Ward's, exactly.
+    (MP-20, 11,466 atoms, SevenNet-0 layer 1, k = 100: mean distance to the nearest anchor 0.159,
+    largest 0.56; maml's 0.202 and 0.98, shuffled 0.194 and 0.64 with 3 anchors in common.) Another
+    processor may round the components differently and so decide a close call otherwise.
 
     Args:
         embeddings: (n, D), finite; cast to float32.
@@ -72,9 +75,10 @@ def direct_maml(embeddings: ArrayLike, k: int, *, threshold: float = 0.5) -> Ind
     last subcluster rather than its centroid, and a cluster that no row is nearest to yields no
     anchor, so that fewer than k may come back.
 
-    Memory is not bounded: Ward on s subclusters needs 4 s^2 bytes, and s is what the threshold
-    makes of the data, up to n. 20,000 subclusters need 1.6 GB; a flat spectrum of 100,000 rows
-    37 GiB. Time is a Python loop over rows, repeated at each lowering of the threshold.
+    Memory is not bounded: Ward on s subclusters needs 8 s^2 bytes (4 s^2 of distances and a copy),
+    and s is what the threshold makes of the data, up to n. A flat spectrum of 20,000 rows took
+    3 GiB; the distances alone of 100,000 take 37 GiB. Time is a Python loop over rows, repeated
+    at each lowering of the threshold.
 
     Args:
         embeddings: (n, D), finite; computed in the precision given, as maml does.
