@@ -4,7 +4,6 @@ Everything is done in chunks that are committed as they come. To run the same co
 therefore both the way to resume and a no-op.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,7 +132,7 @@ def _register_model(catalog: Catalog, card: Any, identity: dict) -> None:
                     family=card.family,
                     checkpoint_sha256=sha256,
                     default_layer=card.default_layer,
-                    card=json.loads(card.to_json()),
+                    card=card.as_dict(),
                 )
             )
         elif stored != sha256:

@@ -231,13 +231,9 @@ def _candidates(
 
 
 def _with_sites(snapshot: Snapshot, hits: pd.DataFrame) -> pd.DataFrame:
-    sites = (
-        snapshot.cursor()
-        .execute(
-            "SELECT structure_id AS id, site_index, element, multiplicity FROM site "
-            "WHERE structure_id IN (SELECT unnest(?))",
-            [hits["id"].unique().tolist()],
-        )
-        .df()
+    sites = snapshot.frame(
+        "SELECT structure_id AS id, site_index, element, multiplicity FROM site "
+        "WHERE structure_id IN (SELECT unnest(?))",
+        [hits["id"].unique().tolist()],
     )
     return hits.merge(sites, on=["id", "site_index"], how="left", validate="many_to_one")

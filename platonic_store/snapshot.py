@@ -47,6 +47,9 @@ class Snapshot:
         # A cursor of its own: SQL functions call back here while a query is under way.
         return self.cursor().execute(sql, parameters or []).fetchall()
 
+    def frame(self, sql: str, parameters: list | None = None) -> pd.DataFrame:
+        return self.cursor().execute(sql, parameters or []).to_arrow_table().to_pandas()
+
     def cursor(self) -> duckdb.DuckDBPyConnection:
         return self.connection.cursor()
 
@@ -182,7 +185,7 @@ class Snapshot:
                 f"ON structure.id = site.structure_id WHERE ({condition}\n)"
             )
         try:
-            return self.cursor().execute(sql).df()
+            return self.frame(sql)
         except duckdb.Error as error:
             raise InvalidQuery(
                 f"the condition {condition!r} is not understood: {one_line(error)}"
@@ -190,9 +193,7 @@ class Snapshot:
 
     def describe(self, ids: list[str]) -> pd.DataFrame:
         """The `structure` rows of some ids."""
-        return (
-            self.cursor().execute("FROM structure WHERE id IN (SELECT unnest(?))", [ids]).df()
-        )
+        return self.frame("FROM structure WHERE id IN (SELECT unnest(?))", [ids])
 
 
 @contextmanager
@@ -205,7 +206,7 @@ def take(catalog: Catalog, vectors: Vectors) -> Iterator[Snapshot]:
 def element_symbol_macro() -> str:
     """SQL that defines `element_symbol(atomic_number)`."""
     symbols = ", ".join(f"'{symbol}'" for symbol in chemical_symbols[1:])
-    return f"CREATE TEMP MACRO element_symbol(z) AS ([{symbols}])[z]"
+    return f"CREATE OR REPLACE MACRO element_symbol(z) AS ([{symbols}])[z]"
 
 
 def one_line(error: Exception | Any) -> str:

@@ -131,14 +131,10 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
         raise AnchorsNotFound(
             f"no anchor set {id_ or ''} in the store: run `platonic-store anchors select`"
         )
-    atoms = (
-        snapshot.cursor()
-        .execute(
-            "SELECT structure_id, site_index FROM catalog.main.anchors "
-            "WHERE anchor_set = ? ORDER BY rank",
-            [rows[0][0]],
-        )
-        .df()
+    atoms = snapshot.frame(
+        "SELECT structure_id, site_index FROM catalog.main.anchors "
+        "WHERE anchor_set = ? ORDER BY rank",
+        [rows[0][0]],
     )
     return AnchorSet(rows[0][0], rows[0][1], len(atoms), atoms)
 

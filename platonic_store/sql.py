@@ -159,8 +159,8 @@ def _choices(snapshot: Snapshot) -> str:
     first = f"'{next(iter(models))}'" if models else "NULL"
     last = f"'{spaces[-1][0]}'" if spaces else "NULL"
     return (
-        f"CREATE TEMP MACRO model_or_first(model) AS coalesce(model, {first});\n"
-        f"CREATE TEMP MACRO default_layer(model) AS CASE model{layers} WHEN NULL THEN 0 END;\n"
-        f"CREATE TEMP MACRO space_id(space) AS "
+        f"CREATE OR REPLACE MACRO model_or_first(model) AS coalesce(model, {first});\n"
+        f"CREATE OR REPLACE MACRO default_layer(model) AS CASE model{layers} WHEN NULL THEN 0 END;\n"
+        f"CREATE OR REPLACE MACRO space_id(space) AS "
         f"CASE coalesce(space, {last}){recipes} ELSE coalesce(space, {last}) END;"
     )

@@ -2,7 +2,7 @@
 -- vectors it compares. For a filter, take many and choose: FROM similar_structures(…, k := 100000)
 -- WHERE band_gap > 1 LIMIT 10.
 
-CREATE TEMP MACRO vector_table(space, model, layer, level) AS
+CREATE OR REPLACE MACRO vector_table(space, model, layer, level) AS
     'vectors.main."'
     || regexp_replace(
         coalesce(space || '.', '') || model || '.' || coalesce(layer, default_layer(model))
@@ -12,14 +12,14 @@ CREATE TEMP MACRO vector_table(space, model, layer, level) AS
     || '"';
 
 -- The rows of a vector table that are committed.
-CREATE TEMP MACRO vector_rows(space, model, layer, level) AS TABLE
+CREATE OR REPLACE MACRO vector_rows(space, model, layer, level) AS TABLE
 SELECT * FROM query_table(vector_table(space, model, layer, level))
 WHERE chunk_id IN (
     SELECT chunk_id FROM catalog.main.fills
     WHERE committed AND 'vectors.main."' || table_name || '"' = vector_table(space, model, layer, level)
 );
 
-CREATE TEMP MACRO similar_structures(
+CREATE OR REPLACE MACRO similar_structures(
     query, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10
 ) AS TABLE
 WITH asked AS (
@@ -43,7 +43,7 @@ FROM hit JOIN structure ON structure.id = hit.structure_id
 ORDER BY rank
 LIMIT k;
 
-CREATE TEMP MACRO similar_atoms(
+CREATE OR REPLACE MACRO similar_atoms(
     query, site_index, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10
 ) AS TABLE
 WITH asked AS (
@@ -73,7 +73,7 @@ JOIN structure ON structure.id = hit.structure_id
 JOIN site ON site.structure_id = hit.structure_id AND site.site_index = hit.site_index
 ORDER BY rank;
 
-CREATE TEMP MACRO embedding(
+CREATE OR REPLACE MACRO embedding(
     query, site_index := NULL, model := NULL, layer := NULL, space := NULL
 ) AS (
     SELECT any_value(vector) FROM (

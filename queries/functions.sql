@@ -2,7 +2,7 @@
 -- SQL condition on the columns of `structure` (and `site`), applied before the nearest are chosen.
 
 -- The k structures most alike to a structure (its id) or to a vector.
-CREATE TEMP MACRO similar_structures(
+CREATE OR REPLACE MACRO similar_structures(
     query, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10, condition := NULL
 ) AS TABLE
 SELECT hit.rank, hit.distance, structure.*
@@ -15,7 +15,7 @@ JOIN structure ON structure.id = hit.id
 ORDER BY hit.rank;
 
 -- The k atoms most alike to one atom, each standing for its symmetry-equivalent sites.
-CREATE TEMP MACRO similar_atoms(
+CREATE OR REPLACE MACRO similar_atoms(
     query, site_index, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10,
     condition := NULL
 ) AS TABLE
@@ -31,6 +31,6 @@ JOIN site ON site.structure_id = hit.id AND site.site_index = hit.site_index
 ORDER BY hit.rank;
 
 -- The vector of a structure, or of one of its sites; in a shared space if one is named.
-CREATE TEMP MACRO embedding(
+CREATE OR REPLACE MACRO embedding(
     query, site_index := NULL, model := NULL, layer := NULL, space := NULL
 ) AS _embedding(query::VARCHAR, site_index, model, layer, space);

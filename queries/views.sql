@@ -1,7 +1,7 @@
 -- The tables that people query. `catalog` is the store's catalogue, attached read-only.
 
 -- One row a crystal: what the store knows of it, then every property of its source.
-CREATE TEMP VIEW structure AS
+CREATE OR REPLACE VIEW structure AS
 SELECT
     s.id, s.formula, s.elements, len(s.elements) AS nelements, s.nsites, s.spacegroup, s.volume,
     s.content_hash, s.added_at, p.* EXCLUDE (structure_id)
@@ -10,7 +10,7 @@ LEFT JOIN catalog.main.properties AS p ON p.structure_id = s.id;
 
 -- One row an atom. x, y, z in Å; `orbit` is the first of its symmetry-equivalent sites and
 -- `multiplicity` how many those are.
-CREATE TEMP VIEW site AS
+CREATE OR REPLACE VIEW site AS
 SELECT
     structure_id, site_index, atomic_number, element_symbol(atomic_number) AS element,
     x, y, z, orbit, count(*) OVER (PARTITION BY structure_id, orbit) AS multiplicity
@@ -27,7 +27,7 @@ FROM (
 );
 
 -- One row a model that has embedded something here.
-CREATE TEMP VIEW model AS
+CREATE OR REPLACE VIEW model AS
 SELECT
     m.name, m.family, m.default_layer,
     (
@@ -46,19 +46,19 @@ SELECT
 FROM catalog.main.models AS m;
 
 -- One row for each time that a model ran: what, with which weights, where, how long.
-CREATE TEMP VIEW run AS
+CREATE OR REPLACE VIEW run AS
 SELECT r.*, s.uri AS source
 FROM catalog.main.runs AS r
 LEFT JOIN catalog.main.sources AS s ON s.id = r.source_id;
 
 -- What could not be read or embedded, and why.
-CREATE TEMP VIEW quarantine AS
+CREATE OR REPLACE VIEW quarantine AS
 SELECT s.uri AS source, q.record, q.structure_id, q.model, q.reason, q.at
 FROM catalog.main.quarantined AS q
 LEFT JOIN catalog.main.sources AS s ON s.id = q.source_id;
 
 -- One row an anchor atom of an anchor set.
-CREATE TEMP VIEW anchor AS
+CREATE OR REPLACE VIEW anchor AS
 SELECT
     a.anchor_set, a.rank, a.structure_id, a.site_index, s.element, t.formula,
     n.method, n.model, n.layer, n.created_at
@@ -68,7 +68,7 @@ LEFT JOIN site AS s ON s.structure_id = a.structure_id AND s.site_index = a.site
 LEFT JOIN catalog.main.structures AS t ON t.id = a.structure_id;
 
 -- One row a shared space (recipe and anchors) and a model projected into it.
-CREATE TEMP VIEW projection AS
+CREATE OR REPLACE VIEW projection AS
 SELECT p.space, s.recipe, s.anchor_set, p.model, p.layer, p.created_at
 FROM catalog.main.projections AS p
 JOIN catalog.main.spaces AS s ON s.id = p.space;
