@@ -70,8 +70,10 @@ def resolve(name: str) -> Card:
     names |= {card.name.lower(): card for card in cards.values()}
     if card := names.get(name.lower()):
         return card
-    close = difflib.get_close_matches(name.lower(), names, n=1)
-    hint = f"; did you mean {names[close[0]].name}?" if close else ""
+    close = [known for known in names if name and known.startswith(name.lower())]
+    close = close or difflib.get_close_matches(name.lower(), names, n=1)
+    meant = dict.fromkeys(names[known].name for known in close)
+    hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
     raise errors.ModelNotFound(f"no model {name!r}{hint} (see `platonic-store models`)")
 
 

@@ -15,6 +15,7 @@ from platonic_store.runtimes.requests import SCHEMA
 
 PROTOCOL = 1
 _MESSAGE_START = b"\xff\xff\xff\xff"  # of every message in an Arrow IPC stream
+_BROKEN = (OSError, EOFError, StopIteration, ValueError, KeyError, pa.ArrowException)
 _ENVIRONMENT = {
     # One thread a worker: two threads of torch give 1.6 times one, two workers 2 times.
     "OMP_NUM_THREADS": "1",
@@ -79,7 +80,7 @@ class Worker:
                 raise Refused(f"it speaks protocol {identity['protocol']}, not {PROTOCOL}")
             self._reader.read_next_batch()  # empty: it came with the schema
             self._writer = pa.ipc.new_stream(self._stdin, SCHEMA)
-        except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
+        except _BROKEN as error:
             raise Died(self._cause()) from error
         return identity
 
@@ -89,7 +90,7 @@ class Worker:
         try:
             self._writer.write_batch(structures)
             self._stdin.flush()
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except _BROKEN as error:
             raise Died(self._cause()) from error
 
     def receive(self, structures: pa.RecordBatch) -> Embedded:
@@ -103,7 +104,7 @@ class Worker:
             answered = set(table["id"].unique().to_pylist()) | {name for name, _ in rejected}
             if answered != set(structures["id"].to_pylist()):
                 raise ValueError("the answer is to another question")
-        except (OSError, ValueError, KeyError, StopIteration, pa.ArrowException) as error:
+        except _BROKEN as error:
             raise Died(self._cause()) from error
         return Embedded(table, rejected, report["seconds_graph"], report["seconds_forward"])
 

@@ -1,0 +1,204 @@
+"""What every adapter must do, as checks that run on a loaded model.
+
+    for check in CHECKS:
+        print(check.__name__, check(load(card)))
+
+Each check raises AssertionError, or returns what it measured: the largest deviation of an atom's
+vector, relative to that vector's norm. The tolerance is `TOLERANCE`, for float32.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+
+from ingest.adapters import Model, Structure
+from ingest.embedder import Embedder, GraphBuilder, Rejected
+
+TOLERANCE = 1e-4
+ALL = np.ones(3, dtype=bool)
+
+
+def crystals() -> list[Structure]:
+    """A symmetric, a distorted, an elemental and a slab structure (Na, Cl, Sr, Ti, O, Si)."""
+    rng = np.random.default_rng(7)
+    halves = np.array(list(product((0.0, 0.5), repeat=3)))
+    rocksalt = np.where(halves.sum(1) % 1 == 0, 11, 17)
+    perovskite = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    cell = np.array([[3.9, 0.1, 0], [0, 3.95, 0.2], [0.1, 0, 4.1]])
+    diamond = np.array([[0, 2.7, 2.7], [2.7, 0, 2.7], [2.7, 2.7, 0]])
+    shaken = perovskite @ cell + rng.normal(0, 0.08, (5, 3))
+    return [
+        Structure("NaCl", rocksalt, halves * 5.6, np.eye(3) * 5.6, ALL),
+        Structure("SrTiO3", np.array([38, 22, 8, 8, 8]), shaken, cell, ALL),
+        Structure("Si", np.array([14, 14]), np.array([[0, 0, 0], [1.35] * 3]), diamond, ALL),
+        Structure("slab", rocksalt, halves * 5.6, np.eye(3) * 5.6, np.array([True, True, False])),
+    ]
+
+
+def vectors(model: Model, structures: list[Structure]) -> dict[int, np.ndarray]:
+    """The embeddings of all layers, in one forward."""
+    return model.embed([model.graph(one) for one in structures], sorted(model.layers))
+
+
+def deviation(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray]) -> float:
+    """The largest difference of an atom's vector, relative to its norm. Asserts `TOLERANCE`."""
+    worst = max(
+        float(
+            np.max(np.linalg.norm(found[i] - wanted[i], axis=1) / np.linalg.norm(wanted[i], axis=1))
+        )
+        for i in wanted
+    )
+    assert worst < TOLERANCE, f"deviates by {worst:.2e} of the norm"
+    return worst
+
+
+def shape_and_dtype(model: Model) -> float:
+    """As many rows as atoms, as many float32 columns as `layers` says, all finite."""
+    structures = crystals()
+    atoms = sum(len(one.numbers) for one in structures)
+    for layer, rows in vectors(model, structures).items():
+        assert rows.shape == (atoms, model.layers[layer])
+        assert rows.dtype == np.float32
+        assert np.isfinite(rows).all()
+    return 0.0
+
+
+def one_layer_at_a_time(model: Model) -> float:
+    """A layer is the same whichever others are asked for."""
+    together = vectors(model, crystals())
+    graphs = [model.graph(one) for one in crystals()]
+    return max(deviation(model.embed(graphs, [i]), {i: together[i]}) for i in together)
+
+
+def deterministic(model: Model) -> float:
+    """The same structures twice, the same numbers to the last bit on a CPU."""
+    once, again = vectors(model, crystals()), vectors(model, crystals())
+    if model.device == "cpu":
+        assert all(np.array_equal(once[i], again[i]) for i in once)
+    return deviation(again, once)
+
+
+def batch_independence(model: Model) -> float:
+    """An atom's vector does not depend on what else is in the batch."""
+    structures = crystals()
+    together = vectors(model, structures[::-1])
+    alone = [vectors(model, [one]) for one in structures[::-1]]
+    return deviation(together, {i: np.concatenate([one[i] for one in alone]) for i in together})
+
+
+def rotation(model: Model) -> float:
+    """Turned and mirrored, the same."""
+    turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
+    return _unchanged(
+        model, lambda s: s._replace(positions=s.positions @ turn.T, cell=s.cell @ turn.T)
+    )
+
+
+def translation(model: Model) -> float:
+    """Shifted, also out of the cell, the same."""
+    shift = np.array([11.3, -4.7, 0.9])
+    return _unchanged(model, lambda s: s._replace(positions=s.positions + shift))
+
+
+def lattice_choice(model: Model) -> float:
+    """Another basis of the same lattice, the same."""
+    basis = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    return _unchanged(model, lambda s: s._replace(cell=basis @ s.cell))
+
+
+def site_order(model: Model) -> float:
+    """Sites in reverse order: vectors in reverse order."""
+    structure = crystals()[1]
+    turned = structure._replace(
+        numbers=structure.numbers[::-1].copy(), positions=structure.positions[::-1].copy()
+    )
+    found = vectors(model, [turned])
+    wanted = vectors(model, [structure])
+    return deviation({i: rows[::-1] for i, rows in found.items()}, wanted)
+
+
+def supercell(model: Model) -> float:
+    """Every copy of an atom in a 2×1×2 supercell has that atom's vector."""
+    worst = 0.0
+    for one in crystals()[:3]:
+        shifts = np.array(list(product((0, 1), (0,), (0, 1)))) @ one.cell
+        copies = Structure(
+            one.id,
+            np.tile(one.numbers, len(shifts)),
+            (one.positions + shifts[:, None]).reshape(-1, 3),
+            one.cell * np.array([[2], [1], [2]]),
+            one.pbc,
+        )
+        wanted = {i: np.tile(rows, (len(shifts), 1)) for i, rows in vectors(model, [one]).items()}
+        worst = max(worst, deviation(vectors(model, [copies]), wanted))
+    return worst
+
+
+def different_environments_differ(model: Model) -> float:
+    """Na in rock salt and Na at the surface of a slab are not the same vector."""
+    bulk, _, _, slab = crystals()
+    inside, surface = vectors(model, [bulk]), vectors(model, [slab])
+    least = min(
+        float(np.linalg.norm(inside[i][0] - surface[i][0]) / np.linalg.norm(inside[i][0]))
+        for i in inside
+    )
+    assert least > 10 * TOLERANCE
+    return least
+
+
+def what_cannot_be_embedded(model: Model) -> float:
+    """Refused one by one, with a reason, and nothing else suffers."""
+    good = crystals()[1]
+    stranger = next(z for z in range(118, 0, -1) if z not in model.elements)
+    bad = [
+        good._replace(id="unknown element", numbers=np.array([stranger, 8, 8, 8, 8])),
+        good._replace(id="not finite", positions=good.positions * np.nan),
+        good._replace(id="no atoms", numbers=good.numbers[:0], positions=good.positions[:0]),
+        good._replace(id="no lattice", cell=np.zeros((3, 3))),
+    ]
+    structures = [bad[0], good, *bad[1:]]
+    builder = GraphBuilder("the model", model.elements, model.graph)
+    results = list(
+        Embedder(model, list(model.layers), 64).embed(structures, list(map(builder, structures)))
+    )
+    reasons = dict(result for result in results if len(result) == 2 and isinstance(result[1], str))
+    assert list(reasons) == [one.id for one in bad], reasons
+    assert "does not know element" in reasons["unknown element"]
+    assert len(results) == len(structures)
+    return 0.0
+
+
+def isolated_atom(model: Model) -> float:
+    """An atom without neighbours gets a finite vector, or a reason."""
+    atom = Structure("atom", np.array([8]), np.zeros((1, 3)), np.zeros((3, 3)), ~ALL)
+    graph = GraphBuilder("the model", model.elements, model.graph)(atom)
+    if isinstance(graph, Rejected):
+        assert graph.reason
+    else:
+        for rows in model.embed([graph], sorted(model.layers)).values():
+            assert len(rows) == 1
+            assert np.isfinite(rows).all()
+    return 0.0
+
+
+def _unchanged(model: Model, change: Callable[[Structure], Structure]) -> float:
+    return deviation(
+        vectors(model, [change(one) for one in crystals()]), vectors(model, crystals())
+    )
+
+
+CHECKS: tuple[Callable[[Model], float], ...] = (
+    shape_and_dtype,
+    one_layer_at_a_time,
+    deterministic,
+    batch_independence,
+    rotation,
+    translation,
+    lattice_choice,
+    site_order,
+    supercell,
+    different_environments_differ,
+    what_cannot_be_embedded,
+    isolated_atom,
+)

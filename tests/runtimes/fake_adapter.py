@@ -1,0 +1,67 @@
+"""A family without a model, which misbehaves at structures whose id says how."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+ANSWER = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+
+
+class Fake:
+    checkpoint_sha256 = "0" * 64
+    versions = {"python": "3"}  # noqa: RUF012
+    cutoff = 5.0
+    elements = frozenset(range(1, 95))
+    layers = {0: 3, 1: 3}  # noqa: RUF012
+
+    def __init__(self, card, device):
+        self.device = "cpu"
+        self.loader = card["loader"]
+        print("a library that prints on stdout")
+        if self.loader == "never":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.loader == "refuses":
+            raise FileNotFoundError("weights.pt is\nnot here")
+
+    @property
+    def graph(self):
+        return graph
+
+    def embed(self, graphs, layers):
+        atoms = sum(len(numbers) for _, numbers in graphs)
+        if self.loader == "small memory" and atoms > 10:
+            raise MemoryError
+        if self.loader == "slow":
+            time.sleep(0.01 * len(graphs))
+        for name, _ in graphs:
+            misbehave(name)
+        numbers = np.concatenate([numbers for _, numbers in graphs]).astype(np.float32)
+        return {layer: (layer + 1) * numbers[:, None] * ANSWER for layer in layers}
+
+
+def graph(structure):
+    if structure.id == "no graph":
+        raise ValueError("two atoms\nat one place")
+    return structure.id, structure.numbers
+
+
+def misbehave(name):
+    print("a library that prints on stdout")
+    if name == "poison":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "exits":
+        raise SystemExit("gave up")
+    if name == "raises":
+        raise ValueError("cannot embed this")
+    if name == "garbage":
+        for link in Path("/proc/self/fd").iterdir():
+            if int(link.name) > 2 and str(link.readlink()).startswith("pipe:"):
+                with suppress(OSError):
+                    os.write(int(link.name), b"garbage ")
+
+
+load = Fake

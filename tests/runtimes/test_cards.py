@@ -1,0 +1,112 @@
+"""Cards, names, layers, interpreters, cores, portions."""
+
+import json
+import sys
+from dataclasses import replace
+
+import jsonschema
+import pyarrow as pa
+import pytest
+import yaml
+
+from platonic_store import errors, resources
+from platonic_store.runtimes import cards, environments
+from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.requests import SCHEMA, recut
+
+FOLDER = resources.folder("ingest") / "cards"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_card_fits_the_schema(path):
+    schema = json.loads((FOLDER / "schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    card = cards.Card.read(path)
+    assert card.name == path.stem
+    assert card.default_layer in [layer.index for layer in card.layers]
+    assert json.loads(json.dumps(card.as_dict()))["layers"][0] == {
+        "index": 0,
+        "dim": card.layers[0].dim,
+    }
+
+
+def test_no_two_cards_share_a_name():
+    names = [
+        name.lower()
+        for card in cards.load_cards().values()
+        for name in {card.name.lower(), *(alias.lower() for alias in card.aliases)}
+    ]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", ["sevennet-0", "7net-0", "SevenNet-0", "7NET-0_11jul2024"])
+def test_names_and_aliases(name):
+    assert cards.resolve(name).name == "sevennet-0"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("sevenet-0", "sevennet-0"),
+        ("chgnet-0.3", "chgnet-0.3.0"),
+        ("sevennet-mf-0", "sevennet-mf-0-pbe or sevennet-mf-0-r2scan"),
+    ],
+)
+def test_a_misspelt_name(name, meant):
+    with pytest.raises(errors.ModelNotFound, match=f"did you mean {meant}") as error:
+        cards.resolve(name)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("(see `platonic-store models`)")
+
+
+def test_layers_wanted():
+    card = cards.resolve("sevennet-0")
+    wanted = {"default": (1,), "first": (0,), "last": (4,), "all": (0, 1, 2, 3, 4), "2,0": (0, 2)}
+    assert {spec: cards.layers_wanted(card, spec) for spec in wanted} == wanted
+    for wrong in ("", "5", "0,9", "-1", "second"):
+        with pytest.raises(errors.LayerNotFound, match="sevennet-0 has no layers"):
+            cards.layers_wanted(card, wrong)
+
+
+def test_interpreter(tmp_path):
+    card = cards.resolve("chgnet-0.3.0")
+    here = replace(card, requires=("numpy>=2",))
+    assert str(environments.interpreter(here)) == sys.executable
+    assert str(environments.interpreter(card, sys.executable)) == sys.executable
+    for lacking in ("numpy==0.1", "no-such-package>=1"):
+        with pytest.raises(errors.EnvironmentNotReady, match=r"needs .*: `pip install "):
+            environments.interpreter(replace(card, requires=(lacking,)))
+    with pytest.raises(errors.EnvironmentNotReady, match="is not a Python interpreter"):
+        environments.interpreter(card, tmp_path / "python")
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("max 100000", 10**6), ("100000 100000", 1), ("50000 100000", 1)]
+)
+def test_cores_of_a_container(tmp_path, quota, most):
+    (tmp_path / "cpu.max").write_text(quota)
+    assert 1 <= usable_cores(tmp_path) <= most
+    assert usable_cores(tmp_path / "none") >= 1
+
+
+@pytest.mark.parametrize("limit", [1, 5, 12, 1000])
+def test_recut_keeps_every_structure_in_order(limit):
+    sizes = [3, 1, 0, 7, 30, 2, 2, 2, 5, 12, 1]
+    rows = [
+        {"id": str(i), "numbers": [1] * n, "positions": [0.0] * 3 * n, "cell": [0.0] * 9,
+         "pbc": [False] * 3, "band_gap": 1.0}
+        for i, n in enumerate(sizes)
+    ]  # fmt: skip
+    schema = SCHEMA.append(pa.field("band_gap", pa.float64()))
+    batches = [
+        pa.RecordBatch.from_pylist(part, schema=schema) for part in (rows[:4], rows[4:5], rows[5:])
+    ]
+    pieces = list(recut(batches, limit))
+    assert [name for piece in pieces for name in piece["id"].to_pylist()] == list(
+        map(str, range(11))
+    )
+    for piece in pieces:
+        atoms = sum(map(len, piece["numbers"].to_pylist()))
+        assert atoms <= limit or sum(map(bool, piece["numbers"].to_pylist())) == 1
+        assert piece.schema == SCHEMA

@@ -1,0 +1,237 @@
+"""The pool answers every structure exactly once, whatever a worker does."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+from platonic_store import errors
+from platonic_store.runtimes.cards import Card, Layer
+from platonic_store.runtimes.requests import SCHEMA
+from platonic_store.runtimes.workers import WorkerPool
+
+ADAPTER = Path(__file__).with_name("fake_adapter.py")
+
+
+def card(loader="well"):
+    return Card(
+        name="fake-1",
+        family="fake",
+        adapter=str(ADAPTER),
+        loader=loader,
+        requires=("numpy",),
+        checkpoint_sha256="0" * 64,
+        elements=tuple(range(1, 95)),
+        cutoff=5.0,
+        conservative=True,
+        equivariant=False,
+        layers=(Layer(0, 3), Layer(1, 3)),
+        default_layer=0,
+        default_layer_reason="",
+    )
+
+
+def batch(ids, atoms=4):
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "id": name,
+            "numbers": rng.integers(1, 90, atoms).tolist(),
+            "positions": rng.normal(size=3 * atoms).tolist(),
+            "cell": (10 * np.eye(3)).ravel().tolist(),
+            "pbc": [True] * 3,
+        }
+        for name in ids
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def run(pool, *batches):
+    """All answers; asserts that each structure was answered once, and rightly."""
+    numbers = {
+        name: values
+        for one in batches
+        for name, values in zip(one["id"].to_pylist(), one["numbers"].to_pylist(), strict=True)
+    }
+    rejected = {}
+    seen = []
+    for answer in pool.embed(batches):
+        rejected |= dict(answer.rejected)
+        seen += [name for name, _ in answer.rejected]
+        table = answer.table.to_pandas()
+        for name, rows in table.groupby("id", sort=False):
+            seen.append(name)
+            assert rows.site_index.tolist() == list(range(len(numbers[name])))
+            found = np.stack(rows.layer_1.to_numpy())
+            assert np.array_equal(found, 2 * np.outer(numbers[name], [1, 2, 3]))
+    assert sorted(seen) == sorted(numbers)
+    return rejected
+
+
+def names(n, *special):
+    return [f"s{i}" for i in range(n)] + list(special)
+
+
+def test_identity_and_answers():
+    with WorkerPool(card(), (0, 1), workers=2) as pool:
+        assert pool.identity["model"] == "fake-1"
+        assert pool.identity["layers"] == [{"index": 0, "dim": 3}, {"index": 1, "dim": 3}]
+        assert run(pool, batch(names(2000))) == {}
+        assert run(pool, batch(["again"])) == {}, "a pool serves more than one question"
+        assert run(pool) == {}
+
+
+def test_same_id_twice_does_not_hang():
+    with WorkerPool(card(), (0,), workers=1) as pool:
+        answers = list(pool.embed([batch(["a", "a"])]))
+    assert sum(answer.table.num_rows for answer in answers) == 8
+
+
+def test_a_structure_larger_than_a_request():
+    with WorkerPool(card(), (1,), workers=1) as pool:
+        assert run(pool, batch(["a"]), batch(["huge"], 5000), batch(["b"])) == {}
+
+
+def test_one_structures_failure_is_its_own():
+    with WorkerPool(card(), (1,), workers=1) as pool:
+        stranger = batch(["s"]).set_column(
+            1, "numbers", pa.array([[84] * 3 + [95]], SCHEMA[1].type)
+        )
+        stranger = stranger.set_column(0, "id", pa.array(["stranger"]))
+        rejected = run(pool, batch(names(50, "no graph", "raises")), stranger)
+    assert rejected == {
+        "no graph": "no graph: ValueError: two atoms at one place",
+        "raises": "no embedding: ValueError: cannot embed this",
+        "stranger": "fake-1 does not know element Am",
+    }
+
+
+def test_out_of_memory_halves_and_rejects_what_does_not_fit():
+    with WorkerPool(card("small memory"), (1,), workers=1) as pool:
+        rejected = run(pool, batch(names(30)), batch(["big"], 11))
+    assert rejected == {"big": "out of memory: its 11 atoms do not fit on cpu"}
+
+
+@pytest.mark.parametrize(
+    ("poison", "cause"),
+    [
+        ("poison", "signal 9"),
+        ("exits", "exit code 1: gave up"),
+        ("garbage", "it broke its own stream"),
+    ],
+)
+@pytest.mark.slow
+def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
+    ids = names(40)
+    ids.insert(17, poison)
+    with WorkerPool(card(), (1,), workers=2) as pool:
+        assert run(pool, batch(ids)) == {poison: f"killed its worker twice ({cause})"}
+        assert run(pool, batch(names(10))) == {}
+
+
+@pytest.mark.slow
+def test_workers_killed_from_outside_lose_nothing():
+    with WorkerPool(card("slow"), (1,), workers=2) as pool:
+        stop = threading.Event()
+
+        def assassin():
+            while not stop.wait(1):
+                for child in psutil.Process().children()[:1]:
+                    child.kill()
+
+        thread = threading.Thread(target=assassin)
+        thread.start()
+        try:
+            assert run(pool, *(batch([f"{i}-{j}" for j in range(30)]) for i in range(30))) == {}
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_refusal_is_one_line():
+    with pytest.raises(errors.WorkerFailed) as failure:
+        WorkerPool(card("refuses"), (0,), workers=2)
+    assert str(failure.value) == ("fake-1 cannot start: FileNotFoundError: weights.pt is not here")
+    with pytest.raises(errors.WorkerFailed, match=r"no layer 7: the model has \[0, 1\]"):
+        WorkerPool(card(), (7,), workers=1)
+
+
+def test_a_worker_that_never_starts_is_one_line():
+    with pytest.raises(errors.WorkerFailed, match=r"died 3 times while starting \(signal 9\)$"):
+        WorkerPool(card("never"), (0,), workers=2)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo an interpreter that chatters; sleep 60", "it broke its own stream"),
+        ("echo No module named pyarrow >&2; exit 1", "exit code 1: No module named pyarrow"),
+    ],
+)
+def test_an_interpreter_that_is_none(tmp_path, script, reason):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    with pytest.raises(errors.WorkerFailed) as failure:
+        WorkerPool(card(), (0,), workers=1, python=python)
+    assert str(failure.value).endswith(f"({reason})")
+
+
+def test_leaving_early_and_errors_leave_no_process():
+    before = psutil.Process().children()
+    pool = WorkerPool(card("slow"), (0,), workers=2)
+    start = time.monotonic()
+    for _ in pool.embed([batch(names(60))]):
+        break
+    pool.close()
+    with WorkerPool(card("slow"), (0,), workers=2) as other:
+        next(other.embed([batch(names(60))]))
+    assert time.monotonic() - start < 60
+    assert psutil.Process().children() == before
+
+
+def test_memory_of_the_parent_stays_flat():
+    """The source is read no further than the workers keep up."""
+    read = 0
+
+    def source():
+        nonlocal read
+        for i in range(200):
+            read += 1
+            yield batch([f"{i}-{j}" for j in range(250)])
+
+    with WorkerPool(card(), (0,), workers=1) as pool:
+        answers = pool.embed(source())
+        next(answers)
+        assert read < 10
+        answers.close()
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_parent_leaves_no_orphans():
+    program = f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}]
+from test_workers import *
+with WorkerPool(card("slow"), (0,), workers=2) as pool:
+    for answer in pool.embed(batch(names(40)) for _ in range(100)):
+        print("running", flush=True)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline()
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    assert len(workers) == 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert not alive
