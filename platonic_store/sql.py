@@ -34,11 +34,20 @@ def run(snapshot: Snapshot, query: str, *, allow_files: bool = False) -> pa.Tabl
             )
         try:
             result = snapshot.connection.execute(query)
-            return result.to_arrow_table() if result.description else pa.table({})
+            return _named_apart(result.to_arrow_table()) if result.description else pa.table({})
         except duckdb.Error as error:
             if raised:
                 raise raised[0] from None
             raise InvalidQuery(f"SQL: {one_line(error)}") from None
+
+
+def _named_apart(table: pa.Table) -> pa.Table:
+    """A second `id` of a join becomes `id_1`: frames and files want names apart."""
+    names: list[str] = []
+    for name in table.column_names:
+        repeats = sum(other == name or other.startswith(f"{name}_") for other in names)
+        names.append(f"{name}_{repeats}" if name in names else name)
+    return table.rename_columns(names)
 
 
 @contextmanager
@@ -46,33 +55,35 @@ def _functions(snapshot: Snapshot) -> Iterator[list[PlatonicError]]:
     """Register the functions; gives the list in which they leave what they raise."""
     raised: list[PlatonicError] = []
 
-    def register(name: str, answer: Callable, parameters: list[str], returns: str, kind: Any) -> None:
-        def answer_rows(*columns: pa.ChunkedArray) -> pa.Array:
-            try:
-                rows = zip(*(column.to_pylist() for column in columns), strict=True)
-                return pa.array([answer(snapshot, *row) for row in rows], type=kind)
-            except PlatonicError as error:
-                raised.append(error)
-                raise
+    def answer(function: Callable, kind: pa.DataType, columns: tuple) -> pa.Array:
+        try:
+            rows = zip(*(column.to_pylist() for column in columns), strict=True)
+            return pa.array([function(snapshot, *row) for row in rows], type=kind)
+        except PlatonicError as error:
+            raised.append(error)
+            raise
 
+    # DuckDB counts the parameters of what it is given, so each is spelt out.
+    def similar(query, site, model, layer, across, space, k, condition):
+        arguments = (query, site, model, layer, across, space, k, condition)
+        return answer(_similar, pa.list_(_HIT), arguments)
+
+    def embedding(query, site, model, layer, space):
+        return answer(_embedding, pa.list_(pa.float32()), (query, site, model, layer, space))
+
+    text, integer = "VARCHAR", "INTEGER"
+    for name, function, parameters, returns in (
+        (
+            "_similar",
+            similar,
+            [text, integer, text, integer, text, text, integer, text],
+            "STRUCT(rank BIGINT, distance DOUBLE, id VARCHAR, site_index INTEGER)[]",
+        ),
+        ("_embedding", embedding, [text, integer, text, integer, text], "FLOAT[]"),
+    ):
         snapshot.connection.create_function(
-            name, answer_rows, parameters, returns, type="arrow", null_handling="special"
+            name, function, parameters, returns, type="arrow", null_handling="special"
         )
-
-    register(
-        "_similar",
-        _similar,
-        ["VARCHAR", "INTEGER", "VARCHAR", "INTEGER", "VARCHAR", "VARCHAR", "BIGINT", "VARCHAR"],
-        "STRUCT(rank BIGINT, distance DOUBLE, id VARCHAR, site_index INTEGER)[]",
-        pa.list_(_HIT),
-    )
-    register(
-        "_embedding",
-        _embedding,
-        ["VARCHAR", "INTEGER", "VARCHAR", "INTEGER", "VARCHAR"],
-        "FLOAT[]",
-        pa.list_(pa.float32()),
-    )
     snapshot.connection.execute((folder("queries") / "functions.sql").read_text())
     yield raised
 

@@ -44,14 +44,14 @@ ORDER BY rank
 LIMIT k;
 
 CREATE OR REPLACE MACRO similar_atoms(
-    query, site_index, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10
+    query, site, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10
 ) AS TABLE
 WITH asked AS (
     SELECT v.vector, v.orbit FROM vector_rows(
         CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END,
         model_or_first(model), layer, 'atom'
     ) AS v
-    WHERE v.structure_id = query AND v.site_index = site_index
+    WHERE v.structure_id = query AND v.site_index = site
 ),
 hit AS (
     SELECT v.structure_id, v.site_index, array_cosine_distance(v.vector, asked.vector) AS distance
@@ -67,26 +67,26 @@ hit AS (
 )
 SELECT
     row_number() OVER (ORDER BY hit.distance, structure.id, hit.site_index) AS rank, hit.distance,
-    hit.site_index, site.element, site.multiplicity, structure.*
+    hit.site_index, s.element, s.multiplicity, structure.*
 FROM hit
 JOIN structure ON structure.id = hit.structure_id
-JOIN site ON site.structure_id = hit.structure_id AND site.site_index = hit.site_index
+JOIN site AS s ON s.structure_id = hit.structure_id AND s.site_index = hit.site_index
 ORDER BY rank;
 
 CREATE OR REPLACE MACRO embedding(
-    query, site_index := NULL, model := NULL, layer := NULL, space := NULL
+    query, site := NULL, model := NULL, layer := NULL, space := NULL
 ) AS (
     SELECT any_value(vector) FROM (
-        SELECT structure_id, NULL AS site, vector::FLOAT[] AS vector
+        SELECT structure_id, NULL AS site_index, vector::FLOAT[] AS vector
         FROM vector_rows(
             CASE WHEN space IS NOT NULL THEN space_id(space) END,
             model_or_first(model), layer, 'structure'
         )
         UNION ALL
-        SELECT structure_id, v.site_index AS site, vector::FLOAT[] AS vector
+        SELECT structure_id, v.site_index, vector::FLOAT[] AS vector
         FROM vector_rows(
             CASE WHEN space IS NOT NULL THEN space_id(space) END,
             model_or_first(model), layer, 'atom'
         ) AS v
-    ) WHERE structure_id = query AND site IS NOT DISTINCT FROM site_index
+    ) WHERE structure_id = query AND site_index IS NOT DISTINCT FROM site
 );

@@ -16,21 +16,21 @@ ORDER BY hit.rank;
 
 -- The k atoms most alike to one atom, each standing for its symmetry-equivalent sites.
 CREATE OR REPLACE MACRO similar_atoms(
-    query, site_index, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10,
+    query, site, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10,
     condition := NULL
 ) AS TABLE
 SELECT
-    hit.rank, hit.distance, hit.site_index, site.element, site.multiplicity, structure.*
+    hit.rank, hit.distance, hit.site_index, s.element, s.multiplicity, structure.*
 FROM (
     SELECT unnest(
-        _similar(query::VARCHAR, site_index, model, layer, across, space, k, condition)
+        _similar(query::VARCHAR, site, model, layer, across, space, k, condition)
     ) AS hit
 )
 JOIN structure ON structure.id = hit.id
-JOIN site ON site.structure_id = hit.id AND site.site_index = hit.site_index
+JOIN site AS s ON s.structure_id = hit.id AND s.site_index = hit.site_index
 ORDER BY hit.rank;
 
 -- The vector of a structure, or of one of its sites; in a shared space if one is named.
 CREATE OR REPLACE MACRO embedding(
-    query, site_index := NULL, model := NULL, layer := NULL, space := NULL
-) AS _embedding(query::VARCHAR, site_index, model, layer, space);
+    query, site := NULL, model := NULL, layer := NULL, space := NULL
+) AS _embedding(query::VARCHAR, site, model, layer, space);

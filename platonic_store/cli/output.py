@@ -88,13 +88,13 @@ def _is_number(column: "pd.Series") -> bool:
 
 
 def _cell(value: object) -> str:
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, list):
         text = " ".join(_cell(item) for item in value[:6])
         return f"{text} …" if len(value) > 6 else text
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return str(value).replace("\n", " ")[:60]

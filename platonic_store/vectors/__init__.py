@@ -4,6 +4,7 @@ A reader always names the version that the catalogue calls committed, so that ro
 has appended but not yet committed do not exist for it.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Vectors:
 
     @cached_property
     def _database(self):
+        os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a new table is new
         import lancedb  # a second and a half that `--help` need not wait for
 
         return lancedb.connect(str(self.folder))
