@@ -1,7 +1,9 @@
 """What makes a crystal unusable, and what symmetry it has."""
 
+import logging
+
+import moyopy
 import numpy as np
-import spglib
 from scipy.spatial import cKDTree
 
 from platonic_store.structures.records import Crystal
@@ -9,6 +11,9 @@ from platonic_store.structures.records import Crystal
 MIN_DISTANCE = 0.1  # Å; nearer than this, two atoms are one mistake
 MAX_LENGTH = 1e9  # Å; beyond it the content hash would overflow
 SYMPREC = 0.01  # Å
+
+# It warns of every supercell that its orbits are the infinite crystal's, which is what we want.
+logging.getLogger("moyo").setLevel(logging.ERROR)
 
 
 def fault(crystal: Crystal) -> str | None:
@@ -80,23 +85,18 @@ def volume(crystal: Crystal) -> float | None:
 def symmetry(crystal: Crystal) -> tuple[int | None, np.ndarray]:
     """Space group number, and for each site the smallest index of an equivalent site, (N,) int32.
 
-    From spglib at SYMPREC. The orbits are those of the infinite crystal (spglib's
-    `crystallographic_orbits`): its `equivalent_atoms` splits them where a supercell's shape has
-    less symmetry than the crystal. None and the identity where no symmetry is known.
+    From moyopy (spglib's successor, eight times as fast) at SYMPREC. The orbits are those of the
+    infinite crystal, also where a supercell's shape has less symmetry. None and the identity
+    where no symmetry is known.
     """
     count = len(crystal.numbers)
     if not crystal.pbc.all():
         return None, np.arange(count, dtype=np.int32)
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)
+    cell = moyopy.Cell(crystal.cell.tolist(), fractional.tolist(), crystal.numbers.tolist())
     try:
-        found = spglib.get_symmetry_dataset(
-            (crystal.cell.tolist(), fractional.tolist(), crystal.numbers.tolist()), symprec=SYMPREC
-        )
-    except spglib.error.SpglibError:
-        found = None
-    if found is None:
+        found = moyopy.MoyoDataset(cell, symprec=SYMPREC)
+    except ValueError:
         return None, np.arange(count, dtype=np.int32)
-    _, first, group = np.unique(
-        found.crystallographic_orbits, return_index=True, return_inverse=True
-    )
+    _, first, group = np.unique(found.orbits, return_index=True, return_inverse=True)
     return int(found.number), first[group].astype(np.int32)
