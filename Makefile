@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STORE := demo-output/crystals.store
+
+.PHONY: demo test lint bench docs clean
+
+# The main job on 288 real crystals: about two minutes on two cores once installed.
+demo: $(VENV)/models
+	@PATH="$(CURDIR)/$(BIN):$$PATH" PLATONIC_STORE=$(STORE) bash docs/demo.sh demo-output
+
+test: $(VENV)/dev
+	$(BIN)/pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/dev
+	for script in embedding ingest search anchors; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+docs: $(VENV)/dev
+	$(BIN)/python docs/commands.py > docs/commands.md
+
+clean:
+	rm -rf $(VENV) .maml demo-output
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "platonic-store needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/models: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[models]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[models,dev]'
+	@touch $@ $(VENV)/models
+
+# maml, against which `--method maml` is checked, in an environment of its own:
+# make .maml && PLATONIC_MAML_PYTHON=.maml/bin/python make test
+.maml:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --no-deps maml==2025.4.3
+	$@/bin/pip install --quiet --disable-pip-version-check pandas pymatgen monty numpy scipy scikit-learn

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The main job, end to end: real crystals, two real foundation models, one searchable space.
+# `make demo` runs it; so can you: PLATONIC_STORE=my.store bash docs/demo.sh OUTPUT_FOLDER
+set -euo pipefail
+out=${1:?where to put the pictures}
+mkdir -p "$out"
+
+run() {
+    printf '\n\033[1m$ platonic-store'
+    printf ' %q' "$@"
+    printf '\033[0m\n'
+    platonic-store "$@"
+}
+
+started=$SECONDS
+echo "288 AFLOW prototype crystals, embedded by SevenNet-0 and CHGNet 0.3.0:"
+run ingest builtin:aflow-prototypes --model sevennet-0 --model chgnet-0.3.0
+echo -e "\nTwo layers of two networks that never met become comparable through anchors:"
+run anchors select --method direct -k 100 --from sevennet-0
+run project --all
+echo -e "\nWhat does SevenNet-0 find most like spinel?"
+run similar Spinel --model sevennet-0 -k 5
+echo -e "\nThe same, asked with SevenNet-0 and answered from CHGNet's side:"
+run similar Spinel --model sevennet-0 --across chgnet-0.3.0 -k 5
+echo -e "\nThe same in SQL, joined with what the store knows:"
+run sql "SELECT rank, distance, id, formula, spacegroup FROM similar_structures('Spinel', model := 'sevennet-0', across := 'chgnet-0.3.0', k := 5) WHERE list_contains(elements, 'O')"
+echo -e "\nThe least typical crystals of this store, to SevenNet-0's eye:"
+run outliers --model sevennet-0 -k 5
+echo -e "\nA picture of the space:"
+run picture --out "$out"
+run doctor
+echo -e "\nDone in $((SECONDS - started)) s. Look at $out/map.png, and hover over $out/map.html."
