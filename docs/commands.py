@@ -16,7 +16,7 @@ def describe(command, path: str) -> str:
             continue
         names = ", ".join(f"`{name}`" for name in parameter.opts)
         if parameter.param_type_name == "argument":
-            names = f"`{parameter.human_readable_name}`"
+            names = f"`{parameter.name.upper()}`"
         default = parameter.default
         shown = "" if default in (None, False, ()) else f" Default: `{default}`."
         parts.append(f"- {names}: {parameter.help}{shown}")

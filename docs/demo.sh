@@ -7,7 +7,9 @@ mkdir -p "$out"
 
 run() {
     printf '\n\033[1m$ platonic-store'
-    printf ' %q' "$@"
+    for word in "$@"; do
+        case $word in *' '*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
     printf '\033[0m\n'
     platonic-store "$@"
 }

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+
+from platonic_store.errors import (
+    AnchorsNotFound,
+    InvalidQuery,
+    LayerNotFound,
+    ModelNotFound,
+    StructureNotFound,
+)
+from platonic_store.store import Store
+from platonic_store.vectors import vector_matrix
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_nearest_structures_are_those_of_brute_force(prototypes):
+    table = prototypes.embeddings("sevennet-0", level="structure")
+    vectors, ids = unit(vector_matrix(table["vector"])), table["structure_id"].to_pylist()
+    distances = 1 - vectors @ vectors[ids.index("Spinel")]
+    expected = [ids[i] for i in np.argsort(distances) if ids[i] != "Spinel"][:10]
+    found = prototypes.similar("Spinel", model="sevennet-0", k=10)
+    assert found["id"].tolist() == expected
+    assert found["rank"].tolist() == list(range(1, 11))
+    assert found["distance"].is_monotonic_increasing
+    assert {"formula", "spacegroup", "mineral", "pearson"} <= set(found.columns)
+
+
+def test_a_structure_is_the_mean_of_its_atoms(prototypes):
+    atoms = prototypes.embeddings("chgnet-0.3.0").to_pandas()
+    mean = np.mean(np.stack(atoms[atoms["structure_id"] == "Spinel"]["vector"]), axis=0)
+    np.testing.assert_allclose(prototypes.vector("Spinel", model="chgnet-0.3.0"), mean, rtol=1e-5)
+
+
+def test_across_models_most_structures_find_themselves(prototypes):
+    ids = prototypes.sql("SELECT id FROM structure ORDER BY id")["id"][::12]
+    embedded = set(prototypes.embeddings("sevennet-0", level="structure")["structure_id"].to_pylist())
+    asked = [id_ for id_ in ids if id_ in embedded]
+    found = [
+        id_ in prototypes.similar(id_, model="sevennet-0", across="chgnet-0.3.0", k=10)["id"].values
+        for id_ in asked
+    ]
+    assert np.mean(found) > 0.7  # by chance 10 of 284 would
+
+
+def test_a_condition_leaves_k_answers_wherever_k_exist(prototypes):
+    found = prototypes.similar("Spinel", k=284, where="spacegroup = 225")
+    embedded = prototypes.embeddings(level="structure")["structure_id"].to_pylist()
+    quoted = ", ".join("'" + id_.replace("'", "''") + "'" for id_ in embedded)
+    there = prototypes.sql(
+        f"SELECT count(*) AS n FROM structure WHERE spacegroup = 225 AND id IN ({quoted})"
+    )
+    assert len(found) == there["n"][0] > 3
+    assert (found["spacegroup"] == 225).all()
+
+
+def test_atoms_come_one_for_each_set_of_equivalent_sites(prototypes):
+    found = prototypes.similar("Spinel", site=0, k=200)
+    sites = prototypes.sql("SELECT structure_id AS id, site_index, orbit FROM site")
+    joined = found.merge(sites, on=["id", "site_index"])
+    assert (joined["site_index"] == joined["orbit"]).all()
+    assert not joined.duplicated(["id", "orbit"]).any()
+    own = sites[(sites["id"] == "Spinel") & (sites["site_index"] == 0)]["orbit"].item()
+    assert not ((joined["id"] == "Spinel") & (joined["orbit"] == own)).any()
+
+
+def test_any_of_the_equivalent_sites_asks_the_same(prototypes):
+    spinel = prototypes.sql("SELECT site_index FROM site WHERE structure_id = 'Spinel' AND orbit = 0")
+    assert len(spinel) == 4
+    answers = [
+        prototypes.similar("Spinel", site=int(site), k=5)["id"].tolist()
+        for site in spinel["site_index"]
+    ]
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_atom_conditions_may_name_sites(prototypes):
+    found = prototypes.similar("Spinel", site=0, k=7, where="element = 'O' AND nsites < 20")
+    assert len(found) == 7
+    assert (found["element"] == "O").all()
+
+
+@pytest.mark.slow
+def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
+    from pymatgen.core import Lattice, Structure
+
+    halite = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.6402), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    by_object = prototypes.similar(halite, k=3)
+    assert by_object["id"][0] == "Halite"
+    halite.to(filename=str(tmp_path / "mine.cif"))
+    by_file = prototypes.similar(str(tmp_path / "mine.cif"), k=3, across="chgnet-0.3.0")
+    assert by_file["id"][0] == "Halite"
+
+
+def test_projecting_today_is_projecting_tomorrow(prototypes):
+    """A stored projection puts a stored structure where the store has it."""
+    from platonic_store.geometry.projection import project
+
+    with prototypes.snapshot() as snapshot:
+        space = snapshot.space("whitened", ["chgnet-0.3.0"])
+        fitted = snapshot.projection(space, "chgnet-0.3.0", 2)
+    atoms = prototypes.embeddings("chgnet-0.3.0")
+    stored = prototypes.embeddings("chgnet-0.3.0", space="whitened")
+    key = ["structure_id", "site_index"]
+    order = atoms.sort_by([(name, "ascending") for name in key])
+    there = stored.sort_by([(name, "ascending") for name in key])
+    np.testing.assert_allclose(
+        project(fitted, vector_matrix(order["vector"])), vector_matrix(there["vector"]), atol=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
+    """The same crystals in two orders, in batches of two sizes: the same anchor set."""
+    from pymatgen.analysis.prototypes.matcher import AFLOW_PROTOTYPE_LIBRARY
+
+    crystals = [entry["snl"].structure for entry in AFLOW_PROTOTYPE_LIBRARY]
+    some = [crystal for crystal in crystals if len(crystal) < 9][:40]
+    chosen = []
+    for name, order, batch_atoms in (("one", some, 64), ("other", some[::-1], 17)):
+        store = Store.open(tmp_path / name)
+        store.ingest(order, ["chgnet-0.3.0"], batch_atoms=batch_atoms)
+        chosen.append(store.select_anchors(k=20))
+    assert chosen[0].id == chosen[1].id
+    assert len(chosen[0].atoms) == 20
+
+
+def test_outliers_are_unlike_all_others(prototypes):
+    found = prototypes.outliers(model="sevennet-0", k=284)
+    assert found["atypicality"].is_monotonic_decreasing
+    assert (found["id"] != found["nearest_id"]).all()
+    assert found["id"].is_unique
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda s: s.similar("Spinell"), StructureNotFound, "Spinel"),
+        (lambda s: s.similar("Spinel", model="chgnet-0.3"), ModelNotFound, "chgnet-0.3.0"),
+        (lambda s: s.similar("Spinel", model="chgnet-r2scan"), ModelNotFound, "ingest --model"),
+        (lambda s: s.similar("Spinel", layer=4), LayerNotFound, "--layers 4"),
+        (lambda s: s.similar("Spinel", space="centred"), AnchorsNotFound, "project"),
+        (lambda s: s.similar("Spinel", where="bandgap > 1"), InvalidQuery, "bandgap"),
+        (lambda s: s.similar("Spinel", where="1 = 1; DROP TABLE x"), InvalidQuery, "condition"),
+        (lambda s: s.similar("Spinel", site=99), InvalidQuery, "0 to 13"),
+        (lambda s: s.similar("Po"), InvalidQuery, "does not know element Po"),
+        (lambda s: s.similar("Spinel", k=0), InvalidQuery, "at least 1"),
+        (lambda s: s.similar(np.ones(3)), InvalidQuery, "128"),
+        (lambda s: s.sql("SELEC 1"), InvalidQuery, "syntax"),
+        (lambda s: s.select_anchors("kmeans"), InvalidQuery, "farthest"),
+        (lambda s: s.project(recipe="pca"), InvalidQuery, "whitened"),
+        (lambda s: s.project(anchors="ffff"), AnchorsNotFound, "anchors select"),
+        (lambda s: s.select_anchors(k=10**6), InvalidQuery, "fewer"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_mend(own_prototypes, call, error, says):
+    with pytest.raises(error) as raised:
+        call(own_prototypes)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
