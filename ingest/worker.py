@@ -60,9 +60,8 @@ def private_streams() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(source, "rb"), os.fdopen(sink, "wb")
 
 
-def die_with_parent() -> None:
-    """Ends this process soon after its parent, however that one ended."""
-    parent = os.getppid()
+def die_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent (a process id), however that one ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -72,10 +71,10 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def start_graph_process(card: dict[str, Any]) -> None:
+def start_graph_process(card: dict[str, Any], parent: int) -> None:
     """In a graph process: the adapter's module must be there before its graphs are unpickled."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    die_with_parent(parent)
     adapter(card)
 
 
@@ -86,7 +85,9 @@ def graph_mapper(card: dict[str, Any], device: str, processes: int | None) -> Ca
         processes = 0 if device == "cpu" else max(1, (cores or 1) - 1)
     if processes == 0:
         return map
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), start_graph_process, (card,))
+    pool = ProcessPoolExecutor(
+        processes, get_context("spawn"), start_graph_process, (card, os.getpid())
+    )
     return partial(pool.map, chunksize=4)
 
 
@@ -221,7 +222,7 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    die_with_parent()
+    die_with_parent(os.getppid())
     source, sink = private_streams()
     serve(json.loads(sys.argv[1]), source, sink)
     sys.stderr.flush()

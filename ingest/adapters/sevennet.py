@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import sevenn._keys as KEY
@@ -35,8 +35,8 @@ class SevenNet:
         self.checkpoint_sha256 = verified(path, card)
         self.versions = versions("torch", "sevenn", "e3nn", "matscipy", "ase")
         self.device = torch_device(device)
-        model = load_checkpoint(path).build_model()
-        self._model: Any = model.to(self.device).eval()
+        model = load_checkpoint(path).build_model().to(self.device)
+        self._model = cast(Any, model.eval())
         self._model.set_is_batch_data(True)
         self._modality = self._modality_index(card.get("modality"))
         self.cutoff = float(self._model.cutoff)

@@ -22,7 +22,7 @@ from platonic_store.runtimes.requests import recut
 
 __all__ = ["Embedded", "WorkerPool"]
 
-REQUEST_ATOMS = 1024  # at least: a dying worker loses no more than two requests
+REQUEST_ATOMS = 512  # at least: little is lost with a worker, and all workers end together
 IN_FLIGHT = 2
 STARTS = 3
 

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from platonic_store import errors
-from platonic_store.runtimes.cards import Card, Layer
+from platonic_store.runtimes.cards import Card, Layer, resolve
+from platonic_store.runtimes.environments import interpreter
+from platonic_store.runtimes.process import Worker
 from platonic_store.runtimes.requests import SCHEMA
 from platonic_store.runtimes.workers import WorkerPool
 
@@ -235,3 +237,35 @@ with WorkerPool(card("slow"), (0,), workers=2) as pool:
     parent.stdout.close()
     _, alive = psutil.wait_procs(workers, timeout=5)
     assert not alive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fake-1", "chgnet-0.3.0", "sevennet-0"])
+def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path):
+    """What a GPU's worker does, on a CPU."""
+    model = card() if name == "fake-1" else resolve(name)
+    try:
+        interpreter(model)
+    except errors.EnvironmentNotReady as reason:
+        pytest.skip(str(reason))
+    request = {"card": model.as_dict(), "layers": [1], "device": "cpu", "batch_atoms": None}
+    questions = [batch([f"{i}-{j}" for j in range(10)]) for i in range(3)]
+    answers = []
+    for graph_processes in (0, 2):
+        worker = Worker(
+            Path(sys.executable), request | {"graph_processes": graph_processes}, str(tmp_path)
+        )
+        try:
+            worker.hello()
+            for question in questions:
+                worker.send(question)
+            answers.append([worker.receive(question) for question in questions])
+            helpers = psutil.Process(worker._process.pid).children(recursive=True)
+        finally:
+            worker.close()
+        assert bool(helpers) == bool(graph_processes)
+        _, alive = psutil.wait_procs(helpers, timeout=5)
+        assert not alive
+    for inline, ahead in zip(*answers, strict=True):
+        assert inline.table == ahead.table
+        assert inline.rejected == ahead.rejected
