@@ -135,7 +135,7 @@ class Snapshot:
                 return id_
         known = ", ".join(id_ for id_, *_ in spaces) or "none"
         raise AnchorsNotFound(
-            f"no shared space {name or ''} holds {' and '.join(models)} (spaces here: {known}): run "
+            f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} (spaces here: {known}): run "
             "`platonic-store anchors select` and then `platonic-store project --all`"
         )
 

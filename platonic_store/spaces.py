@@ -129,7 +129,7 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
     )
     if not rows:
         raise AnchorsNotFound(
-            f"no anchor set {id_ or ''} in the store: run `platonic-store anchors select`"
+            f"no anchor set{f' {id_}' if id_ else ''} in the store: run `platonic-store anchors select`"
         )
     atoms = snapshot.frame(
         "SELECT structure_id, site_index FROM catalog.main.anchors "
@@ -232,9 +232,7 @@ def _fill(
                 },
             )
     if groups:
-        commits.declare_committed(
-            catalog, {name: vectors.maintain(name) for name in names.values()}
-        )
+        commits.maintain(catalog, vectors, names.values())
     return atoms
 
 

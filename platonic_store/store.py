@@ -65,11 +65,13 @@ class Store:
         return store
 
     @contextmanager
-    def _writing(self) -> Iterator[dict[str, int]]:
+    def _writing(self, *, create: bool = False) -> Iterator[dict[str, int]]:
         """The one writer: the store exists, its tables are today's, and nothing is half done.
 
         Gives what `commits.recover` had to settle.
         """
+        if not create:
+            self._require()
         try:
             self.vectors.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -93,12 +95,15 @@ class Store:
 
         Raises: StoreNotFound if nothing was ever ingested.
         """
+        self._require()
+        return take(self.catalog, self.vectors)
+
+    def _require(self) -> None:
         if self.catalog.revision() is None:
             raise StoreNotFound(
                 f"there is no store at {self.path}: run `platonic-store ingest SOURCE "
                 f"--model sevennet-0 --store {self.path}`"
             )
-        return take(self.catalog, self.vectors)
 
     def ingest(
         self,
@@ -130,7 +135,7 @@ class Store:
 
         for model in models:
             layers_wanted(resolve(model), layers)
-        with self._writing():
+        with self._writing(create=source is not None):
             source_id, report = None, None
             if source is not None:
                 source_id, report = ingestion.read_source(self.catalog, source, format)
@@ -354,8 +359,6 @@ class Store:
 
         Returns what was settled, and `problems`, a line each (empty when all is well).
         """
-        if self.catalog.revision() is None:
-            raise StoreNotFound(f"there is no store at {self.path}: name another with `--store`")
         with self._writing() as settled:
             problems = commits.verify(self.catalog, self.vectors)
             if not problems:

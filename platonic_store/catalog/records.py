@@ -64,8 +64,8 @@ def add_batch(catalog: Catalog, source: int, batch) -> Added:
         )
         ids, hashes = structures["id"].to_pylist(), structures["content_hash"].to_pylist()
         conflicts += [i for i, h in zip(ids, hashes, strict=True) if stored.get(i, h) != h]
-        is_kept = pa.array([stored.get(i, h) == h for i, h in zip(ids, hashes, strict=True)])
-        kept = structures.filter(is_kept)
+        is_kept = [stored.get(i, h) == h for i, h in zip(ids, hashes, strict=True)]
+        kept = structures.filter(pa.array(is_kept, pa.bool_()))
         insert_arrow(connection, "structures", kept, conflict="ON CONFLICT DO NOTHING")
         members = pa.table(
             {"source_id": pa.array([source] * len(kept), pa.int32()), "structure_id": kept["id"]}
@@ -103,7 +103,7 @@ def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[st
     for id_ in table["id"].to_pylist():
         mask.append(id_ in ids and id_ not in seen)
         seen.add(id_)
-    table = table.filter(pa.array(mask))
+    table = table.filter(pa.array(mask, pa.bool_()))
     columns = {"structure_id": table["id"]}
     for name in table.column_names:
         if name != "id" and not pa.types.is_null(table[name].type):

@@ -209,7 +209,10 @@ class _Lane(threading.Thread):
                 if isinstance(reason, Refused):
                     raise errors.WorkerFailed(f"{name} cannot start: {reason}") from reason
                 if attempt == STARTS:
-                    text = f"{name}'s worker died {STARTS} times while starting ({reason})"
+                    text = (
+                        f"{name}'s worker died {STARTS} times while starting ({reason}); its "
+                        f"interpreter needs {', '.join(self._pool._card.requires)} and pyarrow"
+                    )
                     raise errors.WorkerFailed(text) from reason
                 continue
             if not self.identity.done():

@@ -32,6 +32,8 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
         rows = csv.reader(file, strict=True)
         header = [name.strip() or "index" for name in next(rows, [])]
         header = [name.removeprefix("\ufeff") for name in header]
+        if not header:
+            return
         if "cif" not in header:
             raise UnreadableSource(
                 f"{path} has no column 'cif' (it has: {', '.join(header) or 'none'}); rename the "

@@ -79,7 +79,7 @@ def _records(source: Any, format: str | None) -> Iterator[Record]:
     format = format or _format_of(path)
     if format is None:
         raise UnreadableSource(
-            f"{path} is of no known format; name one with format=: {', '.join(FORMATS)}"
+            f"{path} is of no known format; name one with --input-format (format= in Python): {', '.join(FORMATS)}"
         )
     return _file(path, format, _stem(path, Path(path.name)))
 
@@ -148,7 +148,7 @@ def _guarded(records: Iterator[Record], path: Path, format: str) -> Iterator[Rec
     except Exception as error:
         raise UnreadableSource(
             f"{path} cannot be read as {format} after record {count}{last}: {one_line(error)}; "
-            "mend the file, or name its format with format="
+            "mend the file, or name its format with --input-format (format= in Python)"
         ) from error
     if count == 0:
         raise UnreadableSource(f"{path} is empty: no record in it; give one that has structures")

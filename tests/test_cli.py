@@ -1,0 +1,215 @@
+"""The command as a person uses it: what it prints, and what it says of mistakes."""
+
+import gzip
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pymatgen.core import Lattice, Structure
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*words, cwd, store="my.store", check=None):
+    """Run `platonic-store` and return what came of it."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "platonic-store", *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        env={"PLATONIC_STORE": str(store), "PATH": "/usr/bin:/bin", "HOME": str(cwd)},
+        timeout=300,
+    )
+    if check is not None:
+        assert done.returncode == check, done.stderr.decode()
+    return done
+
+
+def mistake(*words, **where) -> str:
+    """The one line that a mistake is answered with."""
+    done = command(*words, **where)
+    lines = done.stderr.decode().strip().splitlines()
+    assert done.returncode != 0
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    assert done.stdout == b""
+    return lines[0]
+
+
+@pytest.fixture
+def cifs(tmp_path) -> Path:
+    """A csv of three crystals, as MP-20 writes them."""
+    rows = []
+    for index, a in enumerate((4.1, 4.2, 4.3)):
+        crystal = Structure.from_spacegroup("Pm-3m", Lattice.cubic(a), ["Cs"], [[0, 0, 0]])
+        rows.append({"material_id": f"mp-{index}", "band_gap": index / 2, "cif": crystal.to(fmt="cif")})
+    path = tmp_path / "three.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_help_is_fast_and_needs_no_model(tmp_path):
+    started = time.perf_counter()
+    done = command("--help", cwd=tmp_path, check=0)
+    assert time.perf_counter() - started < 5  # 0.35 s on an idle machine; tests are not timed
+    assert b"ingest" in done.stdout
+    code = "import sys, platonic_store; print(any(m in sys.modules for m in ('torch', 'duckdb')))"
+    assert subprocess.check_output([sys.executable, "-c", code]).split() == [b"False"]
+
+
+def test_the_library_never_imports_torch(prototypes_path):
+    code = (
+        "import sys; from platonic_store import Store; "
+        f"s = Store.open({str(prototypes_path)!r}); s.similar('Spinel', across='chgnet-0.3.0'); "
+        "s.sql('FROM structure'); s.outliers(); "
+        "print({'torch', 'sevenn', 'chgnet', 'mace'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"set()"
+
+
+def test_every_format_says_the_same(prototypes_path, tmp_path):
+    words = ("similar", "Spinel", "-k", "3", "--format")
+    outputs = {
+        name: command(*words, name, cwd=tmp_path, store=prototypes_path, check=0).stdout
+        for name in ("json", "csv", "parquet", "table")
+    }
+    ids = [row["id"] for row in json.loads(outputs["json"])]
+    assert pd.read_csv(io.BytesIO(outputs["csv"]))["id"].tolist() == ids
+    assert pq.read_table(io.BytesIO(outputs["parquet"]))["id"].to_pylist() == ids
+    assert all(id_ in outputs["table"].decode() for id_ in ids)
+
+
+def test_out_writes_a_file(prototypes_path, tmp_path):
+    command(
+        *("sql", "FROM structure", "--format", "parquet", "--out", tmp_path / "all.parquet"),
+        cwd=tmp_path,
+        store=prototypes_path,
+        check=0,
+    )
+    assert pq.read_table(tmp_path / "all.parquet").num_rows == 288
+
+
+def test_picture_is_drawn(prototypes_path, tmp_path):
+    command("picture", "--out", "there", cwd=tmp_path, store=prototypes_path, check=0)
+    assert (tmp_path / "there" / "map.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "there" / "map.html").read_text()
+    assert "Spinel" in page
+    assert not re.search(r'<script[^>]+src="http', page)
+
+
+def test_properties_are_typed_and_queryable(cifs, tmp_path):
+    command("ingest", cifs, cwd=tmp_path, check=0)
+    done = command(
+        "sql",
+        "SELECT id FROM structure WHERE band_gap > 0.2 ORDER BY id",
+        *("--format", "csv"),
+        cwd=tmp_path,
+        check=0,
+    )
+    assert done.stdout.split() == [b"id", b"mp-1", b"mp-2"]
+
+
+def test_doctor_is_content_with_a_good_store(prototypes_path, own_prototypes, tmp_path):
+    done = command("doctor", cwd=tmp_path, store=own_prototypes.path, check=0)
+    assert b"all is well" in done.stderr
+
+
+def test_deleted_is_gone(own_prototypes, tmp_path):
+    store = own_prototypes.path
+    free = own_prototypes.sql(
+        "SELECT id FROM structure WHERE id NOT IN (SELECT structure_id FROM anchor) "
+        "AND id NOT IN (SELECT structure_id FROM quarantine) LIMIT 1"
+    )["id"][0]
+    command("delete", free, cwd=tmp_path, store=store, check=0)
+    assert "no structure" in mistake("similar", free, cwd=tmp_path, store=store)
+    command("doctor", cwd=tmp_path, store=store, check=0)
+    anchored = own_prototypes.sql("SELECT structure_id FROM anchor LIMIT 1")["structure_id"][0]
+    assert "anchor" in mistake("delete", anchored, cwd=tmp_path, store=store)
+
+
+PARTIAL = """data_x
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Fe1 Fe 0 0 0 0.5
+Fe2 Fe 0.5 0.5 0.5 1
+"""
+
+
+def test_sources_that_cannot_be_read(cifs, tmp_path):
+    (tmp_path / "empty.csv").touch()
+    assert "empty.csv is empty" in mistake("ingest", "empty.csv", cwd=tmp_path)
+    (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b""))
+    assert "is empty" in mistake("ingest", "empty.csv.gz", cwd=tmp_path)
+    assert "does not exist" in mistake("ingest", "nothere.cif", cwd=tmp_path)
+    (tmp_path / "x.what").write_text("?")
+    assert "--input-format" in mistake("ingest", "x.what", cwd=tmp_path)
+    (tmp_path / "partial.cif").write_text(PARTIAL)
+    assert "site Fe1 has occupancy 0.50" in mistake("ingest", "partial.cif", cwd=tmp_path)
+    (tmp_path / "nocif.csv").write_text("id,energy\n1,2\n")
+    assert "no column 'cif'" in mistake("ingest", "nocif.csv", cwd=tmp_path)
+
+
+def test_a_truncated_source_keeps_what_came_whole(cifs, tmp_path):
+    whole = cifs.read_bytes()
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(whole * 40)[:-400])
+    # Repeats of the same three crystals: what matters is that the good ones stay.
+    assert "truncated" in mistake("ingest", "cut.csv.gz", cwd=tmp_path)
+    done = command(
+        "sql", "SELECT count(*) AS n FROM structure", "--format", "csv", cwd=tmp_path, check=0
+    )
+    assert done.stdout.split() == [b"n", b"3"]
+
+
+def test_mistakes_in_names(prototypes_path, tmp_path):
+    where = {"cwd": tmp_path, "store": prototypes_path}
+    assert "did you mean sevennet-0" in mistake("ingest", "--model", "sevennet0", **where)
+    assert "did you mean" in mistake("similar", "Spinel", "--model", "chgnet-0.3.1", **where)
+    assert "Spinel" in mistake("similar", "Spinell", **where)
+    assert "bandgap" in mistake("similar", "Spinel", "--where", "bandgap > 1", **where)
+    assert "0,1,2,3" in mistake("ingest", "-m", "chgnet-0.3.0", "--layers", "9", **where)
+    assert "not a Python" in mistake("ingest", "-m", "chgnet-0.2.0", "--python", "/no", **where)
+    assert "Catalog Error" in mistake("sql", "FROM structures_", **where)
+    assert "--all" in mistake("project", **where)
+
+
+def test_mistakes_in_the_store_path(cifs, tmp_path):
+    (tmp_path / "afile").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    for store, says in (("afile", "is a file"), ("other", "other things")):
+        assert says in mistake("ingest", cifs, cwd=tmp_path, store=store)
+    assert "there is no store" in mistake("similar", "mp-1", cwd=tmp_path, store="nowhere")
+    for words in (["project", "--all"], ["anchors", "select"], ["delete", "x"], ["doctor"]):
+        assert "there is no store" in mistake(*words, cwd=tmp_path, store="nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_same_id_with_another_content(cifs, tmp_path):
+    command("ingest", cifs, cwd=tmp_path, check=0)
+    changed = cifs.read_text().replace("4.30000000", "4.40000000")
+    (tmp_path / "changed.csv").write_text(changed)
+    assert "delete mp-2" in mistake("ingest", "changed.csv", cwd=tmp_path)
+    command("ingest", cifs, cwd=tmp_path, check=0)
+
+
+def test_commands_are_documented():
+    made = subprocess.check_output([sys.executable, ROOT / "docs" / "commands.py"], text=True)
+    assert (ROOT / "docs" / "commands.md").read_text() == made, "run `make docs`"

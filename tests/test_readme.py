@@ -1,0 +1,53 @@
+"""Every example of the README runs as printed, in order, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from platonic_store.store import Store
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_examples_run_as_printed(tmp_path, prototypes_path):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    for script in blocks("bash"):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    for script in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    store = Store.open(tmp_path / "crystals.store")
+    for statement in ";".join(blocks("sql")).split(";"):
+        if statement.strip():
+            assert len(store.sql(statement)) > 0
+    assert (tmp_path / "pictures" / "map.png").exists()
+
+
+def test_it_opens_with_the_two_commands():
+    assert README.split("```")[1].split()[:2] == ["make", "demo"]
+    assert "make test" in README.split("```")[1]
+
+
+def test_links_lead_somewhere():
+    folder = Path(__file__).parent.parent
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (folder / target).exists(), target
