@@ -1,0 +1,152 @@
+"""What ingest costs beside the models: `ingest.py [SOURCE] [--model NAME …] [--structures N …]`
+
+Ingests the first N structures of a source, and all of it, each into a new store in a process of
+its own, so that the peak memory (of the parent: workers are not counted) is that of one ingest.
+`models' own seconds` is what the workers spent on graphs and forward passes, divided by their
+number: what no store could be faster than. All times are seconds of wall clock; the source is
+`builtin:aflow-prototypes` unless a path is given.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+from rich.console import Console
+from rich.table import Table
+
+from platonic_store import ingestion
+from platonic_store.runtimes.cores import usable_cores
+from platonic_store.store import Store
+from platonic_store.vectors import Vectors
+
+MIB = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in bytes or in KiB
+UNITS = {"parent's peak memory": " MiB", "overhead": " %", "rate": " atoms/s"}
+
+
+@contextmanager
+def timed(seconds: dict[str, float], **parts: tuple[Any, str]) -> Iterator[None]:
+    """While the block runs, add up what each named function of an object takes."""
+
+    def timing(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[part] = seconds.get(part, 0) + time.perf_counter() - start
+
+        return run
+
+    patches = [patch.object(o, name, timing(p, getattr(o, name))) for p, (o, name) in parts.items()]
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in patches:
+            one.stop()
+
+
+def first(structures: int | None) -> Callable[..., Iterator[Any]]:
+    """`structures.read`, stopped after so many records."""
+    read = ingestion.read
+
+    def run(source: Any, *, format: str | None, batch_size: int) -> Iterator[Any]:
+        if structures is None:
+            return read(source, format=format, batch_size=batch_size)
+        return islice(read(source, format=format, batch_size=structures), 1)
+
+    return run
+
+
+def measure(source: str, models: list[str], structures: int | None) -> dict[str, float]:
+    """One ingest, then a projection and two searches, in this process."""
+    part: dict[str, float] = {}
+    with TemporaryDirectory() as folder:
+        store = Store.open(Path(folder) / "store")
+        with (
+            patch.object(ingestion, "read", first(structures)),
+            timed(
+                part,
+                reading=(ingestion, "read_source"),
+                starting=(ingestion, "WorkerPool"),
+                commits=(ingestion._Run, "flush"),
+                compaction=(Vectors, "maintain"),
+                ingest=(store, "ingest"),
+            ),
+        ):
+            report, runs = store.ingest(source, models)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+        assert report is not None
+        own = sum(run.seconds_graph + run.seconds_forward for run in runs) / usable_cores()
+        sites = sum(run.sites for run in runs)
+        with timed(
+            part,
+            anchors=(store, "select_anchors"),
+            project=(store, "project"),
+            outliers=(store, "outliers"),
+        ):
+            store.select_anchors(k=100)
+            store.project()
+            store.outliers()
+        id_ = store.sql("SELECT id FROM structure LIMIT 1")["id"][0]
+        for search in ("similar, first", "similar, again"):
+            with timed(part, **{search: (store, "similar")}):
+                store.similar(id_, across=models[-1])
+    loop = part["ingest"] - part["reading"] - part["starting"]
+    return {
+        "structures": report.new,
+        "embeddings of atoms": sites,
+        "ingest": part["ingest"],
+        "  reading": part["reading"],
+        "  starting workers": part["starting"],
+        "  embedding and all else": loop - part["commits"] - part["compaction"],
+        "  commits": part["commits"],
+        "  compaction": part["compaction"],
+        "models' own seconds": own,
+        "overhead": 100 * (part["ingest"] / own - 1),
+        "overhead, reading and starting aside": 100 * (loop / own - 1),
+        "rate": sites / part["ingest"],
+        "parent's peak memory": peak,
+        **{name: part[name] for name in ("anchors", "project", "outliers")},
+        **{name: part[name] for name in ("similar, first", "similar, again")},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", nargs="?", default="builtin:aflow-prototypes")
+    parser.add_argument("--model", action="append", help="default: sevennet-0 and chgnet-0.3.0")
+    parser.add_argument("--structures", type=int, action="append", help="default: 700 and all")
+    asked = parser.parse_args()
+    models = asked.model or ["sevennet-0", "chgnet-0.3.0"]
+    sizes = asked.structures or ([700, None] if asked.source[:8] != "builtin:" else [100, None])
+    columns = []
+    for size in sizes:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            columns.append(pool.submit(measure, asked.source, models, size).result())
+    title = f"{Path(asked.source).name}, {' and '.join(models)}, {usable_cores()} cores"
+    table = Table("seconds, unless it says otherwise", title=title)
+    for _ in columns:
+        table.add_column(justify="right")
+    for name in columns[0]:
+        unit = next((unit for key, unit in UNITS.items() if name.startswith(key)), "")
+        values = [column[name] for column in columns]
+        table.add_row(name, *(f"{v:,.0f}{unit}" if unit or v > 1e3 else f"{v:.2f}" for v in values))
+    Console().print(table)
+    print(f"load average while measuring: {os.getloadavg()[1]:.1f} on {usable_cores()} cores")
+
+
+if __name__ == "__main__":
+    main()
