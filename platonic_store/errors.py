@@ -17,6 +17,10 @@ class StructureNotFound(PlatonicError, KeyError):
     """No structure (or atom) of that id in the store."""
 
 
+class NotEmbedded(PlatonicError, LookupError):
+    """The structure is in the store, but the model has no vector of it there."""
+
+
 class ModelNotFound(PlatonicError, KeyError):
     """No model card, or no embeddings in the store, under that name."""
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.errors import InvalidQuery, UnreadableSource
+from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.neighbours import nearest
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
@@ -62,7 +62,8 @@ def find(
     resolved = resolve(snapshot, query, model, layer, space, level, site)
     if resolved.vector.shape != (table.dim,):
         raise InvalidQuery(
-            f"the query has {resolved.vector.size} numbers, vectors of {table.name} have {table.dim}"
+            f"the query has {resolved.vector.size} numbers, "
+            f"vectors of {table.name} have {table.dim}"
         )
     own = resolved if table.model == model else None
     keys, distances = _nearest(snapshot, table, resolved.vector, own, k, where)
@@ -89,7 +90,7 @@ def resolve(
 ) -> Query:
     """The vector of a query: an id, a file, a structure object, or the vector itself.
 
-    Raises: StructureNotFound, UnreadableSource, InvalidQuery.
+    Raises: StructureNotFound, NotEmbedded, UnreadableSource, InvalidQuery.
     """
     if level == "atom" and site is None and not isinstance(query, np.ndarray):
         raise InvalidQuery("which atom? name its site: `--site 0`, or site=0 in Python")
@@ -104,7 +105,9 @@ def resolve(
     if level == "structure":
         return Query(mean_by_structure(atoms, np.zeros(len(atoms), dtype=int))[0])
     if site is None or not 0 <= site < len(atoms):
-        raise InvalidQuery(f"there is no site {site}: the structure has sites 0 to {len(atoms) - 1}")
+        raise InvalidQuery(
+            f"there is no site {site}: the structure has sites 0 to {len(atoms) - 1}"
+        )
     return Query(atoms[site])
 
 
@@ -138,7 +141,7 @@ def _stored(
             [id_, model],
         )
         mend = "project --all" if space else f"ingest --model {model}"
-        raise InvalidQuery(
+        raise NotEmbedded(
             f"{id_} has no vector in {table.name}"
             + (f" ({why[0][0]})" if why else f": run `platonic-store {mend}`")
         )
@@ -233,7 +236,7 @@ def _candidates(
 def _with_sites(snapshot: Snapshot, hits: pd.DataFrame) -> pd.DataFrame:
     sites = snapshot.frame(
         "SELECT structure_id AS id, site_index, element, multiplicity FROM site "
-        "WHERE structure_id IN (SELECT unnest(?))",
+        "WHERE list_contains(?, structure_id)",  # a join would not reach below the view's window
         [hits["id"].unique().tolist()],
     )
     return hits.merge(sites, on=["id", "site_index"], how="left", validate="many_to_one")

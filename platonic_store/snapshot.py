@@ -55,7 +55,9 @@ class Snapshot:
 
     def models(self) -> list[str]:
         """Models with embeddings here, the first one first."""
-        return [name for (name,) in self.rows("SELECT name FROM catalog.main.models ORDER BY added_at")]
+        return [
+            name for (name,) in self.rows("SELECT name FROM catalog.main.models ORDER BY added_at")
+        ]
 
     def model(self, name: str | None) -> str:
         """`name`, resolved among the models that are here; the first model if None."""
@@ -80,9 +82,7 @@ class Snapshot:
 
     def layer(self, model: str, layer: int | None) -> int:
         """`layer`, or the model's default layer where it is stored, else its first stored one."""
-        stored = sorted(
-            {t.layer for t in self.tables if t.model == model and t.space is None}
-        )
+        stored = sorted({t.layer for t in self.tables if t.model == model and t.space is None})
         if layer is None:
             ((default,),) = self.rows(
                 "SELECT default_layer FROM catalog.main.models WHERE name = ?", [model]
@@ -99,9 +99,7 @@ class Snapshot:
         """The table of a model's own embeddings."""
         return self._table(None, model, layer, level)
 
-    def coordinates(
-        self, space: str, model: str, layer: int | None, level: Level
-    ) -> VectorTable:
+    def coordinates(self, space: str, model: str, layer: int | None, level: Level) -> VectorTable:
         """The table of a model's coordinates in a shared space."""
         if layer is None:
             layer = self.layer(model, None)
@@ -117,14 +115,15 @@ class Snapshot:
                 f"run `platonic-store ingest --model {model} --layers {layer}`"
             )
         raise AnchorsNotFound(
-            f"layer {layer} of {model} is not projected into {space}: run `platonic-store project --all`"
+            f"layer {layer} of {model} is not projected into {space}: "
+            "run `platonic-store project --all`"
         )
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
         return self.vectors.points(table.name, table.version, table.level, condition)
 
     def space(self, name: str | None, models: list[str]) -> str:
-        """The space of that id or recipe (the newest if None) into which all models are projected."""
+        """The newest space, of that id or recipe if named, into which all models are projected."""
         spaces = self.rows(
             "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
             "JOIN catalog.main.projections AS p ON p.space = s.id "
@@ -135,8 +134,9 @@ class Snapshot:
                 return id_
         known = ", ".join(id_ for id_, *_ in spaces) or "none"
         raise AnchorsNotFound(
-            f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} (spaces here: {known}): run "
-            "`platonic-store anchors select` and then `platonic-store project --all`"
+            f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
+            f"(spaces here: {known}): run `platonic-store anchors select` and then "
+            "`platonic-store project --all`"
         )
 
     def projection(self, space: str, model: str, layer: int) -> Projection:
@@ -169,7 +169,7 @@ class Snapshot:
         raise StructureNotFound(
             f"no structure {id_!r} in the store"
             + (f"; the closest ids are {names}" if names else " (it is empty)")
-            + ": `platonic-store sql \"SELECT id, formula FROM structure\"` lists all"
+            + ': `platonic-store sql "SELECT id, formula FROM structure"` lists all'
         )
 
     def matching(self, condition: str, level: Level) -> pd.DataFrame:

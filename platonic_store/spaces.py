@@ -8,7 +8,7 @@ today's would have.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from platonic_store.catalog import tables as t
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import anchors as select
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.geometry.projection import Projection, fit, project
+from platonic_store.geometry.projection import Projection, Recipe, fit, project
 from platonic_store.snapshot import Snapshot, VectorTable, take
 from platonic_store.vectors import Level, Points, Vectors, schema, table_name, vector_array
 
@@ -96,8 +96,7 @@ def _anchor_set(snapshot: Snapshot, method: str, keys: pd.DataFrame) -> AnchorSe
     keys = keys.sort_values(["structure_id", "site_index"], ignore_index=True)
     hashes = snapshot.describe(keys["structure_id"].unique().tolist()).set_index("id")
     content = "\n".join(
-        f"{id_}\t{site}\t{hashes.content_hash[id_]}"
-        for id_, site in keys.itertuples(index=False)
+        f"{id_}\t{site}\t{hashes.content_hash[id_]}" for id_, site in keys.itertuples(index=False)
     )
     id_ = hashlib.sha256(content.encode()).hexdigest()[:12]
     return AnchorSet(id_, method, len(keys), keys)
@@ -129,7 +128,8 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
     )
     if not rows:
         raise AnchorsNotFound(
-            f"no anchor set{f' {id_}' if id_ else ''} in the store: run `platonic-store anchors select`"
+            f"no anchor set{f' {id_}' if id_ else ''} in the store: "
+            "run `platonic-store anchors select`"
         )
     atoms = snapshot.frame(
         "SELECT structure_id, site_index FROM catalog.main.anchors "
@@ -160,7 +160,10 @@ def project_model(
         try:
             fitted, is_new = snapshot.projection(space, model, layer), False
         except AnchorsNotFound:
-            fitted, is_new = fit(recipe, _anchor_embeddings(snapshot, source, anchor_set)), True
+            fitted, is_new = (
+                fit(cast(Recipe, recipe), _anchor_embeddings(snapshot, source, anchor_set)),
+                True,
+            )
     if is_new:
         _save_projection(catalog, space, recipe, anchor_set.id, model, layer, fitted)
     return Projected(space, model, layer, _fill(catalog, vectors, space, source, fitted))
@@ -170,9 +173,13 @@ def _anchor_embeddings(
     snapshot: Snapshot, source: VectorTable, anchor_set: AnchorSet
 ) -> np.ndarray:
     """(K, D) embeddings of the anchors by one model, in the anchors' order."""
-    ids = ", ".join("'" + i.replace("'", "''") + "'" for i in anchor_set.atoms["structure_id"].unique())
+    ids = ", ".join(
+        "'" + i.replace("'", "''") + "'" for i in anchor_set.atoms["structure_id"].unique()
+    )
     points = snapshot.points(source, f"structure_id IN ({ids})")
-    rows = points.keys.to_pandas()[["structure_id", "site_index"]].assign(row=range(len(points.vectors)))
+    rows = points.keys.to_pandas()[["structure_id", "site_index"]].assign(
+        row=range(len(points.vectors))
+    )
     found = anchor_set.atoms.merge(rows, on=["structure_id", "site_index"], how="left")
     if absent := int(found["row"].isna().sum()):
         raise AnchorsNotFound(
@@ -221,7 +228,10 @@ def _fill(
         for group in groups:
             pooled: list[pa.RecordBatch] = []
             coordinates = _coordinates(vectors, source, fitted, group["atom"], pooled, advance)
-            streams = {"atom": coordinates, "structure": (batch for batch in pooled)}
+            streams: dict[Level, Iterator[pa.RecordBatch]] = {
+                "atom": coordinates,
+                "structure": (batch for batch in pooled),
+            }
             commits.commit_projection(
                 catalog,
                 vectors,

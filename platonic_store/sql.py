@@ -13,13 +13,18 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.errors import InvalidQuery, PlatonicError
+from platonic_store.errors import InvalidQuery, NotEmbedded, PlatonicError
 from platonic_store.resources import folder
 from platonic_store.search import find, resolve
 from platonic_store.snapshot import Snapshot, element_symbol_macro, one_line
 
 _HIT = pa.struct(
-    [("rank", pa.int64()), ("distance", pa.float64()), ("id", pa.string()), ("site_index", pa.int32())]
+    [
+        ("rank", pa.int64()),
+        ("distance", pa.float64()),
+        ("id", pa.string()),
+        ("site_index", pa.int32()),
+    ]
 )
 
 
@@ -58,7 +63,7 @@ def _functions(snapshot: Snapshot) -> Iterator[list[PlatonicError]]:
     def answer(function: Callable, kind: pa.DataType, columns: tuple) -> pa.Array:
         try:
             rows = zip(*(column.to_pylist() for column in columns), strict=True)
-            return pa.array([function(snapshot, *row) for row in rows], type=kind)
+            return pa.array([_or_null(function, snapshot, *row) for row in rows], type=kind)
         except PlatonicError as error:
             raised.append(error)
             raise
@@ -72,7 +77,7 @@ def _functions(snapshot: Snapshot) -> Iterator[list[PlatonicError]]:
         return answer(_embedding, pa.list_(pa.float32()), (query, site, model, layer, space))
 
     text, integer = "VARCHAR", "INTEGER"
-    for name, function, parameters, returns in (
+    functions: tuple[tuple[str, Callable[..., Any], list, str], ...] = (
         (
             "_similar",
             similar,
@@ -80,12 +85,28 @@ def _functions(snapshot: Snapshot) -> Iterator[list[PlatonicError]]:
             "STRUCT(rank BIGINT, distance DOUBLE, id VARCHAR, site_index INTEGER)[]",
         ),
         ("_embedding", embedding, [text, integer, text, integer, text], "FLOAT[]"),
-    ):
+    )
+    for name, function, parameters, returns in functions:
         snapshot.connection.create_function(
-            name, function, parameters, returns, type="arrow", null_handling="special"
+            name,
+            function,
+            parameters,
+            returns,
+            type="arrow",  # type: ignore[call-overload]
+            null_handling="special",
         )
     snapshot.connection.execute((folder("queries") / "functions.sql").read_text())
     yield raised
+
+
+def _or_null(function: Callable, snapshot: Snapshot, query: str | None, *arguments: Any) -> Any:
+    """SQL asks for whole columns: what has no vector has no answer, and the rest have theirs."""
+    if query is None:
+        return None
+    try:
+        return function(snapshot, _query(snapshot, query), *arguments)
+    except NotEmbedded:
+        return None
 
 
 def _query(snapshot: Snapshot, text: str) -> str | np.ndarray:
@@ -99,7 +120,7 @@ def _query(snapshot: Snapshot, text: str) -> str | np.ndarray:
 
 def _similar(
     snapshot: Snapshot,
-    query: str | None,
+    query: str | np.ndarray,
     site: int | None,
     model: str | None,
     layer: int | None,
@@ -107,12 +128,10 @@ def _similar(
     space: str | None,
     k: int,
     condition: str | None,
-) -> list[dict] | None:
-    if query is None:
-        return None
+) -> list[dict]:
     hits = find(
         snapshot,
-        _query(snapshot, query),
+        query,
         model=model,
         layer=layer,
         across=across,
@@ -127,19 +146,17 @@ def _similar(
 
 def _embedding(
     snapshot: Snapshot,
-    query: str | None,
+    query: str | np.ndarray,
     site: int | None,
     model: str | None,
     layer: int | None,
     space: str | None,
-) -> list[float] | None:
-    if query is None:
-        return None
+) -> list[float]:
     model = snapshot.model(model)
     layer = snapshot.layer(model, layer)
     space = snapshot.space(space, [model]) if space else None
     level: Any = "structure" if site is None else "atom"
-    return resolve(snapshot, _query(snapshot, query), model, layer, space, level, site).vector.tolist()
+    return resolve(snapshot, query, model, layer, space, level, site).vector.tolist()
 
 
 def init_script(snapshot: Snapshot, path: Path) -> str:
@@ -171,7 +188,8 @@ def _choices(snapshot: Snapshot) -> str:
     last = f"'{spaces[-1][0]}'" if spaces else "NULL"
     return (
         f"CREATE OR REPLACE MACRO model_or_first(model) AS coalesce(model, {first});\n"
-        f"CREATE OR REPLACE MACRO default_layer(model) AS CASE model{layers} WHEN NULL THEN 0 END;\n"
+        "CREATE OR REPLACE MACRO default_layer(model) AS "
+        f"CASE model{layers} WHEN NULL THEN 0 END;\n"
         f"CREATE OR REPLACE MACRO space_id(space) AS "
         f"CASE coalesce(space, {last}){recipes} ELSE coalesce(space, {last}) END;"
     )

@@ -48,7 +48,9 @@ def cifs(tmp_path) -> Path:
     rows = []
     for index, a in enumerate((4.1, 4.2, 4.3)):
         crystal = Structure.from_spacegroup("Pm-3m", Lattice.cubic(a), ["Cs"], [[0, 0, 0]])
-        rows.append({"material_id": f"mp-{index}", "band_gap": index / 2, "cif": crystal.to(fmt="cif")})
+        rows.append(
+            {"material_id": f"mp-{index}", "band_gap": index / 2, "cif": crystal.to(fmt="cif")}
+        )
     path = tmp_path / "three.csv"
     pd.DataFrame(rows).to_csv(path, index=False)
     return path

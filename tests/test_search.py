@@ -6,6 +6,7 @@ from platonic_store.errors import (
     InvalidQuery,
     LayerNotFound,
     ModelNotFound,
+    NotEmbedded,
     StructureNotFound,
 )
 from platonic_store.store import Store
@@ -36,7 +37,9 @@ def test_a_structure_is_the_mean_of_its_atoms(prototypes):
 
 def test_across_models_most_structures_find_themselves(prototypes):
     ids = prototypes.sql("SELECT id FROM structure ORDER BY id")["id"][::12]
-    embedded = set(prototypes.embeddings("sevennet-0", level="structure")["structure_id"].to_pylist())
+    embedded = set(
+        prototypes.embeddings("sevennet-0", level="structure")["structure_id"].to_pylist()
+    )
     asked = [id_ for id_ in ids if id_ in embedded]
     found = [
         id_ in prototypes.similar(id_, model="sevennet-0", across="chgnet-0.3.0", k=10)["id"].values
@@ -67,7 +70,9 @@ def test_atoms_come_one_for_each_set_of_equivalent_sites(prototypes):
 
 
 def test_any_of_the_equivalent_sites_asks_the_same(prototypes):
-    spinel = prototypes.sql("SELECT site_index FROM site WHERE structure_id = 'Spinel' AND orbit = 0")
+    spinel = prototypes.sql(
+        "SELECT site_index FROM site WHERE structure_id = 'Spinel' AND orbit = 0"
+    )
     assert len(spinel) == 4
     answers = [
         prototypes.similar("Spinel", site=int(site), k=5)["id"].tolist()
@@ -147,7 +152,7 @@ def test_outliers_are_unlike_all_others(prototypes):
         (lambda s: s.similar("Spinel", where="bandgap > 1"), InvalidQuery, "bandgap"),
         (lambda s: s.similar("Spinel", where="1 = 1; DROP TABLE x"), InvalidQuery, "condition"),
         (lambda s: s.similar("Spinel", site=99), InvalidQuery, "0 to 13"),
-        (lambda s: s.similar("Po"), InvalidQuery, "does not know element Po"),
+        (lambda s: s.similar("Po"), NotEmbedded, "does not know element Po"),
         (lambda s: s.similar("Spinel", k=0), InvalidQuery, "at least 1"),
         (lambda s: s.similar(np.ones(3)), InvalidQuery, "128"),
         (lambda s: s.sql("SELEC 1"), InvalidQuery, "syntax"),

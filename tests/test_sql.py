@@ -24,9 +24,10 @@ def test_functions_answer_like_python(prototypes):
     assert by_sql["id"].tolist() == by_python["id"].tolist()
     assert by_sql["distance"].tolist() == by_python["distance"].tolist()
     atoms = prototypes.sql("FROM similar_atoms('Spinel', 4, k := 5, condition := 'nsites < 9')")
-    assert atoms["id"].tolist() == prototypes.similar("Spinel", site=4, k=5, where="nsites < 9")[
-        "id"
-    ].tolist()
+    assert (
+        atoms["id"].tolist()
+        == prototypes.similar("Spinel", site=4, k=5, where="nsites < 9")["id"].tolist()
+    )
 
 
 def test_functions_in_joins_subqueries_and_ctes(prototypes):
@@ -51,6 +52,16 @@ def test_a_vector_can_be_asked_for(prototypes):
     found = prototypes.sql("FROM similar_structures(embedding('Spinel'), k := 1)")
     assert found["id"].tolist() == ["Spinel"]
     assert found["distance"][0] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_not_embedded_has_no_answer_and_the_rest_have_theirs(prototypes):
+    found = prototypes.sql(
+        "SELECT s.id, embedding(s.id) IS NULL AS is_missing FROM structure AS s "
+        "WHERE list_contains(elements, 'Po') OR id = 'Spinel'"
+    )
+    assert found[~found["is_missing"]]["id"].tolist() == ["Spinel"]
+    assert len(found) == 4
+    assert len(prototypes.sql("FROM similar_structures('Po')")) == 0
 
 
 def test_errors_of_functions_are_those_of_python(prototypes):

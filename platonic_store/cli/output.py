@@ -72,7 +72,8 @@ def _chosen(frame: "pd.DataFrame", width: int) -> list[str]:
     first = [name for name in _FIRST if name in frame]
     rest = [name for name in frame.columns if name not in first and name not in _LAST]
     last = [name for name in frame.columns if name in _LAST]
-    chosen, used = [], 0
+    chosen: list[str] = []
+    used = 0
     for name in first + rest + last:
         cells = [len(_cell(value)) for value in frame[name].head(50)]
         needed = max([len(name), *cells]) + 2

@@ -8,7 +8,9 @@ from platonic_store.cli.output import say
 
 
 def run(
-    out: Annotated[Path, typer.Option("--out", help="The folder for map.png and map.html.")] = Path(),
+    out: Annotated[
+        Path, typer.Option("--out", help="The folder for map.png and map.html.")
+    ] = Path(),
     space: SpaceOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

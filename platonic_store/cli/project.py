@@ -28,7 +28,5 @@ def run(
 
     if bool(model) == all_models:
         raise InvalidQuery("say which: `--all`, or `--model NAME`")
-    for done in Store.open(store).project(
-        model or (), recipe=recipe, anchors=anchors, layer=layer
-    ):
+    for done in Store.open(store).project(model or (), recipe=recipe, anchors=anchors, layer=layer):
         say(f"{done.space}: {done.model} layer {done.layer}, {done.new_atoms} atoms new")

@@ -18,7 +18,8 @@ def run(
         typer.Argument(help="SQL over structure, site, model, run, quarantine, anchor …"),
     ] = None,
     init: Annotated[
-        bool, typer.Option("--init", help="Print a script with which plain `duckdb` opens the store.")
+        bool,
+        typer.Option("--init", help="Print a script for the plain `duckdb` client."),
     ] = False,
     allow_files: Annotated[
         bool, typer.Option("--allow-files", help="Let the SQL read and write other files.")

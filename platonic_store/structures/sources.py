@@ -79,7 +79,8 @@ def _records(source: Any, format: str | None) -> Iterator[Record]:
     format = format or _format_of(path)
     if format is None:
         raise UnreadableSource(
-            f"{path} is of no known format; name one with --input-format (format= in Python): {', '.join(FORMATS)}"
+            f"{path} is of no known format; name one with --input-format (format= in Python): "
+            f"{', '.join(FORMATS)}"
         )
     return _file(path, format, _stem(path, Path(path.name)))
 
