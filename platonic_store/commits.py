@@ -8,8 +8,11 @@ forward, the rest is dropped.
 """
 
 import os
+import signal
+import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -28,6 +31,27 @@ class Fill(NamedTuple):
     rows: pa.Table
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block.
+
+    Lance writes in a thread of its own. A call that is interrupted leaves it writing, maybe after
+    the next writer has settled what it found.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Ctrl-C never arrives
+        return
+    pressed: list[tuple] = []
+    handler = signal.signal(signal.SIGINT, lambda *arguments: pressed.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if pressed and callable(handler):
+        handler(*pressed[0])
+
+
+@uninterrupted()
 def ensure_vector_table(
     catalog: Catalog,
     vectors: Vectors,
@@ -58,6 +82,7 @@ def ensure_vector_table(
     return name
 
 
+@uninterrupted()
 def commit_chunk(
     catalog: Catalog, vectors: Vectors, run_id: int, structure_ids: list[str], fills: list[Fill]
 ) -> int:
@@ -79,6 +104,7 @@ def commit_chunk(
     return chunk_id
 
 
+@uninterrupted()
 def commit_projection(
     catalog: Catalog,
     vectors: Vectors,
@@ -136,6 +162,7 @@ def _set_version(connection: sa.Connection, name: str, version: int) -> None:
     )
 
 
+@uninterrupted()
 def recover(catalog: Catalog, vectors: Vectors) -> dict[str, int]:
     """Settle what a killed writer left: returns how many chunks were rolled forward and dropped.
 
@@ -161,7 +188,9 @@ def recover(catalog: Catalog, vectors: Vectors) -> dict[str, int]:
     return settled
 
 
-def _settle_chunks(catalog: Catalog, vectors: Vectors, pending: list, settled: dict) -> None:
+def _settle_chunks(
+    catalog: Catalog, vectors: Vectors, pending: Sequence[sa.Row], settled: dict
+) -> None:
     expected: dict[int, dict[str, int]] = defaultdict(dict)
     for fill in pending:
         expected[fill.chunk_id][fill.table_name] = fill.rows
@@ -196,6 +225,7 @@ def _drop_empty_chunks(connection: sa.Connection) -> None:
     connection.execute(sa.delete(t.chunks).where(t.chunks.c.id.not_in(filled)))
 
 
+@uninterrupted()
 def delete_structures(catalog: Catalog, vectors: Vectors, structure_ids: list[str]) -> None:
     """Delete structures and their vectors everywhere; all or, after `recover`, all."""
     with catalog.writing() as connection:
@@ -211,18 +241,24 @@ def delete_structures(catalog: Catalog, vectors: Vectors, structure_ids: list[st
 def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str]) -> None:
     """Carry out deletions that the catalogue has announced."""
     with catalog.reading() as connection:
-        names = connection.scalars(sa.select(t.vector_tables.c.name)).all()
+        tables = connection.execute(sa.select(t.vector_tables)).all()
     quoted = ", ".join("'" + id_.replace("'", "''") + "'" for id_ in structure_ids)
-    versions = {name: vectors.delete(name, f"structure_id IN ({quoted})") for name in names}
-    rows = {name: vectors.rows_by_chunk(name) for name in names}
+    condition = f"structure_id IN ({quoted})"
+    # Counted at the committed version, so the same however often this is begun.
+    gone = {
+        table.name: vectors.rows_by_chunk(table.name, table.version, condition) for table in tables
+    }
+    versions = {name: vectors.delete(name, condition) for name, rows in gone.items() if rows}
     os.sync()
     with catalog.writing() as connection:
         for name, version in versions.items():
             _set_version(connection, name, version)
-            connection.execute(sa.delete(t.fills).where(t.fills.c.table_name == name))
-            if rows[name]:
-                _announce(connection, [(name, chunk, n) for chunk, n in rows[name].items()])
-        connection.execute(sa.update(t.fills).values(committed=True))
+            for chunk, rows in gone[name].items():
+                connection.execute(
+                    sa.update(t.fills)
+                    .where(t.fills.c.table_name == name, t.fills.c.chunk_id == chunk)
+                    .values(rows=t.fills.c.rows - rows)
+                )
         for table, column in (
             (t.structures, t.structures.c.id),
             (t.properties, t.properties.c.structure_id),
@@ -231,42 +267,86 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
             (t.deletions, t.deletions.c.structure_id),
         ):
             connection.execute(sa.delete(table).where(column.in_(structure_ids)))
+        # What a model made of a structure that is gone; what a source said of it stays true.
+        connection.execute(
+            sa.delete(t.quarantined).where(
+                t.quarantined.c.model.is_not(None),
+                t.quarantined.c.structure_id.in_(structure_ids),
+            )
+        )
+        connection.execute(sa.delete(t.fills).where(t.fills.c.committed, t.fills.c.rows <= 0))
         _drop_empty_chunks(connection)
+
+
+# A line of text for everything that the catalogue's tables do not agree on among themselves.
+_CONTRADICTIONS = (
+    """
+    SELECT format('{} embedded structures are not in the catalogue', count(*))
+    FROM chunk_structures ANTI JOIN structures ON structures.id = chunk_structures.structure_id
+    HAVING count(*) > 0
+    """,
+    """
+    SELECT format('{} has {} structures more than once', table_name, count(*))
+    FROM (
+        SELECT f.table_name, c.structure_id
+        FROM fills AS f JOIN chunk_structures AS c USING (chunk_id)
+        WHERE f.committed GROUP BY ALL HAVING count(*) > 1
+    ) GROUP BY table_name
+    """,
+    """
+    SELECT format('{} should have {} rows by its structures, and {} by its chunks', name, due, rows)
+    FROM (
+        SELECT v.name, sum(f.rows)::BIGINT AS rows, sum(c.due)::BIGINT AS due
+        FROM fills AS f
+        JOIN vector_tables AS v ON v.name = f.table_name
+        JOIN (
+            SELECT c.chunk_id, level, sum(if(level = 'atom', s.nsites, 1)) AS due
+            FROM chunk_structures AS c JOIN structures AS s ON s.id = c.structure_id,
+            unnest(['atom', 'structure']) AS levels (level)
+            GROUP BY ALL
+        ) AS c ON c.chunk_id = f.chunk_id AND c.level = v.level
+        WHERE f.committed GROUP BY v.name
+    ) WHERE rows != due
+    """,
+)
 
 
 def verify(catalog: Catalog, vectors: Vectors) -> list[str]:
     """What does not hold between catalogue and vectors, a line each; empty when all is well."""
-    problems = []
     with catalog.reading() as connection:
         tables = connection.execute(sa.select(t.vector_tables)).all()
         fills = connection.execute(sa.select(t.fills).where(t.fills.c.committed)).all()
-        dangling = connection.scalar(
-            sa.text(
-                "SELECT count(*) FROM chunk_structures ANTI JOIN structures "
-                "ON structures.id = chunk_structures.structure_id"
-            )
-        )
-    if dangling:
-        problems.append(f"{dangling} embedded structures are not in the catalogue")
+        problems = [
+            line for sql in _CONTRADICTIONS for line in connection.scalars(sa.text(sql)).all()
+        ]
     expected: dict[str, dict[int, int]] = defaultdict(dict)
     for fill in fills:
         expected[fill.table_name][fill.chunk_id] = fill.rows
     for table in tables:
-        try:
-            present = vectors.rows_by_chunk(table.name, table.version)
-        except (OSError, ValueError, RuntimeError) as error:
-            problems.append(f"{table.name} cannot be read: {str(error).splitlines()[0]}")
-            continue
-        if present != {chunk: n for chunk, n in expected[table.name].items() if n}:
-            problems.append(
-                f"{table.name} holds {sum(present.values())} rows at version {table.version}, "
-                f"the catalogue expects {sum(expected[table.name].values())}"
-            )
+        problems += _damage(vectors, table.name, table.version, expected[table.name])
     return problems
 
 
-def maintain(catalog: Catalog, vectors: Vectors) -> None:
-    """Compact every table and bring its index up to date."""
-    with catalog.reading() as connection:
-        names = connection.scalars(sa.select(t.vector_tables.c.name)).all()
-    declare_committed(catalog, {name: vectors.maintain(name) for name in names})
+def _damage(vectors: Vectors, name: str, committed: int, expected: dict[int, int]) -> list[str]:
+    """What is wrong with a table as readers see it, or as the next commit would build on it."""
+    try:
+        for version in sorted({committed, vectors.latest(name)}):
+            present = vectors.rows_by_chunk(name, version)
+            if present != expected:
+                return [
+                    f"{name} holds {sum(present.values())} rows at version {version}, "
+                    f"the catalogue expects {sum(expected.values())}"
+                ]
+    except (OSError, ValueError, RuntimeError) as error:
+        return [f"{name} cannot be read: {str(error).splitlines()[0]}"]
+    return []
+
+
+def maintain(catalog: Catalog, vectors: Vectors, names: Iterable[str] | None = None) -> None:
+    """Compact tables (all, if none is named) and bring their indexes up to date."""
+    if names is None:
+        with catalog.reading() as connection:
+            names = connection.scalars(sa.select(t.vector_tables.c.name)).all()
+    for name in names:
+        declare_committed(catalog, {name: vectors.maintain(name)})
+        vectors.forget_old_versions(name)

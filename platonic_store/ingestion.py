@@ -107,16 +107,18 @@ def embed(
     ) as pool:
         _register_model(catalog, card, pool.identity)
         run = _Run(catalog, vectors, card.name, pool.identity, wanted, source_id)
-        with run.recorded(), progress.bar(
-            f"embedding with {card.name}", sum(gap.sites for gap in gaps), "atoms"
-        ) as advance:
+        with (
+            run.recorded(),
+            progress.bar(
+                f"embedding with {card.name}", sum(gap.sites for gap in gaps), "atoms"
+            ) as advance,
+        ):
             for gap in gaps:
                 run.layers = [layer for layer in wanted if layer not in gap.present]
                 for embedded in pool.embed(run.pages(gap.present)):
                     advance(run.add(embedded))
                 run.flush()
-    for name in run.tables:
-        commits.declare_committed(catalog, {name: vectors.maintain(name)})
+    commits.maintain(catalog, vectors, run.tables)
     return run.report()
 
 
@@ -124,7 +126,9 @@ def _register_model(catalog: Catalog, card: Any, identity: dict) -> None:
     """Remember the model and its weights; embeddings of other weights may not join them."""
     sha256 = identity["checkpoint_sha256"]
     with catalog.writing() as connection:
-        stored = connection.scalar(sa.select(t.models.c.checkpoint_sha256).filter_by(name=card.name))
+        stored = connection.scalar(
+            sa.select(t.models.c.checkpoint_sha256).filter_by(name=card.name)
+        )
         if stored is None:
             connection.execute(
                 sa.insert(t.models).values(
@@ -217,6 +221,7 @@ class _Run:
         rejected_sites = sum(len(self._numbers.get(id_, ())) for id_, _ in embedded.rejected)
         return embedded.table.num_rows + rejected_sites
 
+    @commits.uninterrupted()
     def flush(self) -> None:
         """Commit what has gathered."""
         buffer, self._buffer = self._buffer, []
@@ -232,6 +237,9 @@ class _Run:
         self._rejected += len(rejected)
         with self.catalog.writing() as connection:
             reasons = [(id_, id_, reason) for id_, reason in rejected]
+            records.release(
+                connection, self.model, {id_ for t in tables for id_ in t["id"].to_pylist()}
+            )
             records.quarantine(connection, self.source_id, self.model, reasons)
             self._update(connection)
 
@@ -253,7 +261,9 @@ class _Run:
         for layer in self.layers:
             atoms = vector_matrix(table[f"layer_{layer}"])
             pooled = mean_by_structure(atoms, np.cumsum(is_first) - 1)
-            fills.append(self._fill(layer, "atom", pa.table({**keys, "vector": vector_array(atoms)})))
+            fills.append(
+                self._fill(layer, "atom", pa.table({**keys, "vector": vector_array(atoms)}))
+            )
             rows = pa.table({"structure_id": structure_ids, "vector": vector_array(pooled)})
             fills.append(self._fill(layer, "structure", rows))
         commits.commit_chunk(self.catalog, self.vectors, self.id, structure_ids, fills)

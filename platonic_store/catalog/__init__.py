@@ -1,28 +1,27 @@
 """The DuckDB catalogue: structures, properties, runs, provenance, and which vectors are committed.
 
 DuckDB lets either many processes read a file or one write it. So nobody holds it: a reader opens
-it for a query, the writer for a commit, and whoever finds it taken waits a moment and tries again.
+it for a query, the writer for a commit, each when it is its turn (see `turns`). A program that
+knows of no turns, such as the plain DuckDB client, is waited for.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
-import fasteners
 import pyarrow as pa
 import sqlalchemy as sa
 import tenacity
 from sqlalchemy.pool import NullPool
 
+from platonic_store.catalog.turns import PATIENCE, PAUSE, WAIT_SECONDS, Turns
 from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew
 
 REVISION = "0001"
-WAIT_SECONDS = 60.0
 
-# DuckDB guards a file against other processes; these guard it against other threads of this one.
-_thread_locks: dict[Path, fasteners.ReaderWriterLock] = {}
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>\S+).*?\(PID (?P<pid>\d+)\)")
 
 
@@ -42,8 +41,8 @@ def _wait_for_file(state: tenacity.RetryCallState) -> None:
 
 retry_while_taken = tenacity.retry(
     retry=tenacity.retry_if_exception(_is_taken),
-    wait=tenacity.wait_random_exponential(multiplier=0.005, max=0.1),
-    stop=tenacity.stop_after_delay(WAIT_SECONDS),
+    wait=PAUSE,
+    stop=PATIENCE,
     retry_error_callback=_wait_for_file,
 )
 
@@ -53,7 +52,7 @@ class Catalog:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock = _thread_locks.setdefault(path.resolve(), fasteners.ReaderWriterLock())
+        self._turns = Turns(path)
         self._engines = {
             read_only: sa.create_engine(
                 f"duckdb:///{path}",
@@ -67,7 +66,7 @@ class Catalog:
     def reading(self) -> Iterator[sa.Connection]:
         """A read-only connection to the last committed state, closed at the end of the block."""
         with (
-            self._lock.read_lock(),
+            self._turns.reading(),
             retry_while_taken(self._engines[True].connect)() as connection,
         ):
             yield connection
@@ -78,23 +77,25 @@ class Catalog:
 
         Raises: StoreBusy if another program holds the file, StoreNotWritable if the disk refuses.
         """
-        with self._lock.write_lock():
-            try:
-                with retry_while_taken(self._engines[False].connect)() as connection:
-                    with connection.begin():
-                        yield connection
-            except (sa.exc.DBAPIError, duckdb.Error) as error:
-                if refused := _disk_refused(error):
-                    raise StoreNotWritable(
-                        f"cannot write {self.path}: {refused}; "
-                        "free the disk or the permission and run the same command again"
-                    ) from None
-                raise
+        try:
+            with (
+                self._turns.writing(),
+                retry_while_taken(self._engines[False].connect)() as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except (sa.exc.DBAPIError, duckdb.Error, OSError) as error:
+            if refused := _disk_refused(error):
+                raise StoreNotWritable(
+                    f"cannot write {self.path}: {refused}; "
+                    "free the disk or the permission and run the same command again"
+                ) from None
+            raise
 
     @contextmanager
     def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB instance of its own with the catalogue attached read-only as `catalog`."""
-        with self._lock.read_lock(), duckdb.connect() as connection:
+        with self._turns.reading(), duckdb.connect() as connection:
             path = str(self.path).replace("'", "''")
             attach = retry_while_taken(connection.execute)
             attach(f"ATTACH '{path}' AS catalog (READ_ONLY)")
@@ -132,7 +133,7 @@ def insert_arrow(
     connection: sa.Connection, table: str, rows: pa.Table | pa.RecordBatch, *, conflict: str = ""
 ) -> None:
     """Bulk-load `rows` into `table` by column name, inside the connection's transaction."""
-    raw = connection.connection.driver_connection
+    raw: Any = connection.connection.driver_connection
     raw.register("incoming", rows)
     raw.execute(f"INSERT INTO {quote(table)} BY NAME SELECT * FROM incoming {conflict}")
     raw.unregister("incoming")
@@ -140,7 +141,7 @@ def insert_arrow(
 
 def fetch_arrow(connection: sa.Connection, sql: str, parameters: list | None = None) -> pa.Table:
     """The rows of a query as an Arrow table."""
-    raw = connection.connection.driver_connection
+    raw: Any = connection.connection.driver_connection
     return raw.execute(sql, parameters or []).to_arrow_table()
 
 

@@ -1,6 +1,6 @@
 """Structures, their properties and their rejections, written to and read from the catalogue."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -74,7 +74,9 @@ def add_batch(catalog: Catalog, source: int, batch) -> Added:
         if len(kept):
             _add_properties(connection, batch.properties, set(kept["id"].to_pylist()))
         rejections = [(r.record, r.id, r.reason) for r in batch.rejected]
-        rejections += [(i, i, "the same id is in the store with another content") for i in conflicts]
+        rejections += [
+            (i, i, "the same id is in the store with another content") for i in conflicts
+        ]
         quarantine(connection, source, None, rejections)
     known = len([i for i, h in zip(ids, hashes, strict=True) if stored.get(i) == h])
     return Added(len(kept) - known, known, len(batch.rejected), conflicts)
@@ -149,7 +151,7 @@ def quarantine(
     connection: sa.Connection,
     source: int | None,
     model: str | None,
-    rejections: list[tuple[str, str | None, str]],
+    rejections: Sequence[tuple[str, str | None, str]],
 ) -> None:
     """Record (record, structure id, reason) rows, replacing what was said of them before."""
     if not rejections:
@@ -158,14 +160,25 @@ def quarantine(
         {"source_id": source, "record": record, "structure_id": id_, "model": model, "reason": why}
         for record, id_, why in rejections
     ]
+    # A record is its source's; what a model refuses is the structure, wherever it came from.
+    same = t.quarantined.c.source_id == source if model is None else t.quarantined.c.model == model
     connection.execute(
         sa.delete(t.quarantined).where(
-            t.quarantined.c.source_id.is_not_distinct_from(source),
+            same,
             t.quarantined.c.model.is_not_distinct_from(model),
             t.quarantined.c.record.in_([row["record"] for row in rows]),
         )
     )
     connection.execute(sa.insert(t.quarantined), rows)
+
+
+def release(connection: sa.Connection, model: str, ids: set[str]) -> None:
+    """Strike from the quarantine what a model has embedded after all."""
+    held = t.quarantined.c.model == model
+    if ids and connection.scalar(sa.select(sa.func.count()).where(held)):
+        connection.execute(
+            sa.delete(t.quarantined).where(held, t.quarantined.c.structure_id.in_(ids))
+        )
 
 
 _PRESENT = """

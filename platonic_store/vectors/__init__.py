@@ -5,10 +5,11 @@ has appended but not yet committed do not exist for it.
 """
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +46,10 @@ INDEX_FROM_ROWS = 100_000
 # Recall@10 >= 0.99 at 283,000 x 128: tests/vectors/test_index.py holds them to it.
 NPROBES = 64
 REFINE = 5
+# As long as a query may take.
+KEEP_VERSIONS = timedelta(hours=1)
+_MARGIN = timedelta(minutes=1)
+_NEVER = timedelta(days=36_500)
 
 
 class Vectors:
@@ -53,6 +58,7 @@ class Vectors:
     def __init__(self, folder: Path):
         self.folder = folder
         self._cache: OrderedDict[tuple[str, int], Points] = OrderedDict()
+        self._cache_lock = threading.Lock()
 
     @cached_property
     def _database(self):
@@ -98,10 +104,12 @@ class Vectors:
     def latest(self, name: str) -> int:
         return self._open(name).version
 
-    def rows_by_chunk(self, name: str, version: int | None = None) -> dict[int, int]:
-        """How many rows each chunk has in the table."""
+    def rows_by_chunk(
+        self, name: str, version: int | None = None, condition: str | None = None
+    ) -> dict[int, int]:
+        """How many rows (of those that meet a condition) each chunk has in the table."""
         counts: dict[int, int] = {}
-        for batch in self.read(name, version, ["chunk_id"]):
+        for batch in self.read(name, version, ["chunk_id"], condition):
             chunks, rows = np.unique(batch["chunk_id"].to_numpy(), return_counts=True)
             for chunk, count in zip(chunks.tolist(), rows.tolist(), strict=True):
                 counts[chunk] = counts.get(chunk, 0) + count
@@ -116,14 +124,13 @@ class Vectors:
             query = query.where(condition)
         yield from query.to_batches()
 
-    def points(
-        self, name: str, version: int, level: Level, condition: str | None = None
-    ) -> Points:
+    def points(self, name: str, version: int, level: Level, condition: str | None = None) -> Points:
         """All rows (kept in memory for the next call while they fit) or those of a condition."""
         key = (name, version)
-        if condition is None and key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
+        with self._cache_lock:
+            if condition is None and key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
         columns = [*key_names(level), "vector"]
         batches = list(self.read(name, version, columns, condition))
         if batches:
@@ -138,9 +145,10 @@ class Vectors:
         return points
 
     def _remember(self, key: tuple[str, int], points: Points) -> None:
-        self._cache[key] = points
-        while sum(p.vectors.nbytes for p in self._cache.values()) > CACHE_BYTES:
-            self._cache.popitem(last=False)
+        with self._cache_lock:
+            self._cache[key] = points
+            while sum(p.vectors.nbytes for p in self._cache.values()) > CACHE_BYTES:
+                self._cache.popitem(last=False)
 
     def nearest_indexed(
         self, name: str, version: int, vector: np.ndarray, k: int, level: Level
@@ -153,16 +161,33 @@ class Vectors:
         return query.limit(k).select([*key_names(level), "_distance"]).to_arrow()
 
     def maintain(self, name: str) -> int:
-        """Compact, index a large table, and bring its index up to date; returns the version."""
+        """Compact, index a large table, and bring its index up to date; returns the version.
+
+        All versions stay readable until `forget_old_versions`.
+        """
         table = self._open(name)
         with _disk_errors(self.folder):
             if table.count_rows() >= INDEX_FROM_ROWS and not table.list_indices():
                 table.create_index(
                     metric="cosine", index_type="IVF_FLAT", vector_column_name="vector"
                 )
-            # Readers may still be on a version of the last hour.
-            table.optimize(cleanup_older_than=timedelta(hours=1))
+            table.optimize(cleanup_older_than=_NEVER)
             return table.version
+
+    def forget_old_versions(self, name: str) -> None:
+        """Free the disk of versions that have not been the newest for a while: no reader is on one.
+
+        The newest must be the committed one.
+        """
+        table = self._open(name)
+        now = datetime.now()
+        times = [version["timestamp"] for version in table.list_versions()]
+        outlived = [time for time in times if time <= now - KEEP_VERSIONS]
+        if len(outlived) > 1:
+            # The last of these was the newest version until less than KEEP_VERSIONS ago.
+            age = datetime.now() - max(outlived)
+            with _disk_errors(self.folder):
+                table.optimize(cleanup_older_than=age + _MARGIN)
 
 
 @contextmanager

@@ -1,0 +1,190 @@
+"""What a repeated, widened or contradicting ingest does."""
+
+import importlib.util
+
+import ase
+import numpy as np
+import pytest
+from store_fakes import content, crystals, embedded, vectors_of
+
+from platonic_store.errors import ConflictingStructure, InvalidQuery, StructureNotFound
+from platonic_store.store import Store
+
+
+def versions(store):
+    with store.snapshot() as snapshot:
+        return {table.name: table.version for table in snapshot.tables}
+
+
+def test_the_same_again_is_a_no_op(store):
+    pool = crystals(20)
+    source, (run,) = store.ingest(pool, ["fake-a"])
+    assert (source.new, source.known, run.structures) == (20, 0, 20)
+    before, at = content(store), versions(store)
+    for id_, atoms in pool.items():
+        expected = vectors_of(atoms, "fake-a", 1)
+        for site, vector in enumerate(expected):
+            assert before[None, "fake-a", 1, "atom"][id_, site] == vector.tobytes()
+
+    source, (run,) = store.ingest(pool, ["fake-a"])
+    assert (source.new, source.known) == (0, 20)
+    assert (run.run, run.structures) == (0, 0), "a run that has nothing to do is not made"
+    _, (run,) = store.ingest(models=["fake-a"])
+    assert run.run == 0
+    assert versions(store) == at
+    assert content(store) == before
+    assert store.doctor()["problems"] == []
+
+
+def test_a_layer_added_later_embeds_that_layer_alone(store):
+    pool = crystals(12)
+    store.ingest(pool, ["fake-a"], layers="1")
+    before, at = content(store), versions(store)
+    _, (run,) = store.ingest(pool, ["fake-a"], layers="all")
+    assert run.structures == 12
+    assert {name: version for name, version in versions(store).items() if name in at} == at
+    after = content(store)
+    assert set(after) - set(before) == {
+        (None, "fake-a", 0, level) for level in ("atom", "structure")
+    }
+    assert all(after[key] == rows for key, rows in before.items())
+
+    more = crystals(5, seed=1)
+    more = {f"new-{id_}": atoms for id_, atoms in more.items()}
+    store.ingest(more, ["fake-a"], layers="0")
+    _, (run,) = store.ingest(models=["fake-a"], layers="0,1")
+    assert run.structures == 5
+    assert embedded(store, "fake-a", 0) == embedded(store, "fake-a", 1) == {*pool, *more}
+    assert store.doctor()["problems"] == []
+
+
+def test_another_content_under_a_known_id_is_refused_and_the_rest_kept(store):
+    pool = crystals(6)
+    store.ingest({"c0": pool["c0"]}, ["fake-a"])
+    stranger = crystals(1, seed=9)["c0"]
+    for _ in range(2):
+        with pytest.raises(ConflictingStructure, match="c0") as raised:
+            store.ingest({**pool, "c0": stranger})
+        assert "\n" not in str(raised.value)
+        reasons = store.sql("SELECT structure_id, reason FROM quarantine")
+        assert reasons.structure_id.tolist() == ["c0"], "once, however often it is tried"
+    assert set(store.sql("SELECT id FROM structure").id) == set(pool)
+    store.ingest(models=["fake-a"])
+    assert content(store)[None, "fake-a", 1, "atom"]["c0", 0] == (
+        vectors_of(pool["c0"], "fake-a", 1)[0].tobytes()
+    )
+
+
+def test_one_source_that_contradicts_itself(store):
+    one, other = crystals(2).values()
+    with pytest.raises(ConflictingStructure, match="x"):
+        store.ingest([("x", one), ("x", one), ("x", other), ("y", other)])
+    assert store.sql("SELECT id FROM structure ORDER BY id").id.tolist() == ["x", "y"]
+
+
+def with_properties(atoms, **properties):
+    atoms = atoms.copy()
+    atoms.info = properties
+    return atoms
+
+
+def test_properties_are_typed_widened_and_never_shadow_the_stores_own(store):
+    first, second, third = crystals(3).values()
+    store.ingest({"p": with_properties(first, n=1, flag=True, Phase="alpha", formula="H2O")})
+    types = dict(
+        store.sql("SELECT column_name, column_type FROM (DESCRIBE structure)").itertuples(
+            index=False
+        )
+    )
+    assert (types["n"], types["flag"], types["Phase"]) == ("BIGINT", "BOOLEAN", "VARCHAR")
+    assert types["source_formula"] == "VARCHAR"
+    store.ingest({"q": with_properties(second, n=2.5, flag=False, PHASE="beta")})
+    assert store.sql("SELECT id FROM structure WHERE N > 2").id.tolist() == ["q"]
+    assert store.sql("SELECT phase FROM structure ORDER BY id").iloc[:, 0].tolist() == [
+        "alpha",
+        "beta",
+    ]
+    store.ingest({"r": with_properties(third, n="many")})
+    found = store.sql("SELECT id, n FROM structure ORDER BY id")
+    assert found.n.tolist() == ["1.0", "2.5", "many"]
+    # A value that is there stays; one that was not is filled in.
+    store.ingest({"r": with_properties(third, n="few", phase="gamma")})
+    assert store.sql("SELECT n, phase FROM structure WHERE id = 'r'").values.tolist() == [
+        ["many", "gamma"]
+    ]
+
+
+def test_what_cannot_be_embedded_is_in_quarantine_once_with_its_reason(store):
+    pool = crystals(4)
+    overlapping = ase.Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.01]], cell=[4, 4, 4], pbc=True)
+    actinide = ase.Atoms("Lr", cell=[4, 4, 4], pbc=True)
+    source = {**pool, "overlapping": overlapping, "actinide": actinide}
+    for expected in ((5, 0, 1), (0, 5, 1)):
+        report, (run,) = store.ingest(source, ["fake-a"])
+        assert (report.new, report.known, report.rejected) == expected
+        assert run.rejected == 1
+        store.ingest(models=["fake-a"])
+        rows = store.sql("SELECT record, model, reason FROM quarantine ORDER BY reason")
+        assert len(rows) == 2, rows
+        assert "does not know element Lr" in rows.reason[0]
+        assert rows.model[0] == "fake-a"
+        assert "overlapping atoms" in rows.reason[1]
+    assert embedded(store, "fake-a") == set(pool)
+    assert store.doctor()["problems"] == []
+    store.delete(["actinide"])
+    assert len(store.sql("FROM quarantine")) == 1
+
+
+def test_a_structure_that_a_model_accepts_at_last_leaves_the_quarantine(store, monkeypatch):
+    from platonic_store.catalog import records
+
+    store.ingest(crystals(3))
+    with store.catalog.writing() as connection:
+        records.quarantine(connection, None, "fake-a", [("c1", "c1", "killed its worker twice")])
+    store.ingest(models=["fake-b"])
+    assert len(store.sql("FROM quarantine")) == 1
+    store.ingest(models=["fake-a"])
+    assert len(store.sql("FROM quarantine")) == 0
+
+
+def test_delete_whatever_the_id(store):
+    pool = crystals(8)
+    odd = 'it\'s -- a "name"; %s'
+    pool[odd] = crystals(1, seed=4)["c0"]
+    store.ingest(pool, ["fake-a", "fake-b"])
+    store.select_anchors("random", 4)
+    store.project()
+    anchored = set(store.sql("SELECT structure_id FROM anchor").structure_id)
+    with pytest.raises(InvalidQuery, match="anchor"):
+        store.delete([next(iter(anchored))])
+    with pytest.raises(StructureNotFound):
+        store.delete(["c0", "nobody"])
+    gone = sorted(set(pool) - anchored - {odd})[:2] + [odd] * (odd not in anchored)
+    store.delete(gone)
+    left = set(pool) - set(gone)
+    assert set(store.sql("SELECT id FROM structure").id) == left
+    for key, rows in content(store).items():
+        assert {id_ for id_, *_ in rows} == left, key
+    assert store.doctor()["problems"] == []
+    store.ingest({id_: pool[id_] for id_ in gone}, ["fake-a", "fake-b"])
+    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(pool)
+    assert store.doctor()["problems"] == []
+
+
+@pytest.mark.slow
+def test_the_real_thing(tmp_path):
+    """CHGNet itself: again is a no-op, and what a file gives is what the store holds."""
+    if importlib.util.find_spec("chgnet") is None:
+        pytest.skip("chgnet is not installed: pip install -e '.[models]'")
+    store = Store.open(tmp_path / "real.store")
+    pool = crystals(6)
+    store.ingest(pool, ["chgnet-0.3.0"])
+    before = content(store)
+    _, (run,) = store.ingest(pool, ["chgnet-0.3.0"])
+    assert run.run == 0
+    assert content(store) == before
+    found = store.similar(pool["c2"], k=1)
+    assert found.id[0] == "c2"
+    assert found.distance[0] < 1e-5
+    assert store.doctor()["problems"] == []
+    assert np.isfinite(store.vector("c2")).all()
