@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from platonic_store import commits, ingestion, spaces
+from platonic_store import commits, ingestion, spaces, typicality
 from platonic_store import picture as pictures
 from platonic_store import search as searching
 from platonic_store import sql as sql_front_end
-from platonic_store import typicality
 from platonic_store.catalog import Catalog
 from platonic_store.errors import (
     InvalidQuery,
@@ -253,8 +252,8 @@ class Store:
         Atoms stand for all their symmetry-equivalent sites. The frame has rank, distance
         (1 − cosine), id, for atoms site_index, element and multiplicity, and all properties.
 
-        Raises: StructureNotFound, ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery,
-        UnreadableSource.
+        Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, AnchorsNotFound,
+        InvalidQuery, UnreadableSource.
         """
         with self.snapshot() as snapshot:
             return searching.similar(
@@ -345,6 +344,20 @@ class Store:
             space = snapshot.space(space, [model]) if space else None
             level: Level = "structure" if site is None else "atom"
             return searching.resolve(snapshot, query, model, layer, space, level, site).vector
+
+    def _repr_html_(self) -> str:
+        """The models of the store, for notebooks."""
+        if self.catalog.revision() is None:
+            return f"<p>platonic-store at <code>{self.path}</code>, nothing ingested yet</p>"
+        counts = self.sql(
+            "SELECT count(*) AS structures, sum(nsites)::BIGINT AS atoms FROM structure"
+        )
+        models = self.sql("SELECT name, family, layers, default_layer, structures FROM model")
+        n, atoms = counts.iloc[0]
+        return (
+            f"<p>platonic-store at <code>{self.path}</code>: {n:,} structures, {atoms or 0:,} atoms"
+            f"</p>{models.to_html(index=False)}"
+        )
 
     def picture(self, folder: str | Path, *, space: str | None = None) -> list[Path]:
         """Draw the shared space, a panel a model on the same axes, as PNG and HTML with hover.

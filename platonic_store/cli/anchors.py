@@ -31,14 +31,19 @@ def select(
         typer.Option(help="Take the anchors listed here (columns structure_id, site_index)."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    format: FormatOption = Format.table,
+    out: OutOption = None,
 ) -> None:
     """Choose and keep a set of anchor atoms."""
+    import pandas as pd
+
     from platonic_store.store import Store
 
     chosen = Store.open(store).select_anchors(
         method, k, model=model, layer=layer, seed=seed, file=file
     )
-    say(f"{chosen.k} anchors by {chosen.method}: set {chosen.id}")
+    row = {"anchor_set": chosen.id, "method": chosen.method, "k": chosen.k}
+    show(pd.DataFrame([row]), format, out)
     say("next: platonic-store project --all")
 
 

@@ -1,18 +1,28 @@
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, StoreOption
-from platonic_store.cli.output import complain, say
+from platonic_store.cli.options import (
+    DEFAULT_STORE,
+    Format,
+    FormatOption,
+    OutOption,
+    StoreOption,
+)
+from platonic_store.cli.output import complain, say, show
 
 
-def run(store: StoreOption = DEFAULT_STORE) -> None:
+def run(
+    store: StoreOption = DEFAULT_STORE,
+    format: FormatOption = Format.table,
+    out: OutOption = None,
+) -> None:
     """Settle what a killed writer left, compact, and check the catalogue against the vectors."""
+    import pandas as pd
+
     from platonic_store.store import Store
 
     found = Store.open(store).doctor()
     problems = found.pop("problems")
-    for name, count in found.items():
-        if count:
-            say(f"{name}: {count}")
+    show(pd.DataFrame([{**found, "problems": len(problems)}]), format, out)
     for problem in problems:
         complain(problem)
     if problems:

@@ -3,8 +3,14 @@ from typing import Annotated, Optional
 
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, StoreOption
-from platonic_store.cli.output import say
+from platonic_store.cli.options import (
+    DEFAULT_STORE,
+    Format,
+    FormatOption,
+    OutOption,
+    StoreOption,
+)
+from platonic_store.cli.output import say, show
 
 
 def run(
@@ -33,11 +39,15 @@ def run(
         typer.Option(min=1, help="Atoms in one forward; by default what suits the device."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
+    format: FormatOption = Format.table,
+    out: OutOption = None,
 ) -> None:
     """Read crystals and embed them with one model or several.
 
     The same command again resumes, and does nothing where all is done.
     """
+    import pandas as pd
+
     from platonic_store.errors import InvalidQuery
     from platonic_store.store import Store
 
@@ -58,15 +68,9 @@ def run(
             f"{report.source}: {report.new} new structures, {report.known} already here, "
             f"{report.rejected} in quarantine"
         )
-        if not model:
-            say("embed them with `platonic-store ingest --model sevennet-0`")
-    for done in runs:
-        if done.run == 0:
-            say(f"{done.model}: all done already")
-            continue
-        say(
-            f"{done.model}: {done.structures} structures, {done.sites} atoms in "
-            f"{done.seconds_wall:.1f} s, {done.rejected} in quarantine"
-        )
+    if not model:
+        say("embed them with `platonic-store ingest --model sevennet-0`")
+    else:
+        show(pd.DataFrame([done._asdict() for done in runs]), format, out)
     if (report and report.rejected) or any(done.rejected for done in runs):
         say('why: platonic-store sql "SELECT record, model, reason FROM quarantine"')

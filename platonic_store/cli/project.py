@@ -2,8 +2,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, LayerOption, StoreOption
-from platonic_store.cli.output import say
+from platonic_store.cli.options import (
+    DEFAULT_STORE,
+    Format,
+    FormatOption,
+    LayerOption,
+    OutOption,
+    StoreOption,
+)
+from platonic_store.cli.output import show
 
 
 def run(
@@ -21,12 +28,16 @@ def run(
     ] = None,
     layer: LayerOption = None,
     store: StoreOption = DEFAULT_STORE,
+    format: FormatOption = Format.table,
+    out: OutOption = None,
 ) -> None:
     """Bring models up to date in the shared space of a recipe and an anchor set."""
+    import pandas as pd
+
     from platonic_store.errors import InvalidQuery
     from platonic_store.store import Store
 
     if bool(model) == all_models:
         raise InvalidQuery("say which: `--all`, or `--model NAME`")
-    for done in Store.open(store).project(model or (), recipe=recipe, anchors=anchors, layer=layer):
-        say(f"{done.space}: {done.model} layer {done.layer}, {done.new_atoms} atoms new")
+    done = Store.open(store).project(model or (), recipe=recipe, anchors=anchors, layer=layer)
+    show(pd.DataFrame(done), format, out)
