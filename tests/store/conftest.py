@@ -1,16 +1,12 @@
 import pytest
 import store_fakes
-
-from platonic_store.runtimes import cards, workers
 from platonic_store.store import Store
 
 
 @pytest.fixture
 def fakes(monkeypatch):
-    """The fake models are the only ones."""
-    monkeypatch.setattr(cards, "load_cards", cards.load_cards)
-    monkeypatch.setattr(workers, "REQUEST_ATOMS", workers.REQUEST_ATOMS)
-    store_fakes.know_fakes()
+    """The fake models are the only ones, and run in this process."""
+    store_fakes.know_fakes(in_process=True, patch=monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -1,14 +1,20 @@
 """Fake models, random crystals, and what a store must say of them."""
 
+import csv
 from pathlib import Path
 from types import SimpleNamespace
 
 import ase
 import numpy as np
-from fake_potential import embedding
+from fake_potential import Fake, embedding
 
+from ingest import worker
+from ingest.embedder import Embedder, GraphBuilder
+from platonic_store import ingestion
 from platonic_store.runtimes import cards, workers
 from platonic_store.runtimes.cards import Card, Layer
+from platonic_store.runtimes.process import Embedded
+from platonic_store.runtimes.requests import recut
 from platonic_store.store import Store
 
 MODELS = ("fake-a", "fake-b")
@@ -34,11 +40,46 @@ def card(name: str, quirk: str = "") -> Card:
     )
 
 
-def know_fakes(quirk: str = "", request_atoms: int = workers.REQUEST_ATOMS) -> None:
-    """Make this process know the fake models, and ask for so many atoms at a time."""
+class PoolOfNone:
+    """Like a WorkerPool, without workers: the fake model runs in this process."""
+
+    def __init__(self, card, layers, *, batch_atoms=None, **_):
+        model = Fake(card.as_dict(), "cpu")
+        self._builder = GraphBuilder(card.name, model.elements, model.graph)
+        self._embedder = Embedder(model, layers, batch_atoms)
+        self._schema = worker.answer_schema(model, self._embedder.layers)
+        self.identity = worker.identity(card.as_dict(), model, self._embedder.batch_atoms)
+
+    def embed(self, batches):
+        for batch in recut(batches, max(workers.REQUEST_ATOMS, self.identity["batch_atoms"])):
+            structures = worker.structures_of(batch)
+            work = worker.Work(structures, map(self._builder, structures))
+            table, report = worker.answer(self._embedder, work, self._schema)
+            rejected = worker.json.loads(report)["rejected"]
+            yield Embedded(table, [tuple(pair) for pair in rejected], 0.0, 0.0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def know_fakes(
+    quirk: str = "", *, small_chunks: bool = False, in_process: bool = False, patch=setattr
+) -> None:
+    """Make this process know the fake models, and no others.
+
+    small_chunks: commit after every few structures. in_process: without workers.
+    """
     fakes = {name: card(name, quirk) for name in MODELS}
-    cards.load_cards = lambda: fakes
-    workers.REQUEST_ATOMS = request_atoms
+    patch(cards, "load_cards", lambda: fakes)
+    if small_chunks:
+        patch(workers, "REQUEST_ATOMS", 16)
+        patch(ingestion, "CHUNK_SECONDS", -1.0)
+    if in_process:
+        patch(ingestion, "WorkerPool", PoolOfNone)
+        patch(workers, "WorkerPool", PoolOfNone)
 
 
 def crystals(count: int, seed: int = 0) -> dict[str, ase.Atoms]:
@@ -91,3 +132,26 @@ def embedded(store: Store, model: str, layer: int = 1) -> set[str]:
     atoms = set(found.get((None, model, layer, "atom"), {}))
     assert atoms == {(id_, site) for id_ in structures for site in range(sizes[id_])}
     return structures
+
+
+def pipeline(store: Store, pool: dict[str, ase.Atoms], folder: Path) -> None:
+    """The main job, which may be begun again at any time: its end is always the same.
+
+    The last fifth of the pool is deleted again, the first fifth holds the anchors.
+    """
+    ids = list(pool)
+    fifth = len(ids) // 5
+    half, victims = ids[: 3 * fifth], ids[-fifth:]
+    store.ingest({id_: pool[id_] for id_ in half + victims}, MODELS, batch_atoms=16)
+    anchors = folder / "anchors.csv"
+    with anchors.open("w") as file:
+        rows = csv.writer(file)
+        rows.writerow(["structure_id", "site_index"])
+        rows.writerows([id_, 0] for id_ in ids[:fifth])
+    store.select_anchors(file=anchors)
+    store.project(recipe="cosine")
+    print("deleting", *victims, flush=True)
+    store.delete(victims)
+    rest = {id_: atoms for id_, atoms in pool.items() if id_ not in victims}
+    store.ingest(rest, MODELS, layers="all", batch_atoms=16)
+    store.project(recipe="cosine")

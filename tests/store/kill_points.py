@@ -1,0 +1,36 @@
+"""Places in the commit protocol where a writer can be made to die."""
+
+import functools
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from platonic_store.catalog import Catalog
+from platonic_store.vectors import Vectors
+
+
+def install(reached: Callable[[str], None], patch=setattr) -> None:
+    """Call `reached` before and after every write to Lance and every catalogue transaction."""
+    for name in ("create", "append", "delete", "maintain", "forget_old_versions"):
+        patch(Vectors, name, _around(getattr(Vectors, name), name, reached))
+    writing = Catalog.writing
+
+    @contextmanager
+    def watched(self):
+        reached("before a transaction")
+        with writing(self) as connection:
+            yield connection
+            reached("before its commit")
+        reached("after a transaction")
+
+    patch(Catalog, "writing", watched)
+
+
+def _around(function: Callable, name: str, reached: Callable[[str], None]) -> Callable:
+    @functools.wraps(function)
+    def wrapped(*arguments):
+        reached(f"before {name}")
+        result = function(*arguments)
+        reached(f"after {name}")
+        return result
+
+    return wrapped
