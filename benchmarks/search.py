@@ -17,22 +17,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import duckdb
-import duckdb_extension_lance
 import faiss
 import numpy as np
-import pyarrow as pa
 from anchors import ATOMS, FEATURES, synthetic
 from rich.console import Console
 from rich.table import Table
+from tables import NAME, Way, duckdb_way, fill
 
 from platonic_store.geometry.neighbours import nearest
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
-from platonic_store.vectors import NPROBES, REFINE, Vectors, schema, vector_array
+from platonic_store.vectors import Vectors
 
-NAME, K, QUERIES, BATCH = "synthetic.0.atom", 10, 40, 100
-Way = Callable[[np.ndarray], np.ndarray]
+K, QUERIES, BATCH = 10, 30, 100
+ONE_BY_ONE = ("ours, IVF_FLAT index", "DuckDB extension, the same index")
 COLD = """
 import sys, numpy as np
 from pathlib import Path
@@ -41,33 +39,6 @@ from platonic_store.vectors import Vectors
 points = Vectors(Path(sys.argv[1])).points(sys.argv[2], int(sys.argv[3]), "atom")
 nearest(points.vectors[:1], points.vectors, 10)
 """
-
-
-def fill(vectors: Vectors, rows: np.ndarray) -> int:
-    """A vector table of these rows, row i of structure "i", indexed; returns its version."""
-    vectors.create(NAME, "atom", FEATURES)
-    target = schema("atom", FEATURES)
-    zeros = np.zeros(len(rows), dtype=int)
-    columns = [np.arange(len(rows)).astype(str), zeros, zeros, zeros, zeros, vector_array(rows)]
-    arrays = [pa.array(c).cast(f.type) for c, f in zip(columns[:5], target, strict=False)]
-    vectors.append(NAME, pa.Table.from_arrays([*arrays, columns[5]], schema=target))
-    return vectors.maintain(NAME)
-
-
-def duckdb_way(folder: Path) -> Way:
-    """The index as DuckDB's Lance extension searches it."""
-    extension = next(Path(duckdb_extension_lance.__file__).parent.rglob("*.duckdb_extension"))
-    connection = duckdb.connect()
-    connection.load_extension(str(extension))
-    connection.execute(f"ATTACH '{folder}' AS vectors (TYPE lance)")
-    sql = (
-        f"""SELECT structure_id FROM lance_vector_search('vectors.main."{NAME}"', 'vector', """
-        f"?::FLOAT[], k := {K}, nprobs := {NPROBES}, refine_factor := {REFINE}) ORDER BY _distance"
-    )
-    return lambda query: np.array(
-        [[int(i) for (i,) in connection.cursor().execute(sql, [row.tolist()]).fetchall()]
-         for row in query]
-    )  # fmt: skip
 
 
 def ways(vectors: Vectors, version: int, rows: np.ndarray) -> dict[str, Way]:
@@ -93,8 +64,8 @@ def ways(vectors: Vectors, version: int, rows: np.ndarray) -> dict[str, Way]:
         "plain numpy, float32": plain,
         "faiss IndexFlatIP": lambda query: flat.search(query, K)[1],
         "ours, exact": exact,
-        "ours, IVF_FLAT index": indexed,
-        "DuckDB extension, the same index": duckdb_way(vectors.folder),
+        ONE_BY_ONE[0]: indexed,
+        ONE_BY_ONE[1]: duckdb_way(vectors.folder, K),
     }
 
 
@@ -121,6 +92,8 @@ def compare(table: Table, folder: Path, n: int) -> None:
         portions = [np.roll(queries, -i, axis=0)[:size] for i in range(times + 1)]
         base = 0.0
         for name, way in ways(vectors, version, rows).items():
+            if size > 1 and name in ONE_BY_ONE:
+                continue
             took = milliseconds(way, portions) / size
             recall = np.mean(
                 [np.isin(*pair).mean() for pair in zip(truth, way(queries), strict=True)]

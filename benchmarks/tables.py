@@ -1,0 +1,41 @@
+"""For search.py: synthetic rows as a real vector table, and DuckDB's own way into it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import duckdb_extension_lance
+import numpy as np
+import pyarrow as pa
+
+from platonic_store.vectors import NPROBES, REFINE, Vectors, schema, vector_array
+
+NAME = "synthetic.0.atom"
+Way = Callable[[np.ndarray], np.ndarray]
+
+
+def fill(vectors: Vectors, rows: np.ndarray) -> int:
+    """A vector table of these rows, row i of structure "i", indexed; returns its version."""
+    vectors.create(NAME, "atom", rows.shape[1])
+    target = schema("atom", rows.shape[1])
+    zeros = np.zeros(len(rows), dtype=int)
+    columns = [np.arange(len(rows)).astype(str), zeros, zeros, zeros, zeros, vector_array(rows)]
+    arrays = [pa.array(c).cast(f.type) for c, f in zip(columns[:5], target, strict=False)]
+    vectors.append(NAME, pa.Table.from_arrays([*arrays, columns[5]], schema=target))
+    return vectors.maintain(NAME)
+
+
+def duckdb_way(folder: Path, k: int) -> Way:
+    """The index as DuckDB's Lance extension searches it."""
+    extension = next(Path(duckdb_extension_lance.__file__).parent.rglob("*.duckdb_extension"))
+    connection = duckdb.connect()
+    connection.load_extension(str(extension))
+    connection.execute(f"ATTACH '{folder}' AS vectors (TYPE lance)")
+    sql = (
+        f"""SELECT structure_id FROM lance_vector_search('vectors.main."{NAME}"', 'vector', """
+        f"?::FLOAT[], k := {k}, nprobs := {NPROBES}, refine_factor := {REFINE}) ORDER BY _distance"
+    )
+    return lambda query: np.array(
+        [[int(i) for (i,) in connection.cursor().execute(sql, [row.tolist()]).fetchall()]
+         for row in query]
+    )  # fmt: skip
