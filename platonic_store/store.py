@@ -55,11 +55,11 @@ class Store:
         if path.exists() and not path.is_dir():
             raise StoreNotFound(f"{path} is a file, not a store: name a folder with `--store`")
         store = cls(path)
-        if path.is_dir() and any(path.iterdir()) and not store.catalog.path.exists():
-            if not (path / "writer.lock").exists():
-                raise StoreNotFound(
-                    f"{path} is a folder of other things, not a store: name another with `--store`"
-                )
+        is_ours = store.catalog.path.exists() or (path / "writer.lock").exists()
+        if path.is_dir() and any(path.iterdir()) and not is_ours:
+            raise StoreNotFound(
+                f"{path} is a folder of other things, not a store: name another with `--store`"
+            )
         store.catalog.revision()
         return store
 
@@ -255,6 +255,7 @@ class Store:
         Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, AnchorsNotFound,
         InvalidQuery, UnreadableSource.
         """
+        query = searching.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
             return searching.similar(
                 snapshot,
@@ -338,6 +339,7 @@ class Store:
         site: int | None = None,
     ) -> np.ndarray:
         """(dim,) float32: the embedding of one structure, or of one of its atoms."""
+        query = searching.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
             model = snapshot.model(model)
             layer = snapshot.layer(model, layer)

@@ -7,7 +7,7 @@ has appended but not yet committed do not exist for it.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -97,9 +97,6 @@ class Vectors:
         with _disk_errors(self.folder):
             table.delete(condition)
             return table.version
-
-    def drop(self, name: str) -> None:
-        self._database.drop_table(name, ignore_missing=True)
 
     def latest(self, name: str) -> int:
         return self._open(name).version
@@ -204,8 +201,3 @@ def _disk_errors(folder: Path) -> Iterator[None]:
                     "free the disk or the permission and run the same command again"
                 ) from None
         raise
-
-
-def as_stream(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatchReader:
-    """Batches as the reader that `Vectors.append` takes."""
-    return pa.RecordBatchReader.from_batches(schema, iter(batches))
