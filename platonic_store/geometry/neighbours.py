@@ -11,6 +11,7 @@ Chunk: TypeAlias = tuple[int | NDArray[np.integer[Any]], NDArray[np.floating[Any
 
 ROWS = 8_192  # of points, in double precision at once
 QUERIES = 512  # compared with them at once
+FEW = 16  # queries: fewer are not worth a look in single precision
 RESOLUTION = 1e-12  # distances closer than this tie
 
 
@@ -86,12 +87,11 @@ def nearest(
     for ids, rows in _chunks(points, mask):
         considered += len(ids)
         for start in range(0, n, QUERIES):
-            found = distances(queries[start : start + QUERIES], rows, metric)
-            bound = np.minimum(limit[start : start + QUERIES], _kth(found, k))
-            who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
+            part = slice(start, start + QUERIES)
+            who, which, found = _within(queries[part], rows, k, limit[part], metric)
             owner = np.concatenate([owner, who + start])
             index = np.concatenate([index, ids[which]])
-            distance = np.concatenate([distance, np.round(found[who, which], 12)])
+            distance = np.concatenate([distance, np.round(found, 12)])
         order = np.lexsort((index, distance, owner))
         rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
         order = order[rank < k]
@@ -130,6 +130,39 @@ def _chunks(
             if mask is not None:
                 part_ids, part = part_ids[mask[part_ids]], part[mask[part_ids]]
             yield part_ids, part
+
+
+def _within(
+    queries: NDArray[np.float64],
+    rows: NDArray[np.floating[Any]],
+    k: int,
+    limit: NDArray[np.float64],
+    metric: Metric,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs (query, row) that may be among the k nearest, and their distances.
+
+    Cosines of many queries are first computed in single precision, in less than half the time;
+    whatever its rounding could have kept out is let in, and what is let in is computed again in
+    double.
+    """
+    if metric != "cosine" or len(queries) < FEW or rows.shape[1:] != queries.shape[1:]:
+        found = distances(queries, rows, metric)
+        bound = np.minimum(limit, _kth(found, k))
+        who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
+        return who, which, found[who, which]
+    cosines = _unit32(queries) @ _unit32(rows).T
+    margin = np.finfo(np.float32).eps * (rows.shape[1] + 8)
+    bound = np.minimum(limit, _kth(1 - cosines, k) + margin) + margin
+    who, which = np.nonzero(cosines >= (1 - bound)[:, None].astype(np.float32))
+    a, b = queries[who], rows[which].astype(np.float64)
+    dot, aa, bb = (np.einsum("ij,ij->i", *pair) for pair in ((a, b), (a, a), (b, b)))
+    lengths = np.sqrt(aa) * np.sqrt(bb)
+    return who, which, np.clip(1 - dot / np.where(lengths > 0, lengths, 1), 0, 2)
+
+
+def _unit32(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    return rows.astype(np.float32) / np.where(length > 0, length, 1).astype(np.float32)[:, None]
 
 
 def _kth(found: NDArray[np.float64], k: int) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ def brute_force(query, points, k, metric, allowed):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@given(query=tables((0, 5)), points=tables((0, 30)), k=st.integers(1, 40), data=st.data())
+@given(query=tables((0, 40)), points=tables((0, 30)), k=st.integers(1, 40), data=st.data())
 def test_nearest_is_brute_force_however_it_is_cut(metric, query, points, k, data):
     n = len(points)
     allowed = data.draw(hnp.arrays(bool, n))
