@@ -82,7 +82,9 @@ def test_every_format_says_the_same(prototypes_path, tmp_path):
         for name in ("json", "csv", "parquet", "table")
     }
     ids = [row["id"] for row in json.loads(outputs["json"])]
-    assert pd.read_csv(io.BytesIO(outputs["csv"]))["id"].tolist() == ids
+    table = pd.read_csv(io.BytesIO(outputs["csv"]))
+    assert table["id"].tolist() == ids
+    assert json.loads(table["elements"][0]) == ["Al", "O"]
     assert pq.read_table(io.BytesIO(outputs["parquet"]))["id"].to_pylist() == ids
     assert all(id_ in outputs["table"].decode() for id_ in ids)
 

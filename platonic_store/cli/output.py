@@ -1,5 +1,6 @@
 """How results and errors reach the person or the pipe."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +38,20 @@ def show(frame: "pd.DataFrame", format: Format, out: Path | None = None, title: 
         text = frame.to_json(orient="records", date_format="iso", indent=2, force_ascii=False)
         out.write_text(text + "\n") if out else print(text)
     elif format is Format.csv:
-        frame.to_csv(out or sys.stdout, index=False)
+        _flat(frame).to_csv(out or sys.stdout, index=False)
     else:
         _parquet(frame, out)
     if out:
         say(f"wrote {out}")
+
+
+def _flat(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Lists as JSON text: a csv has no other word for them."""
+    return frame.map(lambda value: json.dumps(value.tolist()) if _is_list(value) else value)
+
+
+def _is_list(value: object) -> bool:
+    return hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0
 
 
 def _parquet(frame: "pd.DataFrame", out: Path | None) -> None:

@@ -165,7 +165,7 @@ def _unit32(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return rows.astype(np.float32) / np.where(length > 0, length, 1).astype(np.float32)[:, None]
 
 
-def _kth(found: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+def _kth(found: NDArray[np.floating[Any]], k: int) -> NDArray[np.floating[Any]]:
     if found.shape[1] <= k:
         return np.full(len(found), np.inf)
     return np.partition(found, k - 1, axis=1)[:, k - 1]
