@@ -57,7 +57,7 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
     ConflictingStructure if ids arrived again with another content (the rest is kept).
     """
     uri = describe(source)
-    source_id = records.source_id(catalog, uri)
+    source_id = records.begin_source(catalog, uri)
     counts = np.zeros(3, dtype=int)
     conflicts: list[str] = []
     reasons: list[str] = []

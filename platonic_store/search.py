@@ -1,5 +1,7 @@
 """Similarity search: the atoms or crystals nearest to one, within a model or across models."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,32 @@ class Query(NamedTuple):
     vector: np.ndarray
     id: str | None = None
     site_index: int | None = None
+
+
+class Newcomer(NamedTuple):
+    """A structure that is not in the store: (n, dim) embeddings of its atoms."""
+
+    atoms: np.ndarray
+
+
+def met(
+    take: Callable[[], AbstractContextManager[Snapshot]],
+    query: Any,
+    model: str | None,
+    layer: int | None,
+) -> Any:
+    """A query that any snapshot can answer: files and structure objects become Newcomers.
+
+    No snapshot is held while the model loads, or commits would wait for it.
+    """
+    if isinstance(query, np.ndarray):
+        return query
+    with take() as snapshot:
+        if isinstance(query, str) and (snapshot.has_structure(query) or not Path(query).exists()):
+            return query
+        model = snapshot.model(model)
+        layer = snapshot.layer(model, layer)
+    return Newcomer(_embedded_now(query, model, layer))
 
 
 def similar(snapshot: Snapshot, query: Any, **arguments: Any) -> pd.DataFrame:
@@ -99,7 +127,7 @@ def resolve(
     if isinstance(query, str) and (snapshot.has_structure(query) or not Path(query).exists()):
         snapshot.require_structure(query)
         return _stored(snapshot, query, model, layer, space, level, site)
-    atoms = _embedded_now(query, model, layer)
+    atoms = query.atoms if isinstance(query, Newcomer) else _embedded_now(query, model, layer)
     if space is not None:
         atoms = project(snapshot.projection(space, model, layer), atoms)
     if level == "structure":

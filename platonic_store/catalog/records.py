@@ -35,15 +35,17 @@ class Added(NamedTuple):
     conflicts: list[str]
 
 
-def source_id(catalog: Catalog, uri: str) -> int:
-    """The id of the source `uri`, registered on first sight."""
+def begin_source(catalog: Catalog, uri: str) -> int:
+    """The id of the source `uri`; `add_batch` says anew which structures it holds."""
     with catalog.writing() as connection:
-        known = connection.scalar(sa.select(t.sources.c.id).filter_by(uri=uri))
-        if known is not None:
-            return known
-        new = next_id(connection, t.sources)
-        connection.execute(sa.insert(t.sources).values(id=new, uri=uri))
-        return new
+        id_ = connection.scalar(sa.select(t.sources.c.id).filter_by(uri=uri))
+        if id_ is None:
+            id_ = next_id(connection, t.sources)
+            connection.execute(sa.insert(t.sources).values(id=id_, uri=uri))
+        connection.execute(
+            sa.delete(t.source_structures).where(t.source_structures.c.source_id == id_)
+        )
+        return id_
 
 
 def add_batch(catalog: Catalog, source: int, batch) -> Added:

@@ -1,5 +1,6 @@
 import pytest
 import store_fakes
+
 from platonic_store.store import Store
 
 

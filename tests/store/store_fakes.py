@@ -134,7 +134,9 @@ def embedded(store: Store, model: str, layer: int = 1) -> set[str]:
     return structures
 
 
-def pipeline(store: Store, pool: dict[str, ase.Atoms], folder: Path) -> None:
+def pipeline(
+    store: Store, pool: dict[str, ase.Atoms], folder: Path, models: tuple[str, ...] = MODELS
+) -> None:
     """The main job, which may be begun again at any time: its end is always the same.
 
     The last fifth of the pool is deleted again, the first fifth holds the anchors.
@@ -142,7 +144,7 @@ def pipeline(store: Store, pool: dict[str, ase.Atoms], folder: Path) -> None:
     ids = list(pool)
     fifth = len(ids) // 5
     half, victims = ids[: 3 * fifth], ids[-fifth:]
-    store.ingest({id_: pool[id_] for id_ in half + victims}, MODELS, batch_atoms=16)
+    store.ingest({id_: pool[id_] for id_ in half + victims}, models, batch_atoms=16)
     anchors = folder / "anchors.csv"
     with anchors.open("w") as file:
         rows = csv.writer(file)
@@ -153,5 +155,5 @@ def pipeline(store: Store, pool: dict[str, ase.Atoms], folder: Path) -> None:
     print("deleting", *victims, flush=True)
     store.delete(victims)
     rest = {id_: atoms for id_, atoms in pool.items() if id_ not in victims}
-    store.ingest(rest, MODELS, layers="all", batch_atoms=16)
+    store.ingest(rest, models, layers="all", batch_atoms=16)
     store.project(recipe="cosine")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import kill_points
@@ -59,7 +60,8 @@ class Killed(BaseException):
 def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
     """In one process, so that many points can be tried: a dead writer writes nothing more."""
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
-    pool = crystals(10)
+    pool = crystals(5)
+    job = partial(pipeline, pool=pool, folder=tmp_path, models=("fake-a",))
     countdown = 0
     points: list[str] = []
 
@@ -72,16 +74,16 @@ def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
 
     kill_points.install(reached, monkeypatch.setattr)
     countdown = 10**9
-    pipeline(undisturbed := Store.open(tmp_path / "undisturbed.store"), pool, tmp_path)
+    job(undisturbed := Store.open(tmp_path / "undisturbed.store"))
     expected = content(undisturbed)
     total = len(points)
     assert total > 100
-    for trial, point in enumerate(range(1, total, total // 17)):
+    for trial, point in enumerate(range(1, total, total // 11)):
         path = tmp_path / f"{trial}.store"
         countdown = point
         points.clear()
         with pytest.raises(Killed):
-            pipeline(Store.open(path), pool, tmp_path)
+            job(Store.open(path))
         countdown = 10**9
         store = Store.open(path)
         if trial % 2:
@@ -89,13 +91,10 @@ def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
                 assert store.doctor()["problems"] == [], points[point - 1]
             except StoreNotFound:
                 assert point < 4, "it died before there was a store"
-        pipeline(store, pool, tmp_path)
+        job(store)
         assert content(store) == expected, points[point - 1]
         assert store.doctor()["problems"] == []
-        assert store.sql("SELECT DISTINCT state FROM run ORDER BY 1").state.tolist()[0] == (
-            "finished"
-        )
-        assert not store.sql("FROM run WHERE state = 'running'").shape[0]
+        assert set(store.sql("FROM run").state) <= {"finished", "failed", "interrupted"}
 
 
 @pytest.mark.slow
@@ -141,7 +140,7 @@ def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
     pool = crystals(40)
     store = Store.open(tmp_path / "killed.store")
     for _ in range(20):  # what killed its worker twice is in quarantine, and tried again
-        store.ingest(pool, ["fake-a"], batch_atoms=64)
+        store.ingest(pool, ["fake-a"], batch_atoms=16)
         if not len(store.sql("FROM quarantine")):
             break
     assert embedded(store, "fake-a") == set(pool)

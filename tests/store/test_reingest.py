@@ -58,6 +58,15 @@ def test_a_layer_added_later_embeds_that_layer_alone(store):
     assert store.doctor()["problems"] == []
 
 
+def test_a_model_is_given_what_the_source_holds_now(store):
+    """All Python objects are one source, and a file may hold other crystals today."""
+    pool = crystals(4)
+    store.ingest({"c0": pool["c0"], "c1": pool["c1"]}, ["fake-b"])
+    _, (run,) = store.ingest({"c0": pool["c0"], "c2": pool["c2"]}, ["fake-a"])
+    assert run.structures == 2
+    assert embedded(store, "fake-a") == {"c0", "c2"}
+
+
 def test_another_content_under_a_known_id_is_refused_and_the_rest_kept(store):
     pool = crystals(6)
     store.ingest({"c0": pool["c0"]}, ["fake-a"])

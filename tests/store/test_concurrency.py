@@ -1,0 +1,191 @@
+"""Readers beside a writer, in other processes and in other threads."""
+
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from store_fakes import MODELS, PoolOfNone, content, crystals, embedded, know_fakes
+from test_kills import rest, start
+
+from platonic_store.errors import StoreBusy
+from platonic_store.runtimes import workers
+from platonic_store.store import Store
+
+LONGEST = 5.0  # seconds that a query may take while an ingest runs
+
+
+class Watch:
+    """Queries a store again and again, and holds it to its promises."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.seen: set[str] = set()
+        self.longest = 0.0
+        self.answers = 0
+
+    def look(self) -> None:
+        began = time.monotonic()
+        count = int(self.store.sql("SELECT count(*) AS n FROM structure").n[0])
+        self._time(began)
+        if not count:
+            return
+        now = embedded(self.store, "fake-a")  # asserts that all atoms of each are there
+        assert self.seen <= now, "what was committed stays"
+        self.seen = now
+        if now:
+            began = time.monotonic()
+            asked = min(now)
+            hits = self.store.similar(asked, model="fake-a", k=3)
+            self._time(began)
+            assert len(hits) >= min(3, len(now) - 1)
+            assert asked not in set(hits.id)
+
+    def _time(self, began: float) -> None:
+        self.longest = max(self.longest, time.monotonic() - began)
+        self.answers += 1
+
+
+@pytest.mark.slow
+def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
+    path = tmp_path / "busy.store"
+    Store.open(path).ingest({"first": crystals(1, seed=5)["c0"]}, MODELS)
+    process = start(path, crystals=80, in_process=False, quirk="slow", job="ingest")
+    assert process.stdout is not None
+    said = []
+    reader = threading.Thread(target=lambda: said.extend(rest(process)))
+    reader.start()
+    watches = [Watch(Store.open(path)) for _ in range(2)]
+    failures: list[BaseException] = []
+
+    def watch(one: Watch) -> None:
+        try:
+            while reader.is_alive():
+                one.look()
+            one.look()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=watch, args=[one]) for one in watches]
+    for thread in threads:
+        thread.start()
+
+    time.sleep(2)
+    if reader.is_alive():
+        began = time.monotonic()
+        with pytest.raises(StoreBusy, match="another process is writing") as busy:
+            Store.open(path).ingest(crystals(3), ["fake-a"])
+        assert time.monotonic() - began < 2
+        assert "\n" not in str(busy.value)
+    for thread in (*threads, reader):
+        thread.join(120)
+        assert not thread.is_alive(), "readers must not keep the writer out"
+    assert not failures
+    assert said[-1] == ["done"], said[-1]
+    for one in watches:
+        assert one.seen == {"first", *crystals(80)}
+        print(f"{one.answers} answers, the longest after {one.longest:.2f} s")
+        assert one.longest < LONGEST
+    assert Store.open(path).doctor()["problems"] == []
+
+
+@pytest.mark.slow
+def test_a_thread_that_writes_and_others_that_read(tmp_path, monkeypatch):
+    know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
+    pool = crystals(80)
+    store = Store.open(tmp_path / "threads.store")
+    store.ingest({"first": crystals(1, seed=5)["c0"]}, ["fake-a"])
+    failures: list[BaseException] = []
+
+    def write():
+        try:
+            store.ingest(pool, ["fake-a"], batch_atoms=16)
+            store.select_anchors("random", 8)
+            store.project(["fake-a"])
+        except BaseException as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    watch = Watch(store)
+    while writer.is_alive():
+        watch.look()
+    writer.join()
+    assert not failures
+    watch.look()
+    assert watch.seen == {"first", *pool}
+    assert watch.longest < LONGEST
+    assert store.doctor()["problems"] == []
+
+
+def test_a_thread_that_closes_the_catalogue_opens_it_to_nobody(store):
+    """DuckDB's own lock is the process's, and goes with the first thread that closes the file."""
+    store.ingest(crystals(2))
+    program = (
+        "import sys; from pathlib import Path; from platonic_store.catalog import Catalog\n"
+        "print('asks', flush=True)\n"
+        f"with Catalog(Path({str(store.catalog.path)!r})).writing():\n"
+        "    print('writes', flush=True)"
+    )
+    with ExitStack() as held:
+        snapshot = held.enter_context(store.snapshot())
+        for _ in range(2):
+            thread = threading.Thread(target=lambda: store.sql("FROM structure"))
+            thread.start()
+            thread.join()
+        writer = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "asks\n"
+        time.sleep(1)
+        assert writer.poll() is None, "it writes under a reader"
+        assert len(snapshot.rows("FROM structure")) == 2
+        # A query within a query does not wait for the writer, who waits for the first.
+        assert len(store.sql("FROM structure")) == 2
+        held.close()
+        assert writer.communicate(timeout=30)[0] == "writes\n"
+
+
+def test_writing_within_ones_own_snapshot_is_refused_at_once(store):
+    store.ingest(crystals(3), ["fake-a"])
+    with store.snapshot(), pytest.raises(StoreBusy, match=r"snapshot\(\)"):
+        store.ingest({"new": crystals(1, seed=3)["c0"]})
+    store.ingest({"new": crystals(1, seed=3)["c0"]}, ["fake-a"])
+    assert "new" in embedded(store, "fake-a")
+
+
+def test_a_query_holds_nobody_up_while_its_model_loads(store, monkeypatch):
+    pool = crystals(3)
+    store.ingest(pool, ["fake-a"])
+
+    class SlowToLoad(PoolOfNone):
+        def __init__(self, *arguments, **options):
+            with store.catalog.writing():  # refused while this thread has a snapshot
+                super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(workers, "WorkerPool", SlowToLoad)
+    assert store.similar(pool["c1"], k=1).id.tolist() == ["c1"]
+    assert np.array_equal(store.vector(pool["c1"]), store.vector("c1"))
+
+
+def test_a_snapshot_does_not_see_what_is_committed_later(store):
+    store.ingest(crystals(3), ["fake-a"])
+    with store.snapshot() as snapshot:
+        (atoms,) = [t for t in snapshot.tables if t.level == "atom"]
+        before = snapshot.points(atoms).vectors.copy()
+        other = store.vectors
+        other.append(atoms.name, _rows(store, atoms))
+        fresh = Store.open(store.path)
+        with fresh.snapshot() as again:
+            assert np.array_equal(again.points(atoms).vectors, before)
+    assert len(content(store)[None, "fake-a", 1, "structure"]) == 3
+
+
+def _rows(store, table):
+    columns = [field.name for field in store.vectors._open(table.name).schema]
+    (batch, *_) = store.vectors.read(table.name, table.version, columns)
+    return batch

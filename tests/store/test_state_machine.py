@@ -1,0 +1,172 @@
+"""Any order of work on a store, against a dict of what it must then hold."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import store_fakes
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from store_fakes import MODELS, content, crystals, vectors_of
+
+from platonic_store.geometry.projection import fit, project
+from platonic_store.store import Store
+
+POOL = crystals(12)
+IDS = st.lists(st.sampled_from(list(POOL)), min_size=1, max_size=6, unique=True)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`has`: model → structures embedded; `projected`: model → structures in `space`."""
+
+    @initialize()
+    def begin(self):
+        self.folder = Path(tempfile.mkdtemp())
+        self.store = Store.open(self.folder / "any.store")
+        self.known: set[str] = set()
+        self.has: dict[str, set[str]] = {model: set() for model in MODELS}
+        self.anchors: list[tuple[str, int]] = []
+        self.every_anchor: set[str] = set()
+        self.projected: dict[str, set[str]] = {}
+
+    def teardown(self):
+        if hasattr(self, "store"):
+            if self.known:
+                assert self.store.doctor()["problems"] == []
+            shutil.rmtree(self.folder)
+
+    @rule(ids=IDS, model=st.sampled_from(MODELS))
+    def ingest(self, ids, model):
+        new = set(ids) - self.has[model]
+        _, (run,) = self.store.ingest({id_: POOL[id_] for id_ in ids}, [model])
+        assert run.structures == len(new)
+        self.known |= set(ids)
+        self.has[model] |= set(ids)
+
+    @precondition(lambda self: self.known)
+    @rule(model=st.sampled_from(MODELS))
+    def ingest_all(self, model):
+        self.store.ingest(models=[model])
+        self.has[model] = set(self.known)
+
+    @precondition(lambda self: self.known - self.every_anchor)
+    @rule(data=st.data())
+    def delete(self, data):
+        free = sorted(self.known - self.every_anchor)
+        ids = set(data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=3, unique=True)))
+        self.store.delete(sorted(ids))
+        self.known -= ids
+        for structures in (*self.has.values(), *self.projected.values()):
+            structures -= ids
+
+    @precondition(lambda self: len(self.has[MODELS[0]]) >= 3)
+    @rule(k=st.integers(2, 3), seed=st.integers(0, 3))
+    def select_and_project(self, k, seed):
+        chosen = self.store.select_anchors("random", k, model=MODELS[0], seed=seed)
+        self.anchors = list(chosen.atoms.itertuples(index=False, name=None))
+        anchored = {id_ for id_, _ in self.anchors}
+        self.every_anchor |= anchored
+        self.projected = {}
+        able = [model for model in MODELS if anchored <= self.has[model]]
+        for done in self.store.project(able, recipe="cosine"):
+            self.space = done.space
+            self.projected[done.model] = set(self.has[done.model])
+
+    @rule()
+    def reopen(self):
+        self.store = Store.open(self.store.path)
+
+    @precondition(lambda self: self.known)
+    @rule()
+    def doctor(self):
+        settled = self.store.doctor()
+        assert not any(settled.values()), settled
+
+    @precondition(lambda self: any(self.has.values()))
+    @rule()
+    def holds_what_it_must(self):
+        found = content(self.store)
+        for model in MODELS:
+            atoms = found.pop((None, model, 1, "atom"), {})
+            expected = {
+                (id_, site): vector.tobytes()
+                for id_ in self.has[model]
+                for site, vector in enumerate(vectors_of(POOL[id_], model, 1))
+            }
+            assert atoms == expected
+            structures = found.pop((None, model, 1, "structure"), {})
+            assert {id_ for (id_,) in structures} == self.has[model]
+            if model in self.projected:
+                atoms = found.pop((self.space, model, 1, "atom"))
+                assert {id_ for id_, _ in atoms} == self.projected[model]
+
+    @precondition(lambda self: any(self.has.values()))
+    @rule(data=st.data(), k=st.integers(1, 5), above=st.none() | st.floats(0, 3))
+    def similar_within(self, data, k, above):
+        model = data.draw(st.sampled_from([model for model in MODELS if self.has[model]]))
+        asked = data.draw(st.sampled_from(sorted(self.has[model])))
+        where = None if above is None else f"gap > {above}"
+        others = {
+            id_: pooled(POOL[id_], model)
+            for id_ in self.has[model] - {asked}
+            if above is None or POOL[id_].info["gap"] > above
+        }
+        hits = self.store.similar(asked, model=model, k=k, where=where)
+        agrees(hits, pooled(POOL[asked], model), others, k)
+
+    @precondition(lambda self: any(self.projected.values()))
+    @rule(data=st.data(), k=st.integers(1, 5))
+    def similar_across(self, data, k):
+        asks, answers = (
+            data.draw(st.sampled_from([model for model in MODELS if self.projected.get(model)]))
+            for _ in range(2)
+        )
+        asked = data.draw(st.sampled_from(sorted(self.projected[asks])))
+        others = {id_: self.coordinates(id_, answers) for id_ in self.projected[answers]}
+        if asks == answers:
+            others.pop(asked)
+        hits = self.store.similar(asked, model=asks, across=answers, space=self.space, k=k)
+        agrees(hits, self.coordinates(asked, asks), others, k)
+
+    def coordinates(self, id_: str, model: str) -> np.ndarray:
+        anchors = np.stack([vectors_of(POOL[a], model, 1)[site] for a, site in self.anchors])
+        return project(fit("cosine", anchors), vectors_of(POOL[id_], model, 1)).mean(axis=0)
+
+
+def pooled(atoms, model):
+    return vectors_of(atoms, model, 1).mean(axis=0)
+
+
+def agrees(hits, query, others, k):
+    """The hits are the nearest of the others, by brute force; near ties may change places."""
+
+    def distance(vector):
+        lengths = np.linalg.norm(vector) * np.linalg.norm(query)
+        return 1 - float(vector @ query) / lengths
+
+    expected = sorted(distance(vector) for vector in others.values())[:k]
+    assert hits["rank"].tolist() == list(range(1, len(expected) + 1))
+    assert hits.id.is_unique
+    assert np.allclose(hits.distance, expected, atol=1e-5)
+    for id_, found in zip(hits.id, hits.distance, strict=True):
+        assert abs(distance(others[id_]) - found) < 1e-5
+
+
+@pytest.mark.slow
+def test_any_order_of_work(fakes):
+    from hypothesis.stateful import run_state_machine_as_test
+
+    assert store_fakes.MODELS == MODELS
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(
+            max_examples=10,
+            stateful_step_count=12,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
