@@ -51,9 +51,7 @@ def outliers(
 
 
 def _described(snapshot: Snapshot, worst: pd.DataFrame) -> pd.DataFrame:
-    elements = dict(
-        snapshot.rows("SELECT DISTINCT atomic_number, element FROM site")
-    )
+    elements = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
     frame = pd.DataFrame(
         {
             "rank": np.arange(1, len(worst) + 1),
