@@ -78,7 +78,7 @@ def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
     expected = content(undisturbed)
     total = len(points)
     assert total > 100
-    for trial, point in enumerate(range(1, total, total // 11)):
+    for trial, point in enumerate(range(1, total, total // 7)):
         path = tmp_path / f"{trial}.store"
         countdown = point
         points.clear()
@@ -100,7 +100,7 @@ def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_kill_9_twenty_times(tmp_path, fakes):
     """Half of the kills at a point of the protocol, half at any moment and with real workers."""
-    size = 40
+    size = 20
     pool = crystals(size)
     expected = None
     for seed in range(4):
@@ -111,7 +111,7 @@ def test_kill_9_twenty_times(tmp_path, fakes):
                 process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 70))
             else:
                 process = start(path, crystals=size, in_process=False)
-                time.sleep(dice.uniform(0.0, 4.0))
+                time.sleep(dice.uniform(0.0, 3.0))
                 process.kill()
             said = rest(process)
             assert process.returncode == -signal.SIGKILL, said
