@@ -16,7 +16,7 @@ DIM = 32
 # Lance makes a partition of 4,096 rows: so many that not all of them are probed.
 ROWS = 400_000
 TAIL = 40_000
-QUERIES = 100
+QUERIES = 50
 NAME = "synthetic.0.atom"
 
 
