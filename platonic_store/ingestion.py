@@ -7,6 +7,7 @@ therefore both the way to resume and a no-op.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
     counts = np.zeros(3, dtype=int)
     conflicts: list[str] = []
     reasons: list[str] = []
-    with progress.counting(f"reading {uri}", "structures") as advance:
+    with progress.counting(f"reading {Path(uri).name}", "structures") as advance:
         for batch in read(source, format=format, batch_size=2048):
             added = records.add_batch(catalog, source_id, batch)
             counts += (added.new, added.known, added.rejected)

@@ -131,9 +131,11 @@ class Store:
         EnvironmentNotReady, WorkerFailed, CheckpointMismatch, StoreBusy, StoreNotWritable.
         """
         from platonic_store.runtimes.cards import layers_wanted, resolve
+        from platonic_store.runtimes.environments import interpreter
 
-        for model in models:
-            layers_wanted(resolve(model), layers)
+        for card in map(resolve, models):
+            layers_wanted(card, layers)
+            interpreter(card, python)
         with self._writing(create=source is not None):
             source_id, report = None, None
             if source is not None:
