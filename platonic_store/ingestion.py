@@ -19,7 +19,7 @@ from platonic_store.catalog import Catalog, next_id, records
 from platonic_store.catalog import tables as t
 from platonic_store.errors import CheckpointMismatch, ConflictingStructure, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.runtimes.cards import layers_wanted, resolve
+from platonic_store.runtimes.cards import Card, layers_wanted, resolve
 from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.structures import describe, read
 from platonic_store.vectors import Vectors, vector_array, vector_matrix
@@ -100,14 +100,16 @@ def embed(
     """
     card = resolve(model)
     wanted = list(layers_wanted(card, layers))
-    gaps = records.missing_layers(catalog, source_id, card.name, wanted)
+    elements = list(card.elements)
+    strangers = records.reject_strangers(catalog, source_id, card.name, elements)
+    gaps = records.missing_layers(catalog, source_id, card.name, wanted, elements)
     if not gaps:
-        return RunReport(0, card.name, 0, 0, 0, 0.0, 0.0, 0.0)
+        return RunReport(0, card.name, 0, 0, strangers, 0.0, 0.0, 0.0)
     with WorkerPool(
         card, tuple(wanted), python=python, device=device, batch_atoms=batch_atoms
     ) as pool:
         _register_model(catalog, card, pool.identity)
-        run = _Run(catalog, vectors, card.name, pool.identity, wanted, source_id)
+        run = _Run(catalog, vectors, card, pool.identity, wanted, source_id, strangers)
         with (
             run.recorded(),
             progress.bar(
@@ -123,7 +125,7 @@ def embed(
     return run.report()
 
 
-def _register_model(catalog: Catalog, card: Any, identity: dict) -> None:
+def _register_model(catalog: Catalog, card: Card, identity: dict) -> None:
     """Remember the model and its weights; embeddings of other weights may not join them."""
     sha256 = identity["checkpoint_sha256"]
     with catalog.writing() as connection:
@@ -155,27 +157,30 @@ class _Run:
         self,
         catalog: Catalog,
         vectors: Vectors,
-        model: str,
+        card: Card,
         identity: dict,
         layers: list[int],
         source_id: int | None,
+        rejected: int,
     ):
         self.catalog, self.vectors = catalog, vectors
-        self.model, self.source_id, self.wanted = model, source_id, layers
+        self.model, self.source_id, self.wanted = card.name, source_id, layers
+        self._elements = list(card.elements)
         self.layers = layers
         self.tables: set[str] = set()
         self._buffer: list[Embedded] = []
         self._orbits: dict[str, list[int]] = {}
         self._numbers: dict[str, list[int]] = {}
         self._since = self._started = time.monotonic()
-        self._structures = self._sites = self._rejected = 0
+        self._structures = self._sites = 0
+        self._rejected = rejected
         self._graph = self._forward = 0.0
         with catalog.writing() as connection:
             self.id = next_id(connection, t.runs)
             connection.execute(
                 sa.insert(t.runs).values(
                     id=self.id,
-                    model=model,
+                    model=card.name,
                     source_id=source_id,
                     layers=layers,
                     state="running",
@@ -204,7 +209,7 @@ class _Run:
     def pages(self, present: list[int]) -> Iterator[pa.RecordBatch]:
         """The structures to embed, remembering what the worker has no need to know."""
         for page in records.missing_structures(
-            self.catalog, self.source_id, self.model, self.wanted, present
+            self.catalog, self.source_id, self.model, self.wanted, self._elements, present
         ):
             ids = page["id"].to_pylist()
             self._orbits.update(zip(ids, page["orbits"].to_pylist(), strict=True))

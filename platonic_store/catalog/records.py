@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
+from ase.data import chemical_symbols
 
 from platonic_store.catalog import Catalog, fetch_arrow, insert_arrow, next_id, quote
 from platonic_store.catalog import tables as t
@@ -197,6 +198,16 @@ WITH present AS (
 _WANTED = """
 FROM structures AS s LEFT JOIN present AS p ON p.structure_id = s.id
 WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
+AND list_has_all(?::SMALLINT[], s.numbers)
+"""
+_STRANGE = """
+SELECT s.id, list_sort(list_distinct(list_filter(
+    s.numbers, lambda z: NOT list_contains(?::SMALLINT[], z)
+))) AS unknown
+FROM structures AS s
+WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
+AND len(unknown) > 0
+AND s.id NOT IN (SELECT q.structure_id FROM quarantined AS q WHERE q.model = ?)
 """
 
 
@@ -208,10 +219,31 @@ class Missing(NamedTuple):
     sites: int
 
 
+def reject_strangers(catalog: Catalog, source: int | None, model: str, elements: list[int]) -> int:
+    """Quarantine a source's structures with elements that the model does not know.
+
+    elements: the atomic numbers that it knows. Returns how many structures are new there.
+    """
+    with catalog.reading() as connection:
+        parameters = [elements, source, source, model]
+        strangers = fetch_arrow(connection, _STRANGE, parameters).to_pylist()
+    rejections = []
+    for row in strangers:
+        names = ", ".join(chemical_symbols[z] for z in row["unknown"])
+        rejections.append((row["id"], row["id"], f"{model} does not know element {names}"))
+    if rejections:
+        with catalog.writing() as connection:
+            quarantine(connection, source, model, rejections)
+    return len(rejections)
+
+
 def missing_layers(
-    catalog: Catalog, source: int | None, model: str, layers: list[int]
+    catalog: Catalog, source: int | None, model: str, layers: list[int], elements: list[int]
 ) -> list[Missing]:
-    """What a source (all sources if None) lacks of a model's layers, grouped by what it has."""
+    """What a source (all sources if None) lacks of a model's layers, grouped by what it has.
+
+    Structures with elements (atomic numbers) that the model does not know are not missing.
+    """
     with catalog.reading() as connection:
         rows = fetch_arrow(
             connection,
@@ -220,13 +252,18 @@ def missing_layers(
             + "sum(s.nsites)::BIGINT AS sites"
             + _WANTED
             + "GROUP BY 1",
-            [model, layers, source, source],
+            [model, layers, source, source, elements],
         ).to_pylist()
     return [Missing(**row) for row in rows if len(row["present"]) < len(layers)]
 
 
 def missing_structures(
-    catalog: Catalog, source: int | None, model: str, layers: list[int], present: list[int]
+    catalog: Catalog,
+    source: int | None,
+    model: str,
+    layers: list[int],
+    elements: list[int],
+    present: list[int],
 ) -> Iterator[pa.RecordBatch]:
     """Stream the structures that have just the layers `present`, by id.
 
@@ -242,7 +279,7 @@ def missing_structures(
                 + _WANTED
                 + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] AND s.id > ? "
                 + f"ORDER BY s.id LIMIT {_PAGE}",
-                [model, layers, source, source, present, last],
+                [model, layers, source, source, elements, present, last],
             )
         if not page.num_rows:
             return

@@ -128,10 +128,11 @@ def test_what_cannot_be_embedded_is_in_quarantine_once_with_its_reason(store):
     overlapping = ase.Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.01]], cell=[4, 4, 4], pbc=True)
     actinide = ase.Atoms("Lr", cell=[4, 4, 4], pbc=True)
     source = {**pool, "overlapping": overlapping, "actinide": actinide}
-    for expected in ((5, 0, 1), (0, 5, 1)):
+    for expected, newly_rejected in (((5, 0, 1), 1), ((0, 5, 1), 0)):
         report, (run,) = store.ingest(source, ["fake-a"])
         assert (report.new, report.known, report.rejected) == expected
-        assert run.rejected == 1
+        assert run.rejected == newly_rejected
+        assert bool(run.run) == bool(newly_rejected), "nothing to embed: no worker, no run"
         store.ingest(models=["fake-a"])
         rows = store.sql("SELECT record, model, reason FROM quarantine ORDER BY reason")
         assert len(rows) == 2, rows
