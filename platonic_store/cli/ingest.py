@@ -72,5 +72,8 @@ def run(
         say("embed them with `platonic-store ingest --model sevennet-0`")
     else:
         show(pd.DataFrame([done._asdict() for done in runs]), format, out)
+    for done in runs:
+        if not done.run:
+            say(f"{done.model}: nothing new to embed")
     if (report and report.rejected) or any(done.rejected for done in runs):
         say('why: platonic-store sql "SELECT record, model, reason FROM quarantine"')
