@@ -68,7 +68,7 @@ def find(
     across: str | None = None,
     space: str | None = None,
     site: int | None = None,
-    level: Level = "structure",
+    level: Level | None = None,
     k: int = 10,
     where: str | None = None,
 ) -> pd.DataFrame:
@@ -81,6 +81,7 @@ def find(
         raise InvalidQuery(f"k must be at least 1, not {k}")
     model = snapshot.model(model)
     layer = snapshot.layer(model, layer)
+    level = level or _level(site)
     if across is None and space is None:
         table = snapshot.embeddings(model, layer, level)
     else:
@@ -105,6 +106,26 @@ def find(
     if level == "atom":
         hits["site_index"] = keys["site_index"].to_numpy()
     return hits
+
+
+def vector(
+    snapshot: Snapshot,
+    query: Any,
+    *,
+    model: str | None = None,
+    layer: int | None = None,
+    space: str | None = None,
+    site: int | None = None,
+) -> np.ndarray:
+    """(dim,) float32: the vector of one structure, or of one of its atoms; see `Store.vector`."""
+    model = snapshot.model(model)
+    layer = snapshot.layer(model, layer)
+    space = snapshot.space(space, [model]) if space else None
+    return resolve(snapshot, query, model, layer, space, _level(site), site).vector
+
+
+def _level(site: int | None) -> Level:
+    return "structure" if site is None else "atom"
 
 
 def resolve(

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from platonic_store.errors import InvalidQuery, NotEmbedded, PlatonicError
 from platonic_store.resources import folder
-from platonic_store.search import find, resolve
+from platonic_store.search import find, vector
 from platonic_store.snapshot import Snapshot, element_symbol_macro, one_line
 
 _HIT = pa.struct(
@@ -137,7 +137,6 @@ def _similar(
         across=across,
         space=space,
         site=site,
-        level="structure" if site is None else "atom",
         k=k,
         where=condition,
     )
@@ -152,11 +151,8 @@ def _embedding(
     layer: int | None,
     space: str | None,
 ) -> list[float]:
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    space = snapshot.space(space, [model]) if space else None
-    level: Any = "structure" if site is None else "atom"
-    return resolve(snapshot, query, model, layer, space, level, site).vector.tolist()
+    found = vector(snapshot, query, model=model, layer=layer, space=space, site=site)
+    return found.tolist()
 
 
 def init_script(snapshot: Snapshot, path: Path) -> str:

@@ -267,7 +267,7 @@ class Store:
                 across=across,
                 space=space,
                 site=site,
-                level=level or ("structure" if site is None else "atom"),
+                level=level,
                 k=k,
                 where=where,
             )
@@ -343,11 +343,9 @@ class Store:
         """(dim,) float32: the embedding of one structure, or of one of its atoms."""
         query = searching.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
-            model = snapshot.model(model)
-            layer = snapshot.layer(model, layer)
-            space = snapshot.space(space, [model]) if space else None
-            level: Level = "structure" if site is None else "atom"
-            return searching.resolve(snapshot, query, model, layer, space, level, site).vector
+            return searching.vector(
+                snapshot, query, model=model, layer=layer, space=space, site=site
+            )
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""
