@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store.catalog import Catalog, insert_arrow, next_id
+from platonic_store.catalog import Catalog, insert_arrow, literals, next_id
 from platonic_store.catalog import tables as t
 from platonic_store.vectors import Vectors, schema
 from platonic_store.vectors.layout import Level, table_name
@@ -242,8 +242,7 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
     """Carry out deletions that the catalogue has announced."""
     with catalog.reading() as connection:
         tables = connection.execute(sa.select(t.vector_tables)).all()
-    quoted = ", ".join("'" + id_.replace("'", "''") + "'" for id_ in structure_ids)
-    condition = f"structure_id IN ({quoted})"
+    condition = f"structure_id IN ({literals(structure_ids)})"
     # Counted at the committed version, so the same however often this is begun.
     gone = {
         table.name: vectors.rows_by_chunk(table.name, table.version, condition) for table in tables

@@ -13,6 +13,13 @@ class PlatonicError(Exception):
         return str(self.args[0]) if self.args else type(self).__name__
 
 
+def disk_refusal(error: Exception) -> str | None:
+    """What the disk said no to, if it is the disk that speaks through a library's error."""
+    text = str(error).lower()
+    signs = ("no space left on device", "permission denied", "read-only file system")
+    return next((sign for sign in signs if sign in text), None)
+
+
 class StructureNotFound(PlatonicError, KeyError):
     """No structure (or atom) of that id in the store."""
 

@@ -1,7 +1,7 @@
 """Progress bars with rate and time left, on stderr; silent where nobody looks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+Advance = Callable[[float], None]
+
 
 class _Rate(ProgressColumn):
     """Items a second, with their unit."""
@@ -27,16 +29,17 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _shown(progress: Progress, title: str, total: float | None, unit: str):
-    with progress:
+def _shown(
+    columns: tuple[ProgressColumn, ...], title: str, total: float | None, unit: str
+) -> Iterator[Advance]:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total, unit=unit)
         yield lambda amount: progress.advance(task, amount)
 
 
-@contextmanager
-def bar(title: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+def bar(title: str, total: float, unit: str) -> AbstractContextManager[Advance]:
     """A bar of known length; the block calls what it is given with each amount done."""
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,23 +47,15 @@ def bar(title: str, total: float, unit: str) -> Iterator[Callable[[float], None]
         _Rate(),
         TimeRemainingColumn(),
     )
-    with _shown(
-        Progress(*columns, console=console, disable=not console.is_terminal), title, total, unit
-    ) as advance:
-        yield advance
+    return _shown(columns, title, total, unit)
 
 
-@contextmanager
-def counting(title: str, unit: str) -> Iterator[Callable[[float], None]]:
+def counting(title: str, unit: str) -> AbstractContextManager[Advance]:
     """A counter for work of unknown length."""
-    console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description} {task.completed:,.0f}"),
         _Rate(),
         TimeElapsedColumn(),
     )
-    with _shown(
-        Progress(*columns, console=console, disable=not console.is_terminal), title, None, unit
-    ) as advance:
-        yield advance
+    return _shown(columns, title, None, unit)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from platonic_store.catalog import literals
 from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.neighbours import nearest
 from platonic_store.geometry.pooling import mean_by_structure
@@ -130,25 +131,25 @@ def _level(site: int | None) -> Level:
 
 def resolve(
     snapshot: Snapshot,
-    query: Any,
+    query: str | Newcomer | np.ndarray,
     model: str,
     layer: int,
     space: str | None,
     level: Level,
     site: int | None,
 ) -> Query:
-    """The vector of a query: an id, a file, a structure object, or the vector itself.
+    """The vector of an id, a structure that `met` embedded, or the vector itself.
 
-    Raises: StructureNotFound, NotEmbedded, UnreadableSource, InvalidQuery.
+    Raises: StructureNotFound, NotEmbedded, InvalidQuery.
     """
     if level == "atom" and site is None and not isinstance(query, np.ndarray):
         raise InvalidQuery("which atom? name its site: `--site 0`, or site=0 in Python")
     if isinstance(query, np.ndarray):
         return Query(np.asarray(query, dtype=np.float32))
-    if isinstance(query, str) and (snapshot.has_structure(query) or not Path(query).exists()):
+    if isinstance(query, str):
         snapshot.require_structure(query)
         return _stored(snapshot, query, model, layer, space, level, site)
-    atoms = query.atoms if isinstance(query, Newcomer) else _embedded_now(query, model, layer)
+    atoms = query.atoms
     if space is not None:
         atoms = project(snapshot.projection(space, model, layer), atoms)
     if level == "structure":
@@ -174,8 +175,7 @@ def _stored(
         table = snapshot.embeddings(model, layer, level)
     else:
         table = snapshot.coordinates(space, model, layer, level)
-    quoted = id_.replace("'", "''")
-    condition = f"structure_id = '{quoted}'"
+    condition = f"structure_id = {literals([id_])}"
     if level == "atom":
         condition += f" AND site_index = {site}"
     points = snapshot.points(table, condition)

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from platonic_store.catalog import literals
 from platonic_store.errors import InvalidQuery, NotEmbedded, PlatonicError
 from platonic_store.resources import folder
 from platonic_store.search import find, vector
@@ -161,14 +162,14 @@ def init_script(snapshot: Snapshot, path: Path) -> str:
 
     extension = next(Path(duckdb_extension_lance.__file__).parent.rglob("*.duckdb_extension"))
     names = {"catalog": path / "catalog.duckdb", "vectors": path / "vectors", "lance": extension}
-    quoted = {name: str(value).replace("'", "''") for name, value in names.items()}
+    quoted = {name: literals([str(value)]) for name, value in names.items()}
     views, functions = (
         (folder("queries") / name).read_text() for name in ("views.sql", "client.sql")
     )
     return (
-        f"LOAD '{quoted['lance']}';\n"
-        f"ATTACH '{quoted['catalog']}' AS catalog (READ_ONLY);\n"
-        f"ATTACH '{quoted['vectors']}' AS vectors (TYPE lance);\n"
+        f"LOAD {quoted['lance']};\n"
+        f"ATTACH {quoted['catalog']} AS catalog (READ_ONLY);\n"
+        f"ATTACH {quoted['vectors']} AS vectors (TYPE lance);\n"
         f"{element_symbol_macro()};\n{views}\n{_choices(snapshot)}\n{functions}"
     )
 

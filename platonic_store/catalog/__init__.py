@@ -6,7 +6,7 @@ knows of no turns, such as the plain DuckDB client, is waited for.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import tenacity
 from sqlalchemy.pool import NullPool
 
 from platonic_store.catalog.turns import PATIENCE, PAUSE, WAIT_SECONDS, Turns
-from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew
+from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew, disk_refusal
 
 REVISION = "0001"
 
@@ -85,7 +85,7 @@ class Catalog:
             ):
                 yield connection
         except (sa.exc.DBAPIError, duckdb.Error, OSError) as error:
-            if refused := _disk_refused(error):
+            if refused := disk_refusal(error):
                 raise StoreNotWritable(
                     f"cannot write {self.path}: {refused}; "
                     "free the disk or the permission and run the same command again"
@@ -96,9 +96,8 @@ class Catalog:
     def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A DuckDB instance of its own with the catalogue attached read-only as `catalog`."""
         with self._turns.reading(), duckdb.connect() as connection:
-            path = str(self.path).replace("'", "''")
             attach = retry_while_taken(connection.execute)
-            attach(f"ATTACH '{path}' AS catalog (READ_ONLY)")
+            attach(f"ATTACH {literals([str(self.path)])} AS catalog (READ_ONLY)")
             yield connection
 
     def migrate(self) -> None:
@@ -155,9 +154,6 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _disk_refused(error: Exception) -> str | None:
-    text = str(error)
-    for sign in ("No space left on device", "Permission denied", "Read-only file system"):
-        if sign.lower() in text.lower():
-            return sign.lower()
-    return None
+def literals(texts: Iterable[str]) -> str:
+    """Texts as SQL string literals, in a list."""
+    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.errors import StoreNotWritable
+from platonic_store.errors import StoreNotWritable, disk_refusal
 from platonic_store.vectors.layout import (
     Level,
     Points,
@@ -193,11 +193,9 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        text = str(error)
-        for sign in ("No space left on device", "Permission denied", "Read-only file system"):
-            if sign.lower() in text.lower():
-                raise StoreNotWritable(
-                    f"cannot write {folder}: {sign.lower()}; nothing committed was lost: "
-                    "free the disk or the permission and run the same command again"
-                ) from None
+        if refused := disk_refusal(error):
+            raise StoreNotWritable(
+                f"cannot write {folder}: {refused}; nothing committed was lost: "
+                "free the disk or the permission and run the same command again"
+            ) from None
         raise
