@@ -16,7 +16,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import commits, progress
-from platonic_store.catalog import Catalog, insert_arrow
+from platonic_store.catalog import Catalog, insert_arrow, literals
 from platonic_store.catalog import tables as t
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import anchors as select
@@ -173,9 +173,7 @@ def _anchor_embeddings(
     snapshot: Snapshot, source: VectorTable, anchor_set: AnchorSet
 ) -> np.ndarray:
     """(K, D) embeddings of the anchors by one model, in the anchors' order."""
-    ids = ", ".join(
-        "'" + i.replace("'", "''") + "'" for i in anchor_set.atoms["structure_id"].unique()
-    )
+    ids = literals(anchor_set.atoms["structure_id"].unique())
     points = snapshot.points(source, f"structure_id IN ({ids})")
     rows = points.keys.to_pandas()[["structure_id", "site_index"]].assign(
         row=range(len(points.vectors))
