@@ -1,5 +1,5 @@
 """What runs beside a model, in the model's own interpreter.
 
 Imports nothing of platonic_store: the two meet in Arrow streams (see `worker`). A model is a
-card (`cards/`), a family of models an adapter (`adapters/`).
+card, a family of models a folder (`families/`).
 """

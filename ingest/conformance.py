@@ -12,8 +12,8 @@ from itertools import product
 
 import numpy as np
 
-from ingest.adapters import Model, Structure
 from ingest.embedder import Embedder, GraphBuilder, Rejected
+from ingest.families import Model, Structure
 
 TOLERANCE = 1e-4
 ALL = np.ones(3, dtype=bool)

@@ -37,8 +37,8 @@ if __name__ == "__main__":
 import numpy as np
 import pyarrow as pa
 
-from ingest.adapters import Model, Structure, adapter, load
 from ingest.embedder import Embedded, Embedder, GraphBuilder, one_line
+from ingest.families import Model, Structure, load, part
 
 PROTOCOL = 1
 
@@ -75,7 +75,7 @@ def start_graph_process(card: dict[str, Any], parent: int) -> None:
     """In a graph process: the adapter's module must be there before its graphs are unpickled."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
-    adapter(card)
+    part(card, "adapter")
 
 
 def graph_mapper(card: dict[str, Any], device: str, processes: int | None) -> Callable[..., Any]:

@@ -21,35 +21,39 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One model. The fields are those of `ingest/cards/schema.json`; None or empty: not known."""
+    """One model. The fields are those of `ingest/schemas/card.json`; None or empty: not known."""
 
     name: str
     family: str
     loader: str
-    requires: tuple[str, ...]
-    checkpoint_sha256: str
     elements: tuple[int, ...]  # atomic numbers that were trained
     cutoff: float  # Å
-    conservative: bool
     equivariant: bool
     layers: tuple[Layer, ...]
     default_layer: int
     default_layer_reason: str
+    folder: str  # of the family
+    conservative: bool | None = None
+    invariant: bool = True
     aliases: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
     license: dict[str, str] = field(default_factory=dict, hash=False)
-    adapter: str | None = None
     modality: str | None = None
+    architecture: dict[str, Any] | None = field(default=None, hash=False)
+    checkpoint_sha256: str | None = None
     url: str | None = None
+    downloads: tuple[str, ...] = ()
     doi: str | None = None
+    checkpoint: str | None = None  # where the weights are on this machine, if not in the package
+    seed: int | None = None  # of random weights instead of the trained ones
 
     @classmethod
     def read(cls, path: Path) -> "Card":
-        """The card in a YAML file."""
+        """The card in a family's `cards/NAME.yaml`."""
         fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         fields["layers"] = [Layer(**layer) for layer in fields["layers"]]
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return cls(**(fields | lists))
+        return cls(**(fields | lists), folder=str(path.parents[1]))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what a worker is given, and what a run records."""
@@ -59,7 +63,7 @@ class Card:
 @cache
 def load_cards() -> dict[str, Card]:
     """All cards, by name."""
-    paths = sorted((resources.folder("ingest") / "cards").glob("*.yaml"))
+    paths = sorted((resources.folder("ingest") / "families").glob("*/cards/*.yaml"))
     return {card.name: card for card in map(Card.read, paths)}
 
 

@@ -5,7 +5,9 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import yaml
 from packaging.requirements import Requirement
 
 from platonic_store import errors
@@ -22,13 +24,21 @@ def interpreter(card: Card, python: str | Path | None = None) -> Path:
         if found is None:
             raise errors.EnvironmentNotReady(f"{python} is not a Python interpreter")
         return Path(found).absolute()
-    lacking = [text for text in card.requires if not _installed(Requirement(text))]
+    requires = requirements(card)
+    lacking = [text for text in requires if not _installed(Requirement(text))]
     if lacking:
         raise errors.EnvironmentNotReady(
-            f"{card.name} needs {', '.join(lacking)}: `pip install {shlex.join(card.requires)}`, "
+            f"{card.name} needs {', '.join(lacking)}: `pip install {shlex.join(requires)}`, "
             "or name another interpreter with --python"
         )
     return Path(sys.executable)
+
+
+def requirements(card: Card) -> list[str]:
+    """What pip must find in the interpreter of a card's family."""
+    path = Path(card.folder) / "environment.yaml"
+    fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [*fields["requires"], *fields.get("without_dependencies", [])]
 
 
 def _installed(requirement: Requirement) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from platonic_store import errors
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.runtimes.environments import interpreter
+from platonic_store.runtimes.environments import interpreter, requirements
 from platonic_store.runtimes.process import Died, Embedded, Refused, Worker
 from platonic_store.runtimes.requests import recut
 
@@ -211,7 +211,7 @@ class _Lane(threading.Thread):
                 if attempt == STARTS:
                     text = (
                         f"{name}'s worker died {STARTS} times while starting ({reason}); its "
-                        f"interpreter needs {', '.join(self._pool._card.requires)} and pyarrow"
+                        f"interpreter needs {', '.join(requirements(self._pool._card))} and pyarrow"
                     )
                     raise errors.WorkerFailed(text) from reason
                 continue

@@ -7,7 +7,7 @@ import pytest
 from platonic_store import errors
 from platonic_store.runtimes import cards, environments
 
-from ingest.adapters import Model, load  # isort: skip
+from ingest.families import Model, load  # isort: skip
 from ingest.conformance import CHECKS  # isort: skip
 
 

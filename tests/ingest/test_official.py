@@ -6,7 +6,7 @@ import pytest
 from platonic_store.runtimes import cards
 
 from ingest import conformance  # isort: skip
-from ingest.adapters import load  # isort: skip
+from ingest.families import load  # isort: skip
 
 
 def atoms_of(structure):

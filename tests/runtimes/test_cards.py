@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import pyarrow as pa
@@ -14,21 +15,30 @@ from platonic_store.runtimes import cards, environments
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.requests import SCHEMA, recut
 
-FOLDER = resources.folder("ingest") / "cards"
+INGEST = resources.folder("ingest")
+CARDS = sorted((INGEST / "families").glob("*/cards/*.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_card_fits_the_schema(path):
-    schema = json.loads((FOLDER / "schema.json").read_text())
+    schema = json.loads((INGEST / "schemas/card.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(yaml.safe_load(path.read_text()), schema)
     card = cards.Card.read(path)
-    assert card.name == path.stem
+    assert card.name.replace(":", "-") == path.stem
+    assert card.family == Path(card.folder).name
     assert card.default_layer in [layer.index for layer in card.layers]
     assert json.loads(json.dumps(card.as_dict()))["layers"][0] == {
         "index": 0,
         "dim": card.layers[0].dim,
     }
+
+
+@pytest.mark.parametrize("path", sorted({card.parents[1] for card in CARDS}), ids=lambda p: p.name)
+def test_environment_fits_the_schema(path):
+    schema = json.loads((INGEST / "schemas/environment.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load((path / "environment.yaml").read_text()), schema)
 
 
 def test_no_two_cards_share_a_name():
@@ -69,16 +79,25 @@ def test_layers_wanted():
             cards.layers_wanted(card, wrong)
 
 
-def test_interpreter(tmp_path):
-    card = cards.resolve("chgnet-0.3.0")
-    here = replace(card, requires=("numpy>=2",))
-    assert str(environments.interpreter(here)) == sys.executable
-    assert str(environments.interpreter(card, sys.executable)) == sys.executable
+@pytest.fixture
+def family(tmp_path):
+    """A card of a family that requires what is said."""
+
+    def card_of(*requires):
+        (tmp_path / "environment.yaml").write_text(json.dumps({"requires": requires}))
+        return replace(cards.resolve("chgnet-0.3.0"), folder=str(tmp_path))
+
+    return card_of
+
+
+def test_interpreter(family, tmp_path):
+    assert str(environments.interpreter(family("numpy>=2"))) == sys.executable
+    assert str(environments.interpreter(family("numpy==0.1"), sys.executable)) == sys.executable
     for lacking in ("numpy==0.1", "no-such-package>=1"):
         with pytest.raises(errors.EnvironmentNotReady, match=r"needs .*: `pip install "):
-            environments.interpreter(replace(card, requires=(lacking,)))
+            environments.interpreter(family(lacking))
     with pytest.raises(errors.EnvironmentNotReady, match="is not a Python interpreter"):
-        environments.interpreter(card, tmp_path / "python")
+        environments.interpreter(family("numpy"), tmp_path / "python")
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,15 @@ from platonic_store.runtimes.process import Worker
 from platonic_store.runtimes.requests import SCHEMA
 from platonic_store.runtimes.workers import WorkerPool
 
-ADAPTER = Path(__file__).with_name("fake_adapter.py")
+FAMILY = Path(__file__).with_name("fake")
 
 
 def card(loader="well"):
     return Card(
         name="fake-1",
         family="fake",
-        adapter=str(ADAPTER),
+        folder=str(FAMILY),
         loader=loader,
-        requires=("numpy",),
         checkpoint_sha256="0" * 64,
         elements=tuple(range(1, 95)),
         cutoff=5.0,

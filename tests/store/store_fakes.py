@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import ase
 import numpy as np
-from fake_potential import Fake, embedding
+from fake.adapter import Fake, embedding
 
 from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
@@ -18,7 +18,7 @@ from platonic_store.runtimes.requests import recut
 from platonic_store.store import Store
 
 MODELS = ("fake-a", "fake-b")
-ADAPTER = Path(__file__).with_name("fake_potential.py")
+FAMILY = Path(__file__).with_name("fake")
 
 
 def card(name: str, quirk: str = "") -> Card:
@@ -26,9 +26,8 @@ def card(name: str, quirk: str = "") -> Card:
     return Card(
         name=name,
         family="fake",
-        adapter=str(ADAPTER),
+        folder=str(FAMILY),
         loader=f"{loader}:{quirk}",
-        requires=("numpy",),
         checkpoint_sha256="f" * 64,
         elements=tuple(range(1, 90)),
         cutoff=4.0,

@@ -14,7 +14,7 @@ from chgnet.model import CHGNet
 from pymatgen.core import Lattice
 from pymatgen.core import Structure as Crystal
 
-from ingest.adapters import Structure, torch_device, verified, versions
+from ingest.families import Structure, torch_device, verified, versions
 
 
 class _Enough(Exception):

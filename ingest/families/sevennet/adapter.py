@@ -11,7 +11,7 @@ from ase import Atoms
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from sevenn.util import load_checkpoint, pretrained_name_to_path
 
-from ingest.adapters import Structure, torch_device, verified, versions
+from ingest.families import Structure, torch_device, verified, versions
 
 GATE = "_equivariant_gate"
 

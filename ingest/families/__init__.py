@@ -1,0 +1,139 @@
+"""One folder per family of models; what a family offers, and how it is loaded.
+
+A family is a folder: `adapter.py` with a function `load(card, device) -> Model`, which delegates
+to the family's own package; `environment.yaml`, what its interpreter needs; `cards/*.yaml`, a model
+each; and `official.py`, the family's own way to the same numbers, for the conformance kit and the
+benchmarks. A family from elsewhere is the same folder in another place.
+
+The card that `load` is given is the YAML's fields (all of them: what is not said is None or
+empty), and three more: `folder` (the family's), `checkpoint` (path of the weights, a file or a
+folder; None where the package brings them, or none are needed) and `seed` (None, or the seed of
+the random weights that are wanted instead).
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Structure(NamedTuple):
+    """One crystal, molecule or slab."""
+
+    id: str
+    numbers: np.ndarray  # (n,) int, atomic numbers
+    positions: np.ndarray  # (n, 3) float64, Cartesian, Å
+    cell: np.ndarray  # (3, 3) float64, rows are the lattice vectors, Å; zero where there is none
+    pbc: np.ndarray  # (3,) bool
+
+
+class Official(Protocol):
+    """A family's `official.py`: its own ways to what `embed` gives. What it lacks is left out."""
+
+    def calculator(self, model: "Model") -> Any:
+        """The package's own ASE calculator, with the very weights of `model`."""
+
+    def features(self, model: "Model", structure: Structure) -> dict[int, np.ndarray]:
+        """What the package itself gives for an atom's features, layer → (n, dim)."""
+
+    def energy(self, model: "Model", structure: Structure) -> float:
+        """eV: the package's own head on the last layer as `model.embed` gives it."""
+
+
+class Model(Protocol):
+    """A loaded model, as every adapter gives it."""
+
+    checkpoint_sha256: str  # of the file that was loaded
+    versions: Mapping[str, str]  # package → version, of all that decides the numbers
+    device: str  # "cpu", "cuda", …
+    cutoff: float  # Å
+    elements: frozenset[int]  # atomic numbers that were trained
+    layers: Mapping[int, int]  # message-passing layer, 0 first → number of invariant scalars
+
+    @property
+    def graph(self) -> Callable[[Structure], Any]:
+        """Turns a structure into a graph. Both can be pickled, and neither holds the model.
+
+        Any exception rejects that structure with the exception's message.
+        """
+
+    def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """The invariant scalars of each layer, (atoms of all graphs, dim) float32."""
+
+
+def part(card: Mapping[str, Any], name: str) -> ModuleType:
+    """The module `name`.py of a card's family. Raises FileNotFoundError."""
+    path = Path(card["folder"]) / f"{name}.py"
+    module_name = f"{__name__}.{card['family']}_{name}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[module_name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load(card: Mapping[str, Any], device: str = "auto") -> Model:
+    """The model of a card, on `device` ("auto": a CUDA GPU if there is one, else the CPU)."""
+    return part(card, "adapter").load(card, device)
+
+
+def torch_device(name: str) -> str:
+    """What "auto" means to a family that runs on torch."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def verified(path: str | Path, card: Mapping[str, Any]) -> str:
+    """The SHA-256 of a checkpoint, if it is the one that the card names.
+
+    Of a folder: that of its sorted lines `SHA-256  name`, a file each. A checkpoint is code
+    (pickle): call this before loading one. Raises ValueError, FileNotFoundError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file())
+        lines = "".join(f"{sha256(one)}  {one.name}\n" for one in files)
+        found = hashlib.sha256(lines.encode()).hexdigest()
+    else:
+        found = sha256(path)
+    if found != card["checkpoint_sha256"]:
+        named = card["checkpoint_sha256"] or "none"
+        raise ValueError(
+            f"refused to load {path}: its SHA-256 is {found}, "
+            f"but the card of {card['name']} names {named}; if you trust the file: --trust {found}"
+        )
+    return found
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(state: Mapping[str, Any]) -> str:
+    """The SHA-256 of a torch `state_dict`, the same on any machine: what random weights are."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The versions of Python and of these packages."""
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"python": platform.python_version(), **found}
