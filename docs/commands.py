@@ -8,19 +8,22 @@ from platonic_store.cli import app
 def describe(command, path: str) -> str:
     """A command and what is below it, as Markdown."""
     parts = [f"## `{path}`\n\n{(command.help or '').strip()}\n"]
-    if hasattr(command, "commands"):
-        parts += [describe(child, f"{path} {name}") for name, child in command.commands.items()]
-        return "\n".join(parts)
-    for parameter in command.params:
-        if parameter.name == "help":
-            continue
-        names = ", ".join(f"`{name}`" for name in parameter.opts)
-        if parameter.param_type_name == "argument":
-            names = f"`{parameter.name.upper()}`"
-        default = parameter.default
-        shown = "" if default in (None, False, ()) else f" Default: `{default}`."
-        parts.append(f"- {names}: {parameter.help}{shown}")
-    return "\n".join(parts) + "\n"
+    parts += [parameter(one) for one in command.params if one.name != "help"]
+    children = getattr(command, "commands", {})
+    return (
+        "\n".join(parts)
+        + "\n"
+        + "".join(f"\n{describe(child, f'{path} {name}')}" for name, child in children.items())
+    )
+
+
+def parameter(one) -> str:
+    """An argument or option, as an item of a list."""
+    names = ", ".join(f"`{name}`" for name in one.opts)
+    if one.param_type_name == "argument":
+        names = f"`{one.name.upper()}`"
+    shown = "" if one.default in (None, False, ()) else f" Default: `{one.default}`."
+    return f"- {names}: {one.help}{shown}"
 
 
 if __name__ == "__main__":

@@ -1,22 +1,42 @@
-"""What every adapter must do, as checks that run on a loaded model.
+"""What every adapter must do, as checks that run on a loaded model. `python conformance.py REQUEST`
 
-    for check in CHECKS:
-        print(check.__name__, check(load(card)))
+The request is JSON: card, device. Printed is one JSON line a check, the fields of `Result`.
 
-Each check raises AssertionError, or returns what it measured: the largest deviation of an atom's
-vector, relative to that vector's norm. The tolerance is `TOLERANCE`, for float32.
+`CHECKS` run on any model. Each raises AssertionError, or returns what it measured: in most the
+largest deviation of an atom's vector, relative to that vector's norm, which may be `TOLERANCE`
+(float32). `OFFICIAL` compare with the family's own package, where its `official.py` can.
 """
 
-from collections.abc import Callable
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    # The package `ingest`, and not its modules one by one.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
-from ingest.embedder import Embedder, GraphBuilder, Rejected
-from ingest.families import Model, Structure
+from ingest.embedder import Embedder, GraphBuilder, Rejected, one_line
+from ingest.families import Model, Official, Structure, load, part
 
 TOLERANCE = 1e-4
+ENERGY_TOLERANCE = 1e-4  # eV an atom, float32
 ALL = np.ones(3, dtype=bool)
+
+
+class Result(NamedTuple):
+    """What became of one check; `tolerance` is None where `measured` is only stated."""
+
+    check: str
+    passed: bool
+    measured: float | None
+    tolerance: float | None
+    remark: str
 
 
 def crystals() -> list[Structure]:
@@ -136,21 +156,24 @@ def supercell(model: Model) -> float:
 
 
 def different_environments_differ(model: Model) -> float:
-    """Na in rock salt and Na at the surface of a slab are not the same vector."""
+    """Na in rock salt and Na at the surface of a slab are not the same vector.
+
+    Unless the cutoff is 0: then they are.
+    """
     bulk, _, _, slab = crystals()
     inside, surface = vectors(model, [bulk]), vectors(model, [slab])
     least = min(
         float(np.linalg.norm(inside[i][0] - surface[i][0]) / np.linalg.norm(inside[i][0]))
         for i in inside
     )
-    assert least > 10 * TOLERANCE
+    assert least > 10 * TOLERANCE if model.cutoff else least == 0, f"they differ by {least:.2e}"
     return least
 
 
 def what_cannot_be_embedded(model: Model) -> float:
     """Refused one by one, with a reason, and nothing else suffers."""
     good = crystals()[1]
-    stranger = next(z for z in range(118, 0, -1) if z not in model.elements)
+    stranger = next(z for z in range(119, 0, -1) if z not in model.elements)
     bad = [
         good._replace(id="unknown element", numbers=np.array([stranger, 8, 8, 8, 8])),
         good._replace(id="not finite", positions=good.positions * np.nan),
@@ -202,3 +225,92 @@ CHECKS: tuple[Callable[[Model], float], ...] = (
     what_cannot_be_embedded,
     isolated_atom,
 )
+
+
+def features_of_the_package(model: Model, official: Official) -> float:
+    """The embeddings are what the family's own package gives for an atom's features."""
+    worst = 0.0
+    for one in crystals()[:3]:
+        wanted = official.features(model, one)
+        found = model.embed([model.graph(one)], sorted(wanted))
+        worst = max(worst, deviation(found, wanted))
+    return worst
+
+
+def energy_of_the_package(model: Model, official: Official) -> float:
+    """The package's own head, on our last layer, gives its calculator's energy (eV an atom)."""
+    from ase import Atoms
+
+    calculator = official.calculator(model)
+    worst = 0.0
+    for one in crystals()[:3]:
+        atoms = Atoms(one.numbers, one.positions, cell=one.cell, pbc=one.pbc, calculator=calculator)
+        wanted = float(atoms.get_potential_energy())
+        worst = max(worst, abs(official.energy(model, one) - wanted) / len(atoms))
+    assert worst < ENERGY_TOLERANCE, f"deviates by {worst:.2e} eV an atom"
+    return worst
+
+
+OFFICIAL: Mapping[str, Callable[[Model, Official], float]] = {
+    "features": features_of_the_package,
+    "energy": energy_of_the_package,
+}
+# Checks that measure something else than a deviation that `TOLERANCE` bounds.
+STATED = {different_environments_differ, isolated_atom, shape_and_dtype, what_cannot_be_embedded}
+
+
+def as_its_card_says(model: Model, card: Mapping[str, Any]) -> float:
+    """Layers, cutoff and elements are those of the card."""
+    assert dict(model.layers) == {layer["index"]: layer["dim"] for layer in card["layers"]}
+    assert model.cutoff == card["cutoff"], f"its cutoff is {model.cutoff} Å"
+    assert model.elements == set(card["elements"]), f"it knows {sorted(model.elements)}"
+    return 0.0
+
+
+def conform(card: Mapping[str, Any], device: str = "auto") -> Iterator[Result]:
+    """Every check that applies to the model of a card, one after the other."""
+    model = load(card, device)
+    yield _result(as_its_card_says, None, model, card)
+    for check in CHECKS:
+        if check is rotation and not card["invariant"]:
+            yield _stated_rotation(model)
+        else:
+            yield _result(check, None if check in STATED else TOLERANCE, model)
+    if not (Path(card["folder"]) / "official.py").exists():
+        return
+    official: Any = part(card, "official")
+    for name, comparison in OFFICIAL.items():
+        if hasattr(official, name):
+            tolerance = ENERGY_TOLERANCE if name == "energy" else TOLERANCE
+            yield _result(comparison, tolerance, model, official)
+
+
+def _result(check: Callable[..., float], tolerance: float | None, *arguments: Any) -> Result:
+    try:
+        return Result(check.__name__, True, check(*arguments), tolerance, "")
+    except Exception as error:
+        return Result(check.__name__, False, None, tolerance, one_line(error))
+
+
+def _stated_rotation(model: Model) -> Result:
+    """How much a rotation changes, for a card that says it does."""
+    turned = _result(rotation, TOLERANCE, model)
+    if turned.passed:
+        return turned._replace(passed=False, remark="invariant, though the card says it is not")
+    return turned._replace(passed=True, tolerance=None, remark=f"not invariant: {turned.remark}")
+
+
+def main() -> None:
+    """Results alone go to stdout: whatever a library prints goes to stderr."""
+    sink = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.loads(sys.argv[1])
+    try:
+        for result in conform(request["card"], request["device"]):
+            print(json.dumps(result._asdict()), file=sink, flush=True)
+    except Exception as error:
+        sys.exit(one_line(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -72,6 +72,18 @@ class CheckpointMismatch(PlatonicError, ValueError):
     """A model's weights differ from those that made the embeddings in the store."""
 
 
+class WeightsNotFound(PlatonicError, FileNotFoundError):
+    """A model's weights are not on this machine and could not be fetched."""
+
+
+class LicenceNotAccepted(PlatonicError, PermissionError):
+    """The licence of a model's weights restricts their use, and was not accepted yet."""
+
+
+class InvalidCard(PlatonicError, ValueError):
+    """A family or model card from outside this package that does not fit the schema."""
+
+
 class EnvironmentNotReady(PlatonicError, RuntimeError):
     """No Python interpreter at hand can run this model."""
 

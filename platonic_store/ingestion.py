@@ -19,7 +19,8 @@ from platonic_store.catalog import Catalog, next_id, records
 from platonic_store.catalog import tables as t
 from platonic_store.errors import CheckpointMismatch, ConflictingStructure, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.runtimes.cards import Card, layers_wanted, resolve
+from platonic_store.runtimes.cards import Card, layers_wanted
+from platonic_store.runtimes.preparation import Ready
 from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.structures import describe, read
 from platonic_store.vectors import Vectors, vector_array, vector_matrix
@@ -86,19 +87,18 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
 def embed(
     catalog: Catalog,
     vectors: Vectors,
-    model: str,
+    model: Ready,
     *,
     source_id: int | None = None,
     layers: str = "default",
-    python: str | None = None,
     device: str = "auto",
     batch_atoms: int | None = None,
 ) -> RunReport:
     """Run a model over the structures of a source (of all, if None) that it has not embedded.
 
-    Raises: ModelNotFound, LayerNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch.
+    Raises: LayerNotFound, WorkerFailed, CheckpointMismatch.
     """
-    card = resolve(model)
+    card = model.card
     wanted = list(layers_wanted(card, layers))
     elements = list(card.elements)
     strangers = records.reject_strangers(catalog, source_id, card.name, elements)
@@ -106,7 +106,7 @@ def embed(
     if not gaps:
         return RunReport(0, card.name, 0, 0, strangers, 0.0, 0.0, 0.0)
     with WorkerPool(
-        card, tuple(wanted), python=python, device=device, batch_atoms=batch_atoms
+        card, tuple(wanted), python=model.python, device=device, batch_atoms=batch_atoms
     ) as pool:
         _register_model(catalog, card, pool.identity)
         run = _Run(catalog, vectors, card, pool.identity, wanted, source_id, strangers)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -13,10 +15,16 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
 Advance = Callable[[float], None]
+
+
+def say(line: str) -> None:
+    """A line for the person, kept out of the results on stdout."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(line))
 
 
 class _Rate(ProgressColumn):
@@ -59,3 +67,48 @@ def counting(title: str, unit: str) -> AbstractContextManager[Advance]:
         TimeElapsedColumn(),
     )
     return _shown(columns, title, None, unit)
+
+
+class Bytes:
+    """A bar that counts bytes, as pooch wants one (`total`, `update`, `reset`, `close`)."""
+
+    def __init__(self, progress: Progress, title: str, total: float | None):
+        self._progress = progress
+        self._task = progress.add_task(title, total=total)
+
+    @property
+    def total(self) -> float:
+        return self._progress.tasks[0].total or 0
+
+    @total.setter
+    def total(self, amount: float) -> None:
+        self._progress.update(self._task, total=amount or None)
+
+    def update(self, amount: float) -> None:
+        self._progress.advance(self._task, amount)
+
+    def reach(self, amount: float, title: str) -> None:
+        """So much is done, and this is under way; a bar never goes back."""
+        done = max(amount, self._progress.tasks[0].completed)
+        self._progress.update(self._task, completed=done, description=title)
+
+    def reset(self) -> None:
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        self._progress.refresh()
+
+
+@contextmanager
+def bytes_bar(title: str, total: float | None = None) -> Iterator[Bytes]:
+    """A bar of bytes, with their rate and the time left."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield Bytes(progress, title, total)

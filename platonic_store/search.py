@@ -200,7 +200,7 @@ def _stored(
 
 def _embedded_now(query: Any, model: str, layer: int) -> np.ndarray:
     """(n, dim) embeddings of the atoms of a structure that is not in the store."""
-    from platonic_store.runtimes.cards import resolve as card_of
+    from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
     from platonic_store.structures import describe, read
     from platonic_store.vectors import vector_matrix
@@ -214,7 +214,8 @@ def _embedded_now(query: Any, model: str, layer: int) -> np.ndarray:
                 "ingest them and ask by id"
             )
         structure = batch.structures.select(["id", "numbers", "positions", "cell", "pbc"])
-        with WorkerPool(card_of(model), (layer,), workers=1) as pool:
+        (ready,) = prepare([model])
+        with WorkerPool(ready.card, (layer,), python=ready.python, workers=1) as pool:
             for embedded in pool.embed([structure]):
                 for _, reason in embedded.rejected:
                     raise UnreadableSource(f"{describe(query)}: {reason}")

@@ -1,6 +1,6 @@
 """`Store`: the one object that a user holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from platonic_store.errors import (
     StoreNotWritable,
 )
 from platonic_store.ingestion import RunReport, SourceReport
+from platonic_store.runtimes.preparation import ByName, prepare
 from platonic_store.snapshot import Snapshot, take
 from platonic_store.spaces import AnchorSet, Projected
 from platonic_store.vectors import Level, Vectors
@@ -111,7 +112,9 @@ class Store:
         *,
         layers: str = "default",
         format: str | None = None,
-        python: str | None = None,
+        python: ByName = None,
+        checkpoint: ByName = None,
+        trust: Iterable[str] = (),
         device: str = "auto",
         batch_atoms: int | None = None,
     ) -> tuple[SourceReport | None, list[RunReport]]:
@@ -121,21 +124,24 @@ class Store:
             ASE `Atoms` objects, one or many, or a dict of them by id; None means all that the
             store holds already.
         layers: "default" (the card's), "first", "last", "all", or indices such as "0,2".
-        python: an interpreter that has the model's packages; by default this one.
+        python: an interpreter that has the model's packages, or a dict of them by family; by
+            default this one if it fits, else an environment that is made for the family.
+        checkpoint: weights of the user's own, or a dict of them by model.
+        trust: SHA-256 sums of weights that may be loaded though no card names them.
         batch_atoms: atoms in one forward; by default what suits the device.
 
         To run it again resumes, and does nothing where all is done. What cannot be read or
         embedded goes to the `quarantine` view with its reason.
 
         Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound,
-        EnvironmentNotReady, WorkerFailed, CheckpointMismatch, StoreBusy, StoreNotWritable.
+        LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
+        StoreBusy, StoreNotWritable.
         """
         from platonic_store.runtimes.cards import layers_wanted, resolve
-        from platonic_store.runtimes.environments import interpreter
 
-        for card in map(resolve, models):
-            layers_wanted(card, layers)
-            interpreter(card, python)
+        for name in models:
+            layers_wanted(resolve(name), layers)
+        ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
         with self._writing(create=source is not None):
             source_id, report = None, None
             if source is not None:
@@ -147,11 +153,10 @@ class Store:
                     model,
                     source_id=source_id,
                     layers=layers,
-                    python=python,
                     device=device,
                     batch_atoms=batch_atoms,
                 )
-                for model in models
+                for model in ready
             ]
         return report, runs
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlparse
 
 import numpy as np
 
@@ -98,13 +99,14 @@ def torch_device(name: str) -> str:
 def verified(path: str | Path, card: Mapping[str, Any]) -> str:
     """The SHA-256 of a checkpoint, if it is the one that the card names.
 
-    Of a folder: that of its sorted lines `SHA-256  name`, a file each. A checkpoint is code
-    (pickle): call this before loading one. Raises ValueError, FileNotFoundError.
+    Of a folder: that of the lines `SHA-256  name` of the files that the card's `downloads` name,
+    sorted by name. A checkpoint is code (pickle): call this before loading one. Raises ValueError,
+    FileNotFoundError.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.is_file())
-        lines = "".join(f"{sha256(one)}  {one.name}\n" for one in files)
+        names = sorted(Path(urlparse(url).path).name for url in card["downloads"])
+        lines = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
         found = hashlib.sha256(lines.encode()).hexdigest()
     else:
         found = sha256(path)
@@ -112,7 +114,7 @@ def verified(path: str | Path, card: Mapping[str, Any]) -> str:
         named = card["checkpoint_sha256"] or "none"
         raise ValueError(
             f"refused to load {path}: its SHA-256 is {found}, "
-            f"but the card of {card['name']} names {named}; if you trust the file: --trust {found}"
+            f"but the card of {card['name']} names {named}"
         )
     return found
 

@@ -33,7 +33,7 @@ app.command("similar")(similar.run)
 app.command("outliers")(outliers.run)
 app.command("picture")(picture.run)
 app.command("sql")(sql.run)
-app.command("models")(models.run)
+app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)
 

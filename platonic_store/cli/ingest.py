@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -9,6 +8,7 @@ from platonic_store.cli.options import (
     FormatOption,
     OutOption,
     StoreOption,
+    by_name,
 )
 from platonic_store.cli.output import say, show
 
@@ -30,8 +30,16 @@ def run(
         typer.Option("--input-format", help="Format of the source, where its name does not tell."),
     ] = None,
     python: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="A Python interpreter that has the model's packages."),
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="An interpreter that has the models' packages, or FAMILY=PATH for each."),
+    ] = None,
+    checkpoint: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Weights on this machine (a file or folder), or MODEL=PATH for each."),
+    ] = None,
+    trust: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="SHA-256 of weights to load though no card names it; remembered."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     batch_atoms: Annotated[
@@ -59,7 +67,9 @@ def run(
         model or (),
         layers=layers,
         format=input_format,
-        python=str(python) if python else None,
+        python=by_name(python),
+        checkpoint=by_name(checkpoint),
+        trust=trust or (),
         device=device,
         batch_atoms=batch_atoms,
     )

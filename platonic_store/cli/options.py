@@ -34,3 +34,17 @@ SpaceOption = Annotated[
     typer.Option("--space", help="A shared space or recipe; by default the newest that fits."),
 ]
 DEFAULT_STORE = Path("platonic.store")
+
+
+def by_name(values: list[str] | None) -> str | dict[str, str] | None:
+    """`PATH` for all, or `NAME=PATH` for each. Raises InvalidQuery for a mixture."""
+    from platonic_store.errors import InvalidQuery
+
+    if not values:
+        return None
+    named = [value.partition("=") for value in values]
+    if all(separator for _, separator, _ in named):
+        return {name: path for name, _, path in named}
+    if len(values) > 1:
+        raise InvalidQuery(f"{' '.join(values)}: one PATH for all, or NAME=PATH for each")
+    return values[0]

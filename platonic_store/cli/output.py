@@ -10,18 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from platonic_store.cli.options import Format
+from platonic_store.progress import say
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["complain", "say", "show"]
+
 # What is always worth a column in a terminal; of the rest, as many as fit.
 _FIRST = ("rank", "id", "formula", "site_index", "element", "multiplicity", "distance")
 _LAST = ("content_hash", "added_at", "elements", "nelements", "material_id", "index")
-
-
-def say(line: str) -> None:
-    """A line for the person, kept out of the results on stdout."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(line))
 
 
 def complain(line: str) -> None:

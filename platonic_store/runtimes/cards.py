@@ -1,7 +1,7 @@
 """Model cards: what is known of each model, and how a user's name for one finds it."""
 
 import difflib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ from typing import Any
 import yaml
 
 from platonic_store import errors, resources
+from platonic_store.runtimes.families import user_families
+
+RANDOM = "control:random:"
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,25 @@ class Card:
 
 @cache
 def load_cards() -> dict[str, Card]:
-    """All cards, by name."""
-    paths = sorted((resources.folder("ingest") / "families").glob("*/cards/*.yaml"))
-    return {card.name: card for card in map(Card.read, paths)}
+    """All cards, by name; those of this package, then the user's. Raises InvalidCard."""
+    cards: dict[str, Card] = {}
+    for folder in (*sorted((resources.folder("ingest") / "families").glob("*/")), *user_families()):
+        for path in sorted(folder.glob("cards/*.yaml")):
+            card = Card.read(path)
+            if card.name in cards:
+                raise errors.InvalidCard(f"{path}: there is a model {card.name} already")
+            cards[card.name] = card
+    return cards
 
 
 def resolve(name: str) -> Card:
-    """The card of a name or an alias, upper or lower case. Raises ModelNotFound."""
+    """The card of a name or an alias, upper or lower case, or of a control. Raises ModelNotFound.
+
+    `control:random:MODEL`, or `control:random:MODEL:SEED`, is that model with random weights.
+    """
+    if name.lower().startswith(RANDOM):
+        base, _, seed = name[len(RANDOM) :].partition(":")
+        return _random(resolve(base), seed or "0")
     cards = load_cards()
     names = {alias.lower(): card for card in cards.values() for alias in card.aliases}
     names |= {card.name.lower(): card for card in cards.values()}
@@ -79,6 +94,20 @@ def resolve(name: str) -> Card:
     meant = dict.fromkeys(names[known].name for known in close)
     hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
     raise errors.ModelNotFound(f"no model {name!r}{hint} (see `platonic-store models`)")
+
+
+def _random(card: Card, seed: str) -> Card:
+    """The same architecture, untrained."""
+    if not seed.isdecimal():
+        raise errors.ModelNotFound(f"{seed!r} is no seed: `{RANDOM}{card.name}:1` has one")
+    return replace(
+        card,
+        name=f"{RANDOM}{card.name}" + (f":{int(seed)}" if int(seed) else ""),
+        aliases=(),
+        training_sets=(),
+        default_layer_reason=f"As {card.name}.",
+        seed=int(seed),
+    )
 
 
 def layers_wanted(card: Card, spec: str = "default") -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from platonic_store.runtimes.requests import SCHEMA
 PROTOCOL = 1
 _MESSAGE_START = b"\xff\xff\xff\xff"  # of every message in an Arrow IPC stream
 _BROKEN = (OSError, EOFError, StopIteration, ValueError, KeyError, pa.ArrowException)
-_ENVIRONMENT = {
+VARIABLES = {
     # One thread a worker: two threads of torch give 1.6 times one, two workers 2 times.
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -58,7 +58,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=folder,  # what a library drops goes there
-            env=os.environ | _ENVIRONMENT,
+            env=os.environ | VARIABLES,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -16,7 +16,7 @@ import pyarrow as pa
 from platonic_store import errors
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.runtimes.environments import interpreter, requirements
+from platonic_store.runtimes.environments import Environment, interpreter
 from platonic_store.runtimes.process import Died, Embedded, Refused, Worker
 from platonic_store.runtimes.requests import recut
 
@@ -209,9 +209,10 @@ class _Lane(threading.Thread):
                 if isinstance(reason, Refused):
                     raise errors.WorkerFailed(f"{name} cannot start: {reason}") from reason
                 if attempt == STARTS:
+                    requires = ", ".join(Environment.of(self._pool._card).requires)
                     text = (
                         f"{name}'s worker died {STARTS} times while starting ({reason}); its "
-                        f"interpreter needs {', '.join(requirements(self._pool._card))} and pyarrow"
+                        f"interpreter needs {requires} and pyarrow"
                     )
                     raise errors.WorkerFailed(text) from reason
                 continue

@@ -1,8 +1,6 @@
 """Cards, names, layers, interpreters, cores, portions."""
 
 import json
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +9,7 @@ import pytest
 import yaml
 
 from platonic_store import errors, resources
-from platonic_store.runtimes import cards, environments
+from platonic_store.runtimes import cards
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.requests import SCHEMA, recut
 
@@ -70,6 +68,19 @@ def test_a_misspelt_name(name, meant):
     assert str(error.value).endswith("(see `platonic-store models`)")
 
 
+def test_random_controls():
+    card = cards.resolve("control:random:7net-0")
+    assert (card.name, card.seed, card.aliases) == ("control:random:sevennet-0", 0, ())
+    assert card.layers == cards.resolve("sevennet-0").layers
+    assert cards.resolve("control:random:sevennet-0:0").name == card.name
+    assert cards.resolve("CONTROL:random:sevennet-0:17").name == "control:random:sevennet-0:17"
+    assert cards.resolve("control:random:sevennet-0:17").seed == 17
+    for wrong in ("control:random:", "control:random:sevennet-0:x", "control:random:sevenn-0"):
+        with pytest.raises(errors.ModelNotFound) as error:
+            cards.resolve(wrong)
+        assert "\n" not in str(error.value)
+
+
 def test_layers_wanted():
     card = cards.resolve("sevennet-0")
     wanted = {"default": (1,), "first": (0,), "last": (4,), "all": (0, 1, 2, 3, 4), "2,0": (0, 2)}
@@ -77,27 +88,6 @@ def test_layers_wanted():
     for wrong in ("", "5", "0,9", "-1", "second"):
         with pytest.raises(errors.LayerNotFound, match="sevennet-0 has no layers"):
             cards.layers_wanted(card, wrong)
-
-
-@pytest.fixture
-def family(tmp_path):
-    """A card of a family that requires what is said."""
-
-    def card_of(*requires):
-        (tmp_path / "environment.yaml").write_text(json.dumps({"requires": requires}))
-        return replace(cards.resolve("chgnet-0.3.0"), folder=str(tmp_path))
-
-    return card_of
-
-
-def test_interpreter(family, tmp_path):
-    assert str(environments.interpreter(family("numpy>=2"))) == sys.executable
-    assert str(environments.interpreter(family("numpy==0.1"), sys.executable)) == sys.executable
-    for lacking in ("numpy==0.1", "no-such-package>=1"):
-        with pytest.raises(errors.EnvironmentNotReady, match=r"needs .*: `pip install "):
-            environments.interpreter(family(lacking))
-    with pytest.raises(errors.EnvironmentNotReady, match="is not a Python interpreter"):
-        environments.interpreter(family("numpy"), tmp_path / "python")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Environments: which interpreter, made once, whole or not at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from platonic_store import errors
+from platonic_store.runtimes import environments, installation
+from platonic_store.runtimes.environments import Environment
+
+COMMAND = [str(Path(sys.executable).with_name("platonic-store"))]
+
+
+@pytest.fixture
+def wheelhouse(tmp_path, monkeypatch):
+    """pip finds a package here that is nowhere else: `tiny-potential` 1.0."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    info = "tiny_potential-1.0.dist-info"
+    files = {
+        "tiny_potential.py": "ANSWER = 42\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: tiny-potential\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in files) + f"{info}/RECORD,,\n"
+    with zipfile.ZipFile(folder / "tiny_potential-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(name, text)
+    known = os.environ.get("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{known} {folder}".strip())
+    return folder
+
+
+TINY = {"requires": ["tiny-potential==1.0", "numpy"], "size_gb": 0.3}
+
+
+def ingest(store) -> list[str]:
+    return [*COMMAND, "ingest", "builtin:aflow-prototypes", "--model", "tiny-1",
+            "--store", str(store)]  # fmt: skip
+
+
+def embedded(store) -> int:
+    query = "SELECT structures FROM model"
+    done = subprocess.run(
+        [*COMMAND, "sql", query, "--store", str(store), "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)[0]["structures"]
+
+
+def test_the_users_own_interpreter_and_the_current_one(family, tmp_path):
+    lacking = family({"requires": ["numpy==0.1"]})
+    assert str(environments.interpreter(lacking, sys.executable)) == sys.executable
+    assert environments.state(lacking) == "0.3 GB, made on first use"
+    with pytest.raises(errors.EnvironmentNotReady, match="is not a Python interpreter"):
+        environments.interpreter(lacking, tmp_path / "python")
+    fitting = family({"requires": ["numpy>=2"]})
+    assert str(environments.interpreter(fitting)) == sys.executable
+    assert environments.state(fitting) == "this Python"
+
+
+def test_another_specification_is_another_environment(family):
+    folders = {
+        Environment.of(family({"requires": ["numpy==0.1"]})).folder,
+        Environment.of(family({"requires": ["numpy==0.2"]})).folder,
+        Environment.of(family({"requires": ["numpy==0.1"], "constraints": ["scipy==1"]})).folder,
+        Environment.of(family({"requires": ["numpy==0.1"], "size_gb": 9})).folder,
+    }
+    assert len(folders) == 3, "its size is not what it is made of"
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"requires": ["no-such-package-at-all==1"]}, "could not be made .*no-such-package-at-all"),
+        ({"requires": ["numpy==0.1"], "size_gb": 1e9}, "make room"),
+        ({"requires": ["numpy==0.1"], "python": ">=2.6,<3"}, "needs a Python >=2.6,<3"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(family, environment, reason):
+    card = family(environment)
+    with pytest.raises(errors.EnvironmentNotReady, match=reason) as failure:
+        environments.interpreter(card)
+    assert "\n" not in str(failure.value)
+    assert environments.state(card).endswith("made on first use")
+
+
+def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wheelhouse):
+    card = family(TINY)
+    adapter = Environment.of(card).family_folder / "adapter.py"
+    adapter.write_text("import no_such_module\n" + adapter.read_text())
+    with pytest.raises(errors.EnvironmentNotReady, match="No module named 'no_such_module'"):
+        environments.interpreter(card)
+    assert not Environment.of(card).is_made()
+
+
+def test_a_cache_that_cannot_be_written(family, home):
+    card = family({"requires": ["numpy==0.1"]})
+    home.cache.write_text("a file")
+    with pytest.raises(errors.EnvironmentNotReady, match="PLATONIC_STORE_CACHE"):
+        environments.interpreter(card)
+
+
+@pytest.mark.slow
+def test_two_ingests_at_once_make_one_environment(family, wheelhouse, tmp_path):
+    card = family(TINY)
+    stores = [tmp_path / "one.store", tmp_path / "two.store"]
+    both = [
+        subprocess.Popen(ingest(store), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for store in stores
+    ]
+    said = [process.communicate(timeout=600)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("making the environment of tiny, some 0.3 GB in" in text for text in said) == 1
+    assert sum("waiting for another process that makes tiny" in text for text in said) == 1
+    assert [embedded(store) for store in stores] == [287, 287]
+    made = json.loads(Environment.of(card).marker.read_text())
+    assert "tiny-potential==1.0" in made["packages"]
+    assert environments.state(card) == "ready"
+    ((name, size),) = environments.clean(["tiny"])
+    assert name == Environment.of(card).folder.name
+    assert size > 0.05
+    assert environments.state(card) == "0.3 GB, made on first use"
+    with pytest.raises(errors.EnvironmentNotReady, match="no environment of tiny"):
+        environments.clean(["tiny"])
+
+
+def pip_of(parent: subprocess.Popen) -> psutil.Process | None:
+    """The pip that installs for a process, once it does."""
+    for child in psutil.Process(parent.pid).children():
+        with suppress(psutil.Error):
+            if "install" in child.cmdline():
+                return child
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orphan", [False, True], ids=["all killed", "pip left running"])
+def test_an_interrupted_installation_is_begun_again(family, wheelhouse, tmp_path, orphan):
+    card = family(TINY)
+    environment = Environment.of(card)
+    first = subprocess.Popen(ingest(tmp_path / "one.store"), stderr=subprocess.DEVNULL)
+    while (installing := pip_of(first)) is None:
+        assert first.poll() is None
+        time.sleep(0.02)
+    time.sleep(1)
+    os.kill(first.pid, signal.SIGKILL)
+    if not orphan:
+        installing.kill()
+    first.wait()
+    assert not environment.is_made()
+    assert environment.folder.exists()
+    done = subprocess.run(ingest(tmp_path / "one.store"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert embedded(tmp_path / "one.store") == 287
+    assert not installing.is_running()
+
+
+def test_cleaning_leaves_what_is_being_made(family, home):
+    folder = Environment.of(family(TINY)).folder
+    folder.mkdir(parents=True)
+    with installation.making(folder):
+        assert environments.clean([]) == []
+    assert [name for name, _ in environments.clean([])] == [folder.name]

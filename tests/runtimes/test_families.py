@@ -1,0 +1,70 @@
+"""Families of the user's own, and what is wrong with some."""
+
+import sys
+
+import pytest
+
+from platonic_store import errors
+from platonic_store.runtimes import cards
+
+
+def test_a_family_in_the_configuration_folder(family):
+    card = family()
+    assert card.family == "tiny"
+    assert "sevennet-0" in cards.load_cards()
+
+
+def test_a_family_in_a_folder_named_by_the_environment(family, home, monkeypatch, tmp_path):
+    family()
+    (home.config / "families" / "tiny").rename(tmp_path / "tiny")
+    monkeypatch.setenv("PLATONIC_STORE_FAMILIES", str(tmp_path / "tiny"))
+    cards.load_cards.cache_clear()
+    assert cards.resolve("tiny-1").folder == str(tmp_path / "tiny")
+
+
+def test_a_family_of_an_installed_package(family, home, monkeypatch, tmp_path):
+    """An entry point names a package, whose folder is the family."""
+    family()
+    site = tmp_path / "site"
+    (site / "club_models").mkdir(parents=True)
+    (site / "club_models" / "__init__.py").touch()
+    (home.config / "families" / "tiny").rename(site / "club_models" / "tiny")
+    info = site / "club_models-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: club-models\nVersion: 1.0\n")
+    entry = info / "entry_points.txt"
+    entry.write_text("[platonic_store.families]\ntiny = club_models.tiny\n")
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    cards.load_cards.cache_clear()
+    assert cards.resolve("tiny-1").folder == str(site / "club_models" / "tiny")
+    entry.write_text("[platonic_store.families]\ntiny = club_models.gone\n")
+    cards.load_cards.cache_clear()
+    with pytest.raises(errors.InvalidCard, match=r"names club_models\.gone, which is not"):
+        cards.load_cards()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"cutoff": -1}, "-1 is less than the minimum"),
+        ({"colour": "red"}, "'colour' was unexpected"),
+        ({"family": "other"}, "says family other, its folder is tiny"),
+        ({"default_layer": 7}, "the default layer is not among its layers"),
+        ({"name": "tiny 1"}, "does not match"),
+        ({"name": "sevennet-0"}, "there is a model sevennet-0 already"),
+        ({"environment": {"requires": "numpy"}}, r"environment\.yaml: 'numpy' is not of type"),
+    ],
+)
+def test_a_wrong_card_is_one_line(family, fields, reason):
+    with pytest.raises(errors.InvalidCard, match=reason) as error:
+        family(**fields)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lacking", ["adapter.py", "environment.yaml", "cards/tiny-1.yaml"])
+def test_a_folder_that_is_no_family(family, home, lacking):
+    family()
+    (home.config / "families" / "tiny" / lacking).unlink()
+    cards.load_cards.cache_clear()
+    with pytest.raises(errors.InvalidCard, match="tiny"):
+        cards.load_cards()
