@@ -7,14 +7,11 @@ from platonic_store.cli import app
 
 def describe(command, path: str) -> str:
     """A command and what is below it, as Markdown."""
-    parts = [f"## `{path}`\n\n{(command.help or '').strip()}\n"]
-    parts += [parameter(one) for one in command.params if one.name != "help"]
-    children = getattr(command, "commands", {})
-    return (
-        "\n".join(parts)
-        + "\n"
-        + "".join(f"\n{describe(child, f'{path} {name}')}" for name, child in children.items())
-    )
+    items = [parameter(one) for one in command.params if one.name != "help"]
+    parts = [f"## `{path}`", (command.help or "").strip(), "\n".join(items)]
+    for name, child in getattr(command, "commands", {}).items():
+        parts.append(describe(child, f"{path} {name}"))
+    return "\n\n".join(part for part in parts if part)
 
 
 def parameter(one) -> str:
@@ -28,6 +25,6 @@ def parameter(one) -> str:
 
 if __name__ == "__main__":
     root = get_command(app)
-    print("# Commands\n\nMade by `make docs`; a test holds it to the code.\n")
+    print("# Commands\n\nMade by `make docs`; a test holds it to the code.")
     for name, command in root.commands.items():
-        print(describe(command, f"platonic-store {name}"))
+        print(f"\n{describe(command, f'platonic-store {name}')}")

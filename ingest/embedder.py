@@ -67,13 +67,22 @@ class Embedder:
 
     When memory runs out, `batch_atoms` is halved for good and the forward tried again in two
     halves; a structure that does not fit alone is rejected. Any other failure of a forward is
-    halved in the same way, until it is one structure's.
+    halved in the same way, until it is one structure's. Where the device's memory can be asked and
+    nobody said how many (`batch_atoms` is None), full forwards double it while they leave more
+    than half of the memory free; `start` is where that begins.
     """
 
-    def __init__(self, model: Model, layers: Sequence[int], batch_atoms: int | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[int],
+        batch_atoms: int | None,
+        start: int | None = None,
+    ) -> None:
         self.model = model
         self.layers = tuple(layers)
-        self.batch_atoms = batch_atoms or automatic_batch_atoms(model.device)
+        self.batch_atoms = batch_atoms or start or automatic_batch_atoms(model.device)
+        self._may_grow = batch_atoms is None
 
     def embed(
         self, structures: Sequence[Structure], graphs: Sequence[Any]
@@ -106,7 +115,10 @@ class Embedder:
             else:
                 failure = f"out of memory: its {atoms} atoms do not fit on {self.model.device}"
                 self.batch_atoms = max(1, min(self.batch_atoms, atoms) // 2)
+                self._may_grow = False
         else:
+            if self._may_grow and 2 * atoms > self.batch_atoms:
+                self._grow()
             yield from _split(structures, features)
             return
         _release_memory()
@@ -116,6 +128,11 @@ class Embedder:
         half = len(group) // 2
         yield from self._forward(group[:half])
         yield from self._forward(group[half:])
+
+    def _grow(self) -> None:
+        used = memory_used(self.model.device)
+        if used is not None and used < 0.5:
+            self.batch_atoms *= 2
 
 
 def _split(
@@ -132,16 +149,35 @@ def _split(
 
 
 def automatic_batch_atoms(device: str) -> int:
-    """Atoms in a forward: small on a CPU, where caches decide; on a GPU what half its memory holds.
+    """Atoms in a forward: few on a CPU, where caches decide; on a GPU a cautious beginning.
 
-    `GPU_BYTES_PER_ATOM` is a cautious guess, not a measurement: `Embedder` halves from there.
+    `GPU_BYTES_PER_ATOM` is a guess, not a measurement: `Embedder` goes on from there.
     """
     if not device.startswith("cuda"):
         return CPU_BATCH_ATOMS
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
-    return max(CPU_BATCH_ATOMS, free // 2 // GPU_BYTES_PER_ATOM)
+    return max(CPU_BATCH_ATOMS, free // 8 // GPU_BYTES_PER_ATOM)
+
+
+def memory_used(device: str) -> float | None:
+    """The share of a GPU's memory that the largest forward so far took; None on a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    _, total = torch.cuda.mem_get_info(device)
+    return torch.cuda.max_memory_reserved(device) / total
+
+
+def device_name(device: str) -> str:
+    """ "cpu", or the GPU's own name."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def out_of_memory(error: BaseException) -> bool:

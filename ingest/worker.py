@@ -1,7 +1,8 @@
 """One model in its own process, speaking Arrow. `python worker.py '<request>'`
 
 The request is JSON: card (the whole model card), layers (indices), device ("auto", "cpu", …),
-batch_atoms (atoms in a forward, null: automatic), graph_processes (null: none on a CPU, else
+batch_atoms (atoms in a forward, null: automatic), batch_atoms_before (what was automatic in earlier
+runs, by the device's name), graph_processes (null: none on a CPU, else
 one for each core but one). The number of threads is the environment's OMP_NUM_THREADS.
 
 stdin: an Arrow IPC stream of structures: id string, numbers list<int16>, positions list<double>
@@ -37,7 +38,7 @@ if __name__ == "__main__":
 import numpy as np
 import pyarrow as pa
 
-from ingest.embedder import Embedded, Embedder, GraphBuilder, one_line
+from ingest.embedder import Embedded, Embedder, GraphBuilder, device_name, one_line
 from ingest.families import Model, Structure, load, part
 
 PROTOCOL = 1
@@ -180,6 +181,7 @@ def identity(card: dict[str, Any], model: Model, batch_atoms: int) -> dict[str, 
         "cutoff": model.cutoff,
         "dtype": "float32",
         "device": model.device,
+        "device_name": device_name(model.device),
         "elements": sorted(model.elements),
         "batch_atoms": batch_atoms,
     }
@@ -200,7 +202,8 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
     card = request["card"]
     try:
         model = load(card, request["device"])
-        embedder = Embedder(model, request["layers"], request["batch_atoms"])
+        start = request["batch_atoms_before"].get(device_name(model.device))
+        embedder = Embedder(model, request["layers"], request["batch_atoms"], start)
         schema = answer_schema(model, embedder.layers)
     except Exception as error:
         refusal = pa.schema([], {"error": one_line(error)})

@@ -44,6 +44,7 @@ class Embedded(NamedTuple):
     rejected: list[tuple[str, str]]  # structure id, reason
     seconds_graph: float
     seconds_forward: float
+    batch_atoms: int  # in force after it
 
 
 class Worker:
@@ -106,7 +107,8 @@ class Worker:
                 raise ValueError("the answer is to another question")
         except _BROKEN as error:
             raise Died(self._cause()) from error
-        return Embedded(table, rejected, report["seconds_graph"], report["seconds_forward"])
+        numbers = (report[name] for name in ("seconds_graph", "seconds_forward", "batch_atoms"))
+        return Embedded(table, rejected, *numbers)
 
     def kill(self) -> None:
         """Ends the process at once, if it still runs; another thread's wait for it ends too."""

@@ -1,6 +1,6 @@
 """Structures, cut into the portions that a worker is asked for at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +16,13 @@ SCHEMA = pa.schema(
 )
 
 
-def recut(batches: Iterable[pa.RecordBatch], atoms: int) -> Iterator[pa.RecordBatch]:
-    """The same structures in the same order, at most `atoms` atoms a batch.
+def recut(batches: Iterable[pa.RecordBatch], atoms: Callable[[], int]) -> Iterator[pa.RecordBatch]:
+    """The same structures in the same order, at most `atoms()` atoms a batch.
 
     A structure larger than that comes alone; other columns than the schema's are left behind.
     """
     waiting: list[pa.RecordBatch] = []
-    room = atoms
+    room = atoms()
     for batch in batches:
         batch = batch.select(SCHEMA.names).cast(SCHEMA)
         sizes = batch["numbers"].value_lengths().to_numpy(zero_copy_only=False)
@@ -37,6 +37,6 @@ def recut(batches: Iterable[pa.RecordBatch], atoms: int) -> Iterator[pa.RecordBa
                 start += fits
             if start < len(sizes):
                 yield pa.concat_batches(waiting)
-                waiting, room = [], atoms
+                waiting, room = [], atoms()
     if waiting:
         yield pa.concat_batches(waiting)

@@ -14,6 +14,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from platonic_store import errors
+from platonic_store.runtimes import batches
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment, interpreter
@@ -54,7 +55,7 @@ class WorkerPool:
     with processes beside it that build graphs. A worker that dies is replaced and its requests
     are asked again; structures that kill their worker twice are rejected. `identity` is the first
     worker's first message: model, family, versions, checkpoint_sha256, layers, cutoff (Å), dtype,
-    device, elements.
+    device, elements. `batch_atoms` is how many atoms a forward takes now.
 
     Raises EnvironmentNotReady, or WorkerFailed if a worker cannot start. Use as a context manager.
     """
@@ -79,10 +80,12 @@ class WorkerPool:
             "layers": layers,
             "device": device,
             "batch_atoms": batch_atoms,
+            "batch_atoms_before": batches.recall(card.name, layers),
             "graph_processes": None,
         }
         self._folder = TemporaryDirectory(prefix="platonic-store-", ignore_cleanup_errors=True)
         self._closed = threading.Event()
+        self.batch_atoms = 0
         wanted = usable_cores() if workers is None else workers
         self._todo: queue.Queue[Request] = queue.Queue(maxsize=max(1, wanted))
         self._done: queue.SimpleQueue[tuple[Embedded, int] | Exception] = queue.SimpleQueue()
@@ -90,22 +93,23 @@ class WorkerPool:
         try:
             self._start(1 if _gpu_possible(device) else wanted)
             self.identity = self._lanes[0].identity.result()
+            self.batch_atoms = self.identity["batch_atoms"]
             if self.identity["device"] == "cpu":
                 self._start(wanted)
         except BaseException:
             self.close()
             raise
 
-    def embed(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Embedded]:
+    def embed(self, source: Iterable[pa.RecordBatch]) -> Iterator[Embedded]:
         """Embeds structures (columns id, numbers, positions, cell, pbc; others are ignored).
 
         Every structure is answered exactly once, as rows or as rejected; the order of the
-        answers is not that of the batches. Memory stays flat however many they are. Leaving the
+        answers is not that of the source. Memory stays flat however many they are. Leaving the
         iterator before its end closes the pool. Raises WorkerFailed.
         """
         unanswered = 0
         try:
-            for structures in recut(batches, max(REQUEST_ATOMS, self.identity["batch_atoms"])):
+            for structures in recut(source, lambda: max(REQUEST_ATOMS, self.batch_atoms)):
                 unanswered += structures.num_rows
                 request = Request(structures)
                 while not self._accepts(request):
@@ -128,6 +132,9 @@ class WorkerPool:
         for lane in self._lanes:
             lane.join()
         self._folder.cleanup()
+        if self._request["batch_atoms"] is None and self.batch_atoms:
+            device = self.identity["device_name"]
+            batches.remember(self._card.name, self._layers, device, self.batch_atoms)
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +165,7 @@ class WorkerPool:
         result = self._done.get()
         if isinstance(result, Exception):
             raise result
+        self.batch_atoms = result[0].batch_atoms or self.batch_atoms
         return result
 
 
@@ -255,7 +263,7 @@ class _Lane(threading.Thread):
         if not again:
             name = request.structures["id"][0].as_py()
             reason = f"killed its worker twice ({death})"
-            answer = Embedded(self._no_rows(), [(name, reason)], 0.0, 0.0)
+            answer = Embedded(self._no_rows(), [(name, reason)], 0.0, 0.0, 0)
             self._pool._done.put((answer, 1))
 
     def _no_rows(self) -> pa.RecordBatch:

@@ -111,7 +111,7 @@ def test_recut_keeps_every_structure_in_order(limit):
     batches = [
         pa.RecordBatch.from_pylist(part, schema=schema) for part in (rows[:4], rows[4:5], rows[5:])
     ]
-    pieces = list(recut(batches, limit))
+    pieces = list(recut(batches, lambda: limit))
     assert [name for piece in pieces for name in piece["id"].to_pylist()] == list(
         map(str, range(11))
     )

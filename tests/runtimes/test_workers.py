@@ -121,6 +121,23 @@ def test_out_of_memory_halves_and_rejects_what_does_not_fit():
     assert rejected == {"big": "out of memory: its 11 atoms do not fit on cpu"}
 
 
+def test_the_batch_grows_until_a_gpus_memory_is_half_full_and_is_remembered(home):
+    with WorkerPool(card("gpu"), (1,), workers=1) as pool:
+        assert pool.identity["batch_atoms"] == 100
+        assert run(pool, *(batch([f"{i}-{j}" for j in range(300)]) for i in range(30))) == {}
+        assert pool.batch_atoms == 3200
+    with WorkerPool(card("gpu"), (1,), workers=1) as pool:
+        assert pool.identity["batch_atoms"] == 3200
+    with WorkerPool(card("gpu"), (0,), workers=1) as pool:
+        assert pool.identity["batch_atoms"] == 100, "to another layer, another memory"
+    with WorkerPool(card("gpu"), (1,), workers=1, batch_atoms=64) as pool:
+        run(pool, batch(names(300)))
+        assert pool.batch_atoms == 64, "who says how many gets so many"
+    with WorkerPool(card(), (1,), workers=1) as pool:
+        run(pool, batch(names(300)))
+        assert pool.batch_atoms == 192, "on a CPU, memory does not decide"
+
+
 @pytest.mark.parametrize(
     ("poison", "cause"),
     [
@@ -248,6 +265,7 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
     except errors.EnvironmentNotReady as reason:
         pytest.skip(str(reason))
     request = {"card": model.as_dict(), "layers": [1], "device": "cpu", "batch_atoms": None}
+    request |= {"batch_atoms_before": {}}
     questions = [batch([f"{i}-{j}" for j in range(10)]) for i in range(3)]
     answers = []
     for graph_processes in (0, 2):

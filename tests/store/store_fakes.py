@@ -50,12 +50,12 @@ class PoolOfNone:
         self.identity = worker.identity(card.as_dict(), model, self._embedder.batch_atoms)
 
     def embed(self, batches):
-        for batch in recut(batches, max(workers.REQUEST_ATOMS, self.identity["batch_atoms"])):
+        for batch in recut(batches, lambda: workers.REQUEST_ATOMS):
             structures = worker.structures_of(batch)
             work = worker.Work(structures, map(self._builder, structures))
             table, report = worker.answer(self._embedder, work, self._schema)
             rejected = worker.json.loads(report)["rejected"]
-            yield Embedded(table, [tuple(pair) for pair in rejected], 0.0, 0.0)
+            yield Embedded(table, [tuple(pair) for pair in rejected], 0.0, 0.0, 16)
 
     def __enter__(self):
         return self

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import numpy as np
 
 ANSWER = np.array([1.0, 2.0, 3.0], dtype=np.float32)
+
+
+GPU_ATOMS = 5000
 
 
 class Fake:
@@ -24,6 +28,9 @@ class Fake:
         print("a library that prints on stdout")
         if self.loader == "never":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.loader == "gpu":
+            self.device = "cuda"
+            pretend_gpu(self)
         if self.loader == "refuses":
             raise FileNotFoundError("weights.pt is\nnot here")
 
@@ -35,12 +42,26 @@ class Fake:
         atoms = sum(len(numbers) for _, numbers in graphs)
         if self.loader == "small memory" and atoms > 10:
             raise MemoryError
+        if self.loader == "gpu":
+            self.largest = max(self.largest, atoms)
+            if atoms > GPU_ATOMS:
+                raise MemoryError
         if self.loader == "slow":
             time.sleep(0.01 * len(graphs))
         for name, _ in graphs:
             misbehave(name)
         numbers = np.concatenate([numbers for _, numbers in graphs]).astype(np.float32)
         return {layer: (layer + 1) * numbers[:, None] * ANSWER for layer in layers}
+
+
+def pretend_gpu(model):
+    """A GPU that holds GPU_ATOMS atoms."""
+    from ingest import embedder, worker
+
+    model.largest = 0
+    embedder.automatic_batch_atoms = lambda device: 100
+    embedder.memory_used = lambda device: model.largest / GPU_ATOMS
+    worker.device_name = sys.modules["__main__"].device_name = lambda device: "Pretended GPU"
 
 
 def graph(structure):
