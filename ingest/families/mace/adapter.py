@@ -1,0 +1,128 @@
+"""MACE: the invariant scalars that leave each product block."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from mace import modules
+from mace.data import get_neighborhood
+
+# isort: split
+from e3nn import o3  # after mace, which sees to it that torch reads e3nn's own constants
+
+from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+
+
+def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
+    """The package's own neighbours, and the vectors to them."""
+    positions, pbc = structure.positions, tuple(structure.pbc)
+    edges, shifts, _, _ = get_neighborhood(positions, cutoff, pbc, structure.cell.copy())
+    return {
+        "numbers": structure.numbers.astype(np.int64),
+        "edges": edges.astype(np.int64),
+        "vectors": (positions[edges[1]] - positions[edges[0]] + shifts).astype(np.float32),
+    }
+
+
+def random_network(card: Mapping[str, Any]) -> modules.ScaleShiftMACE:
+    """The card's architecture as the package initialises it, nothing trained."""
+    architecture, elements = card["architecture"], list(card["elements"])
+    convert: dict[str, Callable[[str], Any]] = {
+        "interaction_cls_first": modules.interaction_classes.__getitem__,
+        "interaction_cls": modules.interaction_classes.__getitem__,
+        "hidden_irreps": o3.Irreps,
+        "MLP_irreps": o3.Irreps,
+        "gate": modules.gate_dict.__getitem__,
+    }
+    torch.manual_seed(card["seed"])
+    return modules.ScaleShiftMACE(
+        **architecture | {name: of(architecture[name]) for name, of in convert.items()},
+        atomic_numbers=elements,
+        num_elements=len(elements),
+        atomic_energies=np.zeros(len(elements)),
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+    )
+
+
+def invariants(
+    product: Any, node_feats: torch.Tensor, skip: torch.Tensor | None, node_attrs: torch.Tensor
+) -> torch.Tensor:
+    """A product block, its equivariant outputs left zero: most of its work, and 0e needs none."""
+    contracted = product.symmetric_contractions.contractions[0](node_feats, node_attrs)
+    equivariant = product.linear.irreps_in.dim - contracted.shape[1]
+    mixed = product.linear(torch.nn.functional.pad(contracted, (0, equivariant)))
+    return mixed + skip if product.use_sc and skip is not None else mixed
+
+
+class Mace:
+    """A MACE checkpoint, or its architecture with random weights."""
+
+    def __init__(self, card: Mapping[str, Any], device: str) -> None:
+        self.versions = versions("torch", "mace-torch", "e3nn", "matscipy", "ase")
+        self.device = torch_device(device)
+        if card["seed"] is None:
+            self.checkpoint_sha256 = verified(card["checkpoint"], card)
+            network = torch.load(card["checkpoint"], map_location="cpu", weights_only=False)
+        else:
+            network = random_network(card)
+            self.checkpoint_sha256 = weights_sha256(network.state_dict())
+        if hasattr(network, "joint_embedding") or getattr(
+            network.products[0], "use_agnostic_product", False
+        ):
+            raise ValueError("a MACE of another kind: with charges or spins, or agnostic products")
+        self.cutoff = float(network.r_max)
+        self.elements = frozenset(network.atomic_numbers.tolist())
+        irreps = [product.linear.irreps_out for product in network.products]
+        self.layers = {layer: each.count("0e") for layer, each in enumerate(irreps)}
+        self.graph = partial(build_graph, cutoff=self.cutoff)
+        self.network = network.float().to(self.device).eval()
+
+    @torch.inference_mode()
+    def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """Runs the model's modules in order, and stops after the last layer wanted."""
+        network = self.network
+        node_attrs, edges, vectors, lengths = self.batch(graphs)
+        node_feats = network.node_embedding(node_attrs)
+        edge_attrs = network.spherical_harmonics(vectors)
+        edge_feats, cutoff = network.radial_embedding(
+            lengths, node_attrs, edges, network.atomic_numbers
+        )
+        found = {}
+        for layer in range(max(layers) + 1):
+            node_feats, skip = network.interactions[layer](
+                node_attrs=node_attrs,
+                node_feats=node_feats,
+                edge_attrs=edge_attrs,
+                edge_feats=edge_feats,
+                edge_index=edges,
+                cutoff=cutoff,
+                first_layer=layer == 0,
+            )
+            product = network.products[layer]
+            if layer == max(layers):
+                node_feats = invariants(product, node_feats, skip, node_attrs)
+            else:
+                node_feats = product(node_feats, skip, node_attrs)
+            if layer in layers:
+                # A product block puts its 0e scalars first.
+                found[layer] = node_feats[:, : self.layers[layer]].cpu().numpy().copy()
+        return found
+
+    def batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+        """One disjoint graph of all: one-hot elements, edges, their vectors and lengths."""
+        sizes = np.array([len(graph["numbers"]) for graph in graphs])
+        first = np.cumsum(sizes) - sizes
+        arrays = [
+            np.concatenate([graph["numbers"] for graph in graphs]),
+            np.concatenate([g["edges"] + i for g, i in zip(graphs, first, strict=True)], axis=1),
+            np.concatenate([graph["vectors"] for graph in graphs]),
+        ]
+        numbers, edges, vectors = (torch.from_numpy(array).to(self.device) for array in arrays)
+        node_attrs = (numbers[:, None] == self.network.atomic_numbers).to(torch.float32)
+        return node_attrs, edges, vectors, torch.linalg.norm(vectors, dim=1, keepdim=True)
+
+
+load = Mace
