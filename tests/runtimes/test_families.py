@@ -1,11 +1,15 @@
 """Families of the user's own, and what is wrong with some."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from platonic_store import errors
 from platonic_store.runtimes import cards
+from platonic_store.runtimes.conformance import check
+from platonic_store.runtimes.preparation import prepare
+from platonic_store.store import Store
 
 
 def test_a_family_in_the_configuration_folder(family):
@@ -41,6 +45,22 @@ def test_a_family_of_an_installed_package(family, home, monkeypatch, tmp_path):
     cards.load_cards.cache_clear()
     with pytest.raises(errors.InvalidCard, match=r"names club_models\.gone, which is not"):
         cards.load_cards()
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation(home, monkeypatch, tmp_path):
+    """It conforms, and a store can be filled with it and asked."""
+    example = Path(__file__).parents[2] / "docs" / "examples" / "radial"
+    monkeypatch.setenv("PLATONIC_STORE_FAMILIES", str(example))
+    cards.load_cards.cache_clear()
+    (ready,) = prepare(["radial"])
+    results = list(check(ready))
+    assert [result for result in results if not result.passed] == []
+    store = Store.open(tmp_path / "radial.store")
+    _, (run,) = store.ingest("builtin:aflow-prototypes", ["radial"])
+    assert (run.model, run.structures, run.rejected) == ("radial-1", 287, 1)
+    nearest = store.similar("diamond", model="radial", k=1)
+    assert nearest.id.tolist() == ["Lonsdaleite"]
 
 
 @pytest.mark.parametrize(
