@@ -1,135 +1,121 @@
-"""Atoms embedded per second: our workers against each model's own ways. `embedding.py [JSON(.gz)]`
+"""Every model's speed against its own package's ways: `embedding.py [MODEL …] [--structures N]`
 
-The structures are the `snl` entries of a JSON list, by default the AFLOW prototypes that pymatgen
-ships. All ways run in this one call, one after the other, each on the structures whose elements
-the model knows; loading a model is not counted, the first forward is.
+Each model runs in its family's own environment (made if need be), in one process of one thread, by
+turns with its package's ways over the same AFLOW prototypes that pymatgen ships: its ASE calculator
+(energy and forces) and, where it has one, its own way to atom features, one structure at a time.
+In brackets: how many times the calculator's speed. Loading is not counted. The last column is ours
+through a pool of a worker for each core. Models whose weights are not at hand (`--checkpoint` names
+some) run with random ones, which cost the same. Printed is the Markdown table of docs/models.md, a
+line a model as it comes.
 """
 
-import gzip
+import argparse
 import json
 import os
-import sys
+import subprocess
 import time
-from collections.abc import Callable
-from importlib.resources import files
+from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # the models' own ways: one thread, as one worker has
-
-import numpy as np
 import pyarrow as pa
-from ase import Atoms
-from pymatgen.core import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
-from rich.console import Console
-from rich.table import Table
 
-from platonic_store.runtimes import cards
+from platonic_store import structures
+from platonic_store.cli.options import by_name
+from platonic_store.runtimes import cards, checkpoints
 from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.environments import Environment, size_gb
+from platonic_store.runtimes.preparation import Ready, prepare
+from platonic_store.runtimes.process import VARIABLES
 from platonic_store.runtimes.requests import SCHEMA
 from platonic_store.runtimes.workers import WorkerPool
 
-PROTOTYPES = files("pymatgen") / "analysis/prototypes/aflow_prototypes.json.gz"
-Way = Callable[[list[Structure]], None]
+SCRIPT = Path(__file__).with_name("one_model.py")
+POOL = f"pool of {usable_cores()}"
+COLUMNS = {
+    "calculator": "its calculator",
+    "features": "its features",
+    "ours": "ours",
+    "ours, all layers": "ours, all layers",
+    POOL: f"ours, {POOL}",
+}
 
 
-def read(path: Path, card: cards.Card) -> list[Structure]:
-    """The structures of a file whose elements the model knows."""
-    with (gzip.open if path.suffix == ".gz" else open)(path) as file:
-        structures = [Structure.from_dict(entry["snl"]) for entry in json.load(file)]
+def crystals(card: cards.Card, count: int) -> pa.RecordBatch:
+    """The first prototypes whose elements the model knows."""
+    (batch,) = structures.read("builtin:aflow-prototypes", batch_size=10_000)
     known = set(card.elements)
-    return [one for one in structures if known.issuperset(one.atomic_numbers)]
+    rows = batch.structures.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+    fitting = [row for row in rows if known.issuperset(row["numbers"])]
+    return pa.RecordBatch.from_pylist(fitting[:count], schema=SCHEMA)
 
 
-def batch(structures: list[Structure]) -> pa.RecordBatch:
-    """The structures as a worker wants them."""
-    rows = [
-        {
-            "id": str(i),
-            "numbers": one.atomic_numbers,
-            "positions": one.cart_coords.ravel(),
-            "cell": one.lattice.matrix.ravel(),
-            "pbc": [True] * 3,
-        }
-        for i, one in enumerate(structures)
-    ]
-    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-
-
-def ours(pool: WorkerPool) -> Way:
-    """All structures through a pool."""
-
-    def run(structures: list[Structure]) -> None:
-        answers = list(pool.embed([batch(structures)]))
-        assert sum(len(answer.rejected) for answer in answers) == 0
-
-    return run
-
-
-def calculator(card: cards.Card) -> Way:
-    """Energy and forces of one structure after the other, as users ask an ASE calculator."""
-    if card.family == "sevennet":
-        from sevenn.calculator import SevenNetCalculator
-
-        calc = SevenNetCalculator(card.loader, device="cpu")
-    else:
-        from chgnet.model import CHGNet, CHGNetCalculator
-
-        model = CHGNet.load(model_name=card.loader, use_device="cpu", verbose=False)
-        calc = CHGNetCalculator(model, use_device="cpu")
-
-    def run(structures: list[Structure]) -> None:
-        for structure in structures:
-            atoms: Atoms = AseAtomsAdaptor.get_atoms(structure)
-            atoms.calc = calc
-            assert np.isfinite(atoms.get_potential_energy())
-            atoms.get_forces()
-
-    return run
-
-
-def chgnet_features(card: cards.Card, task: str) -> Way:
-    """CHGNet's own batched way to atom features; `task` "efsm" is its default, "e" its fastest."""
-    from chgnet.model import CHGNet
-
-    model = CHGNet.load(model_name=card.loader, use_device="cpu", verbose=False)
-    return lambda structures: model.predict_structure(structures, task=task, return_atom_feas=True)
-
-
-def measure(run: Way, structures: list[Structure]) -> float:
-    """Atoms per second."""
-    start = time.perf_counter()
-    run(structures)
-    return sum(map(len, structures)) / (time.perf_counter() - start)
-
-
-def compare(name: str, path: Path) -> dict[str, float]:
-    """Way → atoms per second, the model's ASE calculator first."""
+def ready(name: str, given: dict[str, str]) -> Ready:
+    """The model with weights that are here, else with random ones."""
     card = cards.resolve(name)
-    structures = read(path, card)
-    rates = {"its ASE calculator, one by one": measure(calculator(card), structures)}
-    if card.family == "chgnet":
-        for task in ("efsm", "e"):
-            way = f'its predict_structure(task="{task}", return_atom_feas=True)'
-            rates[way] = measure(chgnet_features(card, task), structures)
-    for spec in ("default", "all"):
-        for workers in sorted({1, usable_cores()}):
-            with WorkerPool(card, cards.layers_wanted(card, spec), workers=workers) as pool:
-                rates[f"ours, layers {spec}, {workers} workers"] = measure(ours(pool), structures)
+    if checkpoints.needed(card) and not (name in given or checkpoints.at_hand(card)):
+        name = f"{cards.RANDOM}{name}"
+    mine = {name: given[name]} if name in given else None
+    return prepare([name], checkpoint=mine)[0]
+
+
+def in_one_process(model: Ready, batch: pa.RecordBatch) -> dict[str, float]:
+    """Way → atoms per second, in the model's interpreter."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_batch(batch)
+    done = subprocess.run(
+        [model.python, "-W", "ignore", SCRIPT, json.dumps(model.card.as_dict())],
+        input=sink.getvalue().to_pybytes(),
+        stdout=subprocess.PIPE,
+        env=os.environ | VARIABLES,
+        check=True,
+    )
+    rates: dict[str, float] = json.loads(done.stdout)
     return rates
 
 
+def in_a_pool(model: Ready, batch: pa.RecordBatch) -> float:
+    """Atoms per second through the workers of an ingest; their start is not counted."""
+    with WorkerPool(model.card, (model.card.default_layer,), python=model.python) as pool:
+        list(pool.embed([batch.slice(0, 4)]))
+        start = time.perf_counter()
+        answers = list(pool.embed([batch]))
+        return sum(answer.table.num_rows for answer in answers) / (time.perf_counter() - start)
+
+
+def table(names: list[str], count: int, given: dict[str, str]) -> Iterator[str]:
+    """Lines of Markdown."""
+    heads = ["model", "environment, GB", *COLUMNS.values()]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for name in names:
+        model = ready(name, given)
+        batch = crystals(model.card, count)
+        rates = in_one_process(model, batch) | {POOL: in_a_pool(model, batch)}
+        base = rates.get("calculator")
+        cells = [name, f"{_size(Environment.of(model.card)):.1f}"]
+        for way in COLUMNS:
+            rate = rates.get(way)
+            ratio = f" ({rate / base:.1f}×)" if rate and base and way != "calculator" else ""
+            cells.append(f"{rate:,.0f}{ratio}" if rate else "–")
+        yield f"| {' | '.join(cells)} |"
+
+
+def _size(environment: Environment) -> float:
+    """Measured where the environment was made here, else as its specification says."""
+    return size_gb(environment.folder) if environment.is_made() else environment.size_gb
+
+
 def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(PROTOTYPES))
-    table = Table("model", "way", "atoms/s", "ratio", title=f"Embedding {path.name}")
-    for name in ("sevennet-0", "chgnet-0.3.0"):
-        rates = compare(name, path)
-        base = next(iter(rates.values()))
-        for way, rate in rates.items():
-            table.add_row(name, way, f"{rate:.0f}", f"{rate / base:.1f}×")
-        table.add_section()
-    Console(width=110).print(table)
-    print(f"load average while measuring: {os.getloadavg()[1]:.1f} on {usable_cores()} cores")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=list(cards.load_cards()))
+    parser.add_argument("--structures", type=int, default=120)
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="MODEL=PATH")
+    options = parser.parse_args()
+    given = by_name(options.checkpoint)
+    for line in table(options.models, options.structures, given if isinstance(given, dict) else {}):
+        print(line, flush=True)
+    print(f"\nload average while measuring: {os.getloadavg()[1]:.1f} on {usable_cores()} cores")
 
 
 if __name__ == "__main__":
