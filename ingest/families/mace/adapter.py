@@ -1,6 +1,6 @@
 """MACE: the invariant scalars that leave each product block."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,29 +16,33 @@ from ingest.families import Structure, torch_device, verified, versions, weights
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
-    """The package's own neighbours, and the vectors to them."""
-    positions, pbc = structure.positions, tuple(structure.pbc)
-    edges, shifts, _, _ = get_neighborhood(positions, cutoff, pbc, structure.cell.copy())
+    """The package's own neighbours, and the vectors to them.
+
+    It replaces lattice vectors without periodicity by Cartesian axes of the same number, so they
+    come last, and in a frame where the periodic ones span the first axes.
+    """
+    order = np.argsort(~structure.pbc, kind="stable")
+    pbc, cell, positions = structure.pbc[order], structure.cell[order], structure.positions
+    frame, upper = np.linalg.qr(cell.T)
+    edges, _, images, _ = get_neighborhood(positions @ frame, cutoff, tuple(pbc), upper.T.copy())
     return {
         "numbers": structure.numbers.astype(np.int64),
         "edges": edges.astype(np.int64),
-        "vectors": (positions[edges[1]] - positions[edges[0]] + shifts).astype(np.float32),
+        "vectors": (positions[edges[1]] - positions[edges[0]] + images @ cell).astype(np.float32),
     }
 
 
 def random_network(card: Mapping[str, Any]) -> modules.ScaleShiftMACE:
     """The card's architecture as the package initialises it, nothing trained."""
-    architecture, elements = card["architecture"], list(card["elements"])
-    convert: dict[str, Callable[[str], Any]] = {
-        "interaction_cls_first": modules.interaction_classes.__getitem__,
-        "interaction_cls": modules.interaction_classes.__getitem__,
-        "hidden_irreps": o3.Irreps,
-        "MLP_irreps": o3.Irreps,
-        "gate": modules.gate_dict.__getitem__,
-    }
+    architecture, elements = dict(card["architecture"]), list(card["elements"])
+    for name in ("interaction_cls_first", "interaction_cls"):
+        architecture[name] = modules.interaction_classes[architecture[name]]
+    for name in ("hidden_irreps", "MLP_irreps"):
+        architecture[name] = o3.Irreps(architecture[name])
+    architecture["gate"] = modules.gate_dict[architecture["gate"]]
     torch.manual_seed(card["seed"])
     return modules.ScaleShiftMACE(
-        **architecture | {name: of(architecture[name]) for name, of in convert.items()},
+        **architecture,
         atomic_numbers=elements,
         num_elements=len(elements),
         atomic_energies=np.zeros(len(elements)),
@@ -69,9 +73,7 @@ class Mace:
         else:
             network = random_network(card)
             self.checkpoint_sha256 = weights_sha256(network.state_dict())
-        if hasattr(network, "joint_embedding") or getattr(
-            network.products[0], "use_agnostic_product", False
-        ):
+        if hasattr(network, "joint_embedding") or getattr(network, "use_agnostic_product", False):
             raise ValueError("a MACE of another kind: with charges or spins, or agnostic products")
         self.cutoff = float(network.r_max)
         self.elements = frozenset(network.atomic_numbers.tolist())
@@ -115,11 +117,11 @@ class Mace:
         """One disjoint graph of all: one-hot elements, edges, their vectors and lengths."""
         sizes = np.array([len(graph["numbers"]) for graph in graphs])
         first = np.cumsum(sizes) - sizes
-        arrays = [
+        arrays = (
             np.concatenate([graph["numbers"] for graph in graphs]),
             np.concatenate([g["edges"] + i for g, i in zip(graphs, first, strict=True)], axis=1),
             np.concatenate([graph["vectors"] for graph in graphs]),
-        ]
+        )
         numbers, edges, vectors = (torch.from_numpy(array).to(self.device) for array in arrays)
         node_attrs = (numbers[:, None] == self.network.atomic_numbers).to(torch.float32)
         return node_attrs, edges, vectors, torch.linalg.norm(vectors, dim=1, keepdim=True)
