@@ -1,4 +1,4 @@
-"""Our layers are what the family's own package computes with."""
+"""What the conformance kit does not ask of the families that come with their weights."""
 
 import numpy as np
 import pytest
@@ -6,71 +6,79 @@ import pytest
 from platonic_store.runtimes import cards
 
 from ingest import conformance  # isort: skip
-from ingest.families import load  # isort: skip
+from ingest.families import Structure, load  # isort: skip
 
 
-def atoms_of(structure):
-    from ase import Atoms
-
-    return Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
-
-
-@pytest.mark.parametrize(
-    ("name", "modality"),
-    [("sevennet-0", None), ("sevennet-l3i5", None), ("sevennet-mf-0-r2scan", "R2SCAN")],
-)
-@pytest.mark.slow
-def test_sevennet_energy_from_our_last_layer(name, modality):
-    """The package's own head on our last layer gives its calculator's energy."""
-    torch = pytest.importorskip("torch")
-    sevenn = pytest.importorskip("sevenn.calculator")
-    card = cards.resolve(name)
-    model = load(card.as_dict(), "cpu")
-    last = max(model.layers)
-    for structure in conformance.crystals():
-        graph = model.graph(structure)
-        data = model._batch([graph])
-        data["atom_type"] = data["x"]  # the species, which the readout's shift is chosen by
-        data["x"] = torch.from_numpy(model.embed([graph], [last])[last])
-        if modality:
-            one_hot = dict(model._model.named_children())["one_hot_modality"]
-            data = one_hot(data)
-        names = list(dict(model._model.named_children()))
-        for head in names[names.index(f"{last}_equivariant_gate") + 1 :]:
-            if head != "force_output":
-                data = dict(model._model.named_children())[head](data)
-        atoms = atoms_of(structure)
-        atoms.calc = sevenn.SevenNetCalculator(card.loader, device="cpu", modal=modality)
-        energy = atoms.get_potential_energy()
-        assert data["inferred_total_energy"].item() == pytest.approx(energy, abs=2e-5 * len(atoms))
-
-
-@pytest.mark.parametrize("name", ["chgnet-0.2.0", "chgnet-0.3.0", "chgnet-r2scan"])
-def test_chgnet_features_and_energy(name):
-    """Layer 2 is `return_atom_feas`; its own head on our last layer gives its energy."""
-    torch = pytest.importorskip("torch")
-    chgnet = pytest.importorskip("chgnet.model")
-    from pymatgen.io.ase import AseAtomsAdaptor
-
-    card = cards.resolve(name)
-    model = load(card.as_dict(), "cpu")
-    official = chgnet.CHGNet.load(model_name=card.loader, use_device="cpu", verbose=False)
-    for structure in conformance.crystals()[:3]:
-        crystal = AseAtomsAdaptor.get_structure(atoms_of(structure))
-        wanted = official.predict_structure(crystal, task="e", return_atom_feas=True)
-        graph = model.graph(structure)
-        layers = model.embed([graph], [2, 3])
-        np.testing.assert_allclose(layers[2], wanted["atom_fea"], rtol=1e-4, atol=1e-5)
-        with torch.no_grad():
-            sites = official.mlp(torch.from_numpy(layers[3]))
-            shift = official.composition_model([model._crystal_graph(graph)])
-        energy = sites.sum() / len(sites) + shift
-        assert energy.item() == pytest.approx(float(wanted["e"]), abs=2e-5)
+def card(name, **more):
+    return cards.resolve(name).as_dict() | more
 
 
 def test_a_checkpoint_that_the_card_does_not_name_is_refused():
-    card = cards.resolve("chgnet-0.3.0").as_dict() | {"checkpoint_sha256": "0" * 64}
     pytest.importorskip("chgnet")
     with pytest.raises(ValueError, match=r"refused to load .*names 0{64}") as refusal:
-        load(card, "cpu")
+        load(card("chgnet-0.3.0", checkpoint_sha256="0" * 64), "cpu")
     assert "\n" not in str(refusal.value)
+
+
+def test_a_checkpoint_of_which_no_card_knows_the_hash_is_refused(tmp_path):
+    pytest.importorskip("sevenn")
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"not read")
+    with pytest.raises(ValueError, match=r"refused to load .*names none"):
+        load(card("sevennet-omat", checkpoint=str(path)), "cpu")
+
+
+def test_weights_that_are_not_here_are_not_downloaded(monkeypatch, tmp_path):
+    pytest.importorskip("sevenn")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the package keeps what it has downloaded
+    with pytest.raises(FileNotFoundError, match=r"^the checkpoint of sevennet-omat is not"):
+        load(card("sevennet-omat"), "cpu")
+
+
+def test_random_weights_of_an_unknown_architecture(monkeypatch, tmp_path):
+    pytest.importorskip("sevenn")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"^the checkpoint of \S+ is not in its package"):
+        load(card("control:random:sevennet-omat"), "cpu")
+
+
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "sevennet-0"])
+def test_random_weights_are_their_seeds(name, capfd):
+    pytest.importorskip({"chgnet-0.3.0": "chgnet", "sevennet-0": "sevenn"}[name])
+    trained, *untrained = (
+        load(card(model), "cpu")
+        for model in (name, *(f"control:random:{name}{seed}" for seed in ("", ":0", ":1")))
+    )
+    zero, again, one = (model.checkpoint_sha256 for model in untrained)
+    assert zero == again
+    assert len({zero, one, trained.checkpoint_sha256}) == 3
+    assert all(model.layers == trained.layers for model in untrained)
+    assert not capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["chgnet-0.2.0", "chgnet-0.3.0"])
+def test_a_structure_without_angles_is_the_same_beside_others(name):
+    """CHGNet 0.2.0 updates its bonds only where something in the batch has an angle."""
+    pytest.importorskip("chgnet")
+    model = load(card(name), "cpu")
+    halves = np.array([[0, 0, 0], [0.5, 0.5, 0.5]])
+    sodium = Structure("Na", np.array([11, 11]), halves * 4.28, np.eye(3) * 4.28, conformance.ALL)
+    assert len(model.graph(sodium)["bond_graph"]) == 0
+    salt, *others = conformance.crystals()
+    alone = conformance.vectors(model, [sodium])
+    beside = conformance.vectors(model, [salt, sodium, *others])
+    here = slice(len(salt.numbers), len(salt.numbers) + 2)
+    conformance.deviation({layer: rows[here] for layer, rows in beside.items()}, alone)
+
+
+@pytest.mark.slow
+def test_a_mirror_leaves_the_scalars_of_a_parity_aware_sevennet():
+    """Layer 2 of SevenNet-MF-ompa also has 0o scalars, which are not embedded."""
+    pytest.importorskip("sevenn")
+    model = load(card("control:random:sevennet-mf-ompa-mpa"), "cpu")
+    mirror = np.diag([1.0, 1.0, -1.0])
+    crystal = conformance.crystals()[1]
+    image = crystal._replace(positions=crystal.positions @ mirror, cell=crystal.cell @ mirror)
+    conformance.deviation(
+        conformance.vectors(model, [image]), conformance.vectors(model, [crystal])
+    )

@@ -1,6 +1,7 @@
 """CHGNet: the atom features after each atom convolution, the last as the energy head reads it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from chgnet.model import CHGNet
 from pymatgen.core import Lattice
 from pymatgen.core import Structure as Crystal
 
-from ingest.families import Structure, torch_device, verified, versions
+from ingest.families import Structure, torch_device, verified, versions, weights_sha256
 
 
 class _Enough(Exception):
@@ -41,17 +42,31 @@ def build_graph(structure: Structure, convert: CrystalGraphConverter) -> dict[st
     }
 
 
+def network(card: Mapping[str, Any]) -> tuple[CHGNet, str]:
+    """The network of a card, trained or as the package starts one, and its weights' SHA-256."""
+    folder = Path(chgnet.__file__).parent / "pretrained" / card["loader"]
+    path = card["checkpoint"] or next(folder.glob("*.pth.tar"))
+    sha256 = verified(path, card)
+    saved = torch.load(path, map_location="cpu", weights_only=False)["model"]
+    # What CHGNet.load adds to a checkpoint's own arguments.
+    more = {"mlp_out_bias": card["loader"] == "0.2.0", "version": card["loader"]}
+    with redirect_stdout(None):  # the package reports every network that it builds
+        if card["seed"] is None:
+            return CHGNet.from_dict(saved, **more), sha256
+        torch.manual_seed(card["seed"])
+        # The composition model is fitted, and has no part in the features.
+        model = CHGNet(**saved["model_args"] | more | {"composition_model": None})
+    return model, weights_sha256(model.state_dict())
+
+
 class Chgnet:
     """A CHGNet checkpoint from the package's own wheel."""
 
     def __init__(self, card: Mapping[str, Any], device: str) -> None:
         self.versions = versions("torch", "chgnet", "pymatgen", "ase")
-        folder = Path(chgnet.__file__).parent / "pretrained" / card["loader"]
-        self.checkpoint_sha256 = verified(next(folder.glob("*.pth.tar")), card)
         self.device = torch_device(device)
-        self._model = CHGNet.load(
-            model_name=card["loader"], use_device=self.device, verbose=False
-        ).eval()
+        model, self.checkpoint_sha256 = network(card)
+        self._model = model.to(self.device).eval()
         converter = self._model.graph_converter
         self.cutoff = float(converter.atom_graph_cutoff)
         # The checkpoint has a row for every element up to Pu, trained or not: the card knows.
@@ -62,13 +77,27 @@ class Chgnet:
         self.layers = dict.fromkeys(range(len(self._layers)), self._model.atom_fea_dim)
         self.graph = partial(build_graph, convert=converter)
 
-    @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """The package's own forward, structures without angles apart from the others.
+
+        Beside others, the package also updates their bonds, which it does not where they are alone.
+        """
+        angles = np.array([len(graph["bond_graph"]) > 0 for graph in graphs])
+        of_atoms = np.repeat(angles, [len(graph["atomic_number"]) for graph in graphs])
+        found = {i: np.empty((len(of_atoms), self.layers[i]), np.float32) for i in layers}
+        for kind in np.unique(angles):
+            group = [graph for graph, one in zip(graphs, angles, strict=True) if one == kind]
+            for layer, rows in self._forward(group, layers).items():
+                found[layer][of_atoms == kind] = rows
+        return found
+
+    @torch.inference_mode()
+    def _forward(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """The package's own forward, watched, and stopped after the last layer wanted."""
         found: dict[int, np.ndarray] = {}
 
         def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor) -> None:
-            found[layer] = output.cpu().numpy().copy()
+            found[layer] = output.cpu().numpy()
             if layer == max(layers):
                 raise _Enough
 

@@ -8,51 +8,81 @@ import numpy as np
 import sevenn._keys as KEY
 import torch
 from ase import Atoms
+from sevenn._const import CHECKPOINT_DOWNLOAD_LINKS, DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
+from sevenn.checkpoint import SevenNetCheckpoint
+from sevenn.model_build import build_E3_equivariant_model
 from sevenn.train.dataload import unlabeled_atoms_to_graph
-from sevenn.util import load_checkpoint, pretrained_name_to_path
+from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
-from ingest.families import Structure, torch_device, verified, versions
+from ingest.families import Structure, torch_device, verified, versions, weights_sha256
 
 GATE = "_equivariant_gate"
+NEEDED = {KEY.ATOMIC_NUMBERS: np.int64, KEY.EDGE_IDX: np.int64, KEY.EDGE_VEC: np.float32}
+UNTRAINED = {KEY.SHIFT: 0.0, KEY.SCALE: 1.0, KEY.CUEQUIVARIANCE_CONFIG: {}, KEY.USE_FLASH_TP: False}
+CHECKPOINT_DOWNLOAD_LINKS.clear()  # the package finds what is here, and downloads nothing
+
+
+def checkpoint_path(card: Mapping[str, Any]) -> str:
+    """The file that the card was given, else the package's own."""
+    try:
+        return card["checkpoint"] or pretrained_name_to_path(card["loader"])
+    except FileNotFoundError:
+        missing = f"the checkpoint of {card['name']} is not in its package, and none was given"
+        raise (FileNotFoundError if card["seed"] is None else ValueError)(missing) from None
+
+
+def network(card: Mapping[str, Any]) -> tuple[torch.nn.Module, str]:
+    """The network of a card, trained or as its training started, and the SHA-256 of its weights."""
+    if card["seed"] is None or card["architecture"] is None:
+        path = checkpoint_path(card)
+        sha256 = verified(path, card)
+        checkpoint = SevenNetCheckpoint(path)
+        model = checkpoint.build_model()
+        if card["seed"] is None:
+            return model, sha256
+        # What sums over neighbours are divided by: older checkpoints have it in the weights only.
+        weights = model.state_dict().items()
+        divisors = [value.item() for name, value in weights if name.endswith(".denominator")]
+        config = checkpoint.config | {KEY.CONV_DENOMINATOR: divisors}
+    else:
+        species = chemical_species_preprocess([], universal=True)
+        config = DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG | species | card["architecture"]
+    torch.manual_seed(card["seed"])
+    model = build_E3_equivariant_model(config | UNTRAINED)
+    return model, weights_sha256(model.state_dict())
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
     """The package's own graph, less what only energies and forces need."""
     atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
     graph = unlabeled_atoms_to_graph(atoms, cutoff)
-    return {
-        KEY.ATOMIC_NUMBERS: graph[KEY.ATOMIC_NUMBERS].astype(np.int64),
-        KEY.EDGE_IDX: graph[KEY.EDGE_IDX].astype(np.int64),
-        KEY.EDGE_VEC: graph[KEY.EDGE_VEC].astype(np.float32),
-    }
+    return {key: graph[key].astype(dtype) for key, dtype in NEEDED.items()}
 
 
 class SevenNet:
     """A SevenNet checkpoint; for a multi-fidelity one, at the card's `modality`."""
 
     def __init__(self, card: Mapping[str, Any], device: str) -> None:
-        path = pretrained_name_to_path(card["loader"])
-        self.checkpoint_sha256 = verified(path, card)
+        model, self.checkpoint_sha256 = network(card)
         self.versions = versions("torch", "sevenn", "e3nn", "matscipy", "ase")
         self.device = torch_device(device)
-        model = load_checkpoint(path).build_model().to(self.device)
-        self._model = cast(Any, model.eval())
+        self._model = cast(Any, model.to(self.device).eval())
         self._model.set_is_batch_data(True)
-        self._modality = self._modality_index(card.get("modality"))
+        self.modality = card["modality"]
+        known = self._model.modal_map or {}
+        if self.modality not in (known or {None}):
+            raise ValueError(f"no modality {self.modality}: the checkpoint has {list(known)}")
+        self._modality = known.get(self.modality)
         self.cutoff = float(self._model.cutoff)
-        self.elements = frozenset(self._model.type_map)
-        self.layers = {
-            int(name.removesuffix(GATE)): module.gate.irreps_out.count("0e")
+        # Some checkpoints have a row for every element, trained or not: the card knows.
+        self.elements = frozenset(card["elements"]) & frozenset(self._model.type_map)
+        self._scalars = {
+            int(name.removesuffix(GATE)): _invariant(module.gate.irreps_out)
             for name, module in self._model.named_children()
             if name.endswith(GATE)
         }
+        self.layers = {layer: len(columns) for layer, columns in self._scalars.items()}
         self.graph = partial(build_graph, cutoff=self.cutoff)
-
-    def _modality_index(self, modality: str | None) -> int | None:
-        known = self._model.modal_map or {}
-        if (modality is None) != (not known) or (known and modality not in known):
-            raise ValueError(f"modality {modality}: the checkpoint has {list(known) or 'none'}")
-        return None if modality is None else known[modality]
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
@@ -64,9 +94,8 @@ class SevenNet:
             if name.endswith(GATE):
                 layer = int(name.removesuffix(GATE))
                 if layer in layers:
-                    # The gate puts its 0e scalars first.
-                    scalars = data[KEY.NODE_FEATURE][:, : self.layers[layer]]
-                    found[layer] = scalars.cpu().numpy().copy()
+                    scalars = data[KEY.NODE_FEATURE][:, self._scalars[layer]]
+                    found[layer] = scalars.cpu().numpy()
                 if layer == max(layers):
                     break
         return found
@@ -90,6 +119,12 @@ class SevenNet:
         if self._modality is not None:
             data[KEY.MODAL_TYPE] = torch.full((len(graphs),), self._modality, device=self.device)
         return data
+
+
+def _invariant(irreps: Any) -> list[int]:
+    """The columns of the 0e scalars. The 0o ones, whose sign a mirror turns, may come first."""
+    parts = zip(irreps, irreps.slices(), strict=True)
+    return [i for part, its in parts if part.ir.is_scalar() for i in range(its.start, its.stop)]
 
 
 load = SevenNet
