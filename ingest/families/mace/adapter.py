@@ -72,7 +72,8 @@ class Mace:
             network = torch.load(card["checkpoint"], map_location="cpu", weights_only=False)
         else:
             network = random_network(card)
-            self.checkpoint_sha256 = weights_sha256(network.state_dict())
+            # Not the buffers: the last bits of their Clebsch-Gordan sums are the machine's.
+            self.checkpoint_sha256 = weights_sha256(dict(network.named_parameters()))
         if hasattr(network, "joint_embedding") or getattr(network, "use_agnostic_product", False):
             raise ValueError("a MACE of another kind: with charges or spins, or agnostic products")
         self.cutoff = float(network.r_max)
@@ -85,8 +86,7 @@ class Mace:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the model's modules in order, and stops after the last layer wanted."""
-        network = self.network
-        node_attrs, edges, vectors, lengths = self.batch(graphs)
+        network, (node_attrs, edges, vectors, lengths) = self.network, self.batch(graphs)
         node_feats = network.node_embedding(node_attrs)
         edge_attrs = network.spherical_harmonics(vectors)
         edge_feats, cutoff = network.radial_embedding(
@@ -109,8 +109,8 @@ class Mace:
             else:
                 node_feats = product(node_feats, skip, node_attrs)
             if layer in layers:
-                # A product block puts its 0e scalars first.
-                found[layer] = node_feats[:, : self.layers[layer]].cpu().numpy().copy()
+                scalars = node_feats[:, : self.layers[layer]]  # irreps are sorted: 0e is first
+                found[layer] = scalars.cpu().numpy().copy()
         return found
 
     def batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
