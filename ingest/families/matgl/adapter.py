@@ -1,0 +1,115 @@
+"""MatGL: an atom's invariants after each interaction of a TensorNet or M3GNet.
+
+The cards' weights are of before matgl 3, which turned the messages round: an edge's was summed at
+its end, and is now at its start. As every edge has its reverse, `turned` weights give the numbers
+of then (of matgl 2.1 to 6e-6): the two ends of an edge change places, and what is odd in its
+direction changes sign.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.cell import Cell
+from ase.data import chemical_symbols
+from matgl.apps.pes import Potential
+from matgl.ext.ase import Atoms2Graph
+
+from ingest.families import Structure, part, torch_device, verified, versions, weights_sha256
+
+POINTS_INTO = {"start": "node_type", "end": "node_type", "of_edge": "distances"}
+
+
+def periodic_atoms(structure: Structure, cutoff: float) -> Atoms:
+    """The same crystal, periodic along all directions, across a vacuum where it was not.
+
+    The package knows no other periodicity than along all directions or none.
+    """
+    cell = Cell(structure.cell * structure.pbc[:, None]).complete().array
+    inverse = np.linalg.inv(cell)
+    extent = np.ptp(structure.positions @ inverse, axis=0)
+    widened = extent + (cutoff + 1) * np.linalg.norm(inverse, axis=0)
+    cell[~structure.pbc] *= widened[~structure.pbc, None]
+    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=True)
+
+
+def build_graph(structure: Structure, convert: Atoms2Graph) -> dict[str, np.ndarray]:
+    """The package's own edges, their vectors, and the distances that occur (to 1e-6 Å)."""
+    atoms = periodic_atoms(structure, convert.cutoff)
+    graph, _, _ = convert.get_graph(atoms)
+    start, end = graph.edge_index.numpy().astype(np.int64)
+    shifts = graph.pbc_offset.numpy() @ atoms.cell.array
+    vectors = atoms.positions[end] + shifts - atoms.positions[start]
+    distances, of_edge = np.unique(np.linalg.norm(vectors, axis=1).round(6), return_inverse=True)
+    return {
+        "node_type": graph.node_type.numpy(),
+        "start": start,
+        "end": end,
+        "vectors": vectors.astype(np.float32),
+        "distances": distances.astype(np.float32),
+        "of_edge": of_edge,
+    }
+
+
+def batch(graphs: Sequence[Mapping[str, np.ndarray]], device: str) -> SimpleNamespace:
+    """One disjoint graph of all."""
+    tensors = {}
+    for name in graphs[0]:
+        arrays = [graph[name] for graph in graphs]
+        if name in POINTS_INTO:
+            before = np.cumsum([0, *(len(graph[POINTS_INTO[name]]) for graph in graphs[:-1])])
+            arrays = [array + first for array, first in zip(arrays, before, strict=True)]
+        tensors[name] = torch.from_numpy(np.concatenate(arrays)).to(device)
+    return SimpleNamespace(**tensors)
+
+
+def potential(card: Mapping[str, Any], network: ModuleType) -> tuple[Potential, str]:
+    """The potential of a card, trained or as its training started, and its weights' SHA-256."""
+    symbols = tuple(chemical_symbols[number] for number in sorted(card["elements"]))
+    arguments = {key: value for key, value in card["architecture"].items() if key != "network"}
+    if card["seed"] is not None:
+        torch.manual_seed(card["seed"])
+        found = Potential(network.build(symbols, **arguments))
+        return found, weights_sha256(found.model.state_dict())
+    sha256 = verified(card["checkpoint"], card)
+    state = torch.load(card["checkpoint"], map_location="cpu", weights_only=True)
+    del state["element_refs.onehot"]  # the identity, which newer versions do without
+    alone = state["element_refs.property_offset"]
+    found = Potential(network.build(symbols, **arguments), element_refs=alone)
+    found.load_state_dict({name: network.turned(name, weight) for name, weight in state.items()})
+    return found, sha256
+
+
+class MatGL:
+    """A potential, and the features of its network."""
+
+    def __init__(self, card: Mapping[str, Any], device: str) -> None:
+        self.versions = versions("torch", "matgl", "torch-geometric", "pymatgen-core", "ase")
+        self.device = torch_device(device)
+        self._network = part(card, card["architecture"]["network"])
+        found, self.checkpoint_sha256 = potential(card, self._network)
+        self.potential = found.to(self.device).eval()
+        self.layers = dict(enumerate(self._network.widths(found.model)))
+        self.cutoff = float(found.model.cutoff)
+        self.elements = frozenset(card["elements"])
+        convert = Atoms2Graph(found.model.element_types, self.cutoff)
+        self.graph = partial(build_graph, convert=convert)
+
+    @torch.inference_mode()
+    def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """Runs the network's blocks in order, and stops after the last layer wanted."""
+        found = {}
+        features = self._network.features(self.potential.model, batch(graphs, self.device))
+        for layer, rows in enumerate(features):
+            if layer in layers:
+                found[layer] = rows.cpu().numpy().copy()
+            if layer == max(layers):
+                break
+        return found
+
+
+load = MatGL

@@ -1,0 +1,53 @@
+"""MatGL's own calculator and layer features, and its own head on our last layer."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from matgl.ext.ase import PESCalculator
+from matgl.utils.maths import decompose_tensor, tensor_norm
+
+from ingest.families import Structure
+
+logging.getLogger("matgl.ext.ase").setLevel(logging.ERROR)  # it warns of its default unit of stress
+
+
+def calculator(model: Any) -> PESCalculator:
+    """The package's own, around the very network."""
+    return PESCalculator(model.potential)
+
+
+@torch.inference_mode()
+def features(model: Any, structure: Structure) -> dict[int, np.ndarray]:
+    """What `feature_dict` holds after a forward: TensorNet's tensors as its readout reads them."""
+    atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    graph, lattice, _ = model.graph.keywords["convert"].get_graph(atoms)
+    graph.pos = graph.frac_coords @ lattice[0]
+    graph.pbc_offshift = graph.pbc_offset @ lattice[0]
+    network = model.potential.model
+    network(graph.to(model.device))
+    found = {}
+    for layer in model.layers:
+        block = network.feature_dict[f"gc_{layer + 1}"]
+        if isinstance(block, dict):
+            found[layer] = block["node_feat"]
+        elif layer == max(model.layers):
+            found[layer] = network.feature_dict["readout"]
+        else:
+            found[layer] = torch.cat([tensor_norm(each) for each in decompose_tensor(block)], -1)
+    return {layer: rows.cpu().numpy() for layer, rows in found.items()}
+
+
+@torch.inference_mode()
+def energy(model: Any, structure: Structure) -> float:
+    """eV: the sites' energies, scaled, and those of the elements alone."""
+    last, potential = max(model.layers), model.potential
+    graph = model.graph(structure)
+    rows = torch.from_numpy(model.embed([graph], [last])[last]).to(model.device)
+    sites = potential.data_std * potential.model.final_layer(rows).sum() + potential.data_mean
+    if potential.element_refs is None:
+        return float(sites)
+    alone = potential.element_refs.property_offset[torch.from_numpy(graph["node_type"])]
+    return float(sites + alone.sum())
