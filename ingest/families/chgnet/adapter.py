@@ -28,7 +28,7 @@ def build_graph(structure: Structure, convert: CrystalGraphConverter) -> dict[st
     A direction without periodicity needs a lattice vector only for fractional coordinates. The
     package refuses a structure with an atom that has no neighbour.
     """
-    cell = Cell(structure.cell).complete()
+    cell = Cell(structure.cell * structure.pbc[:, None]).complete()
     x, y, z = structure.pbc.tolist()
     crystal = Crystal(
         Lattice(cell, pbc=(x, y, z)),

@@ -53,9 +53,16 @@ def network(card: Mapping[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
-    """The package's own graph, less what only energies and forces need."""
-    atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    """The package's own graph, less what only energies and forces need.
+
+    Lattice vectors without periodicity come last: it puts the Cartesian axes in their place.
+    """
+    order = np.argsort(~structure.pbc, kind="stable")
+    frame, cell = np.linalg.qr(structure.cell[order].T)
+    positions = structure.positions @ frame
+    atoms = Atoms(structure.numbers, positions, cell=cell.T, pbc=structure.pbc[order])
     graph = unlabeled_atoms_to_graph(atoms, cutoff)
+    graph[KEY.EDGE_VEC] = graph[KEY.EDGE_VEC] @ frame.T
     return {key: graph[key].astype(dtype) for key, dtype in NEEDED.items()}
 
 
@@ -91,11 +98,9 @@ class SevenNet:
         found = {}
         for name, module in self._model.named_children():
             data = module(data)
-            if name.endswith(GATE):
-                layer = int(name.removesuffix(GATE))
-                if layer in layers:
-                    scalars = data[KEY.NODE_FEATURE][:, self._scalars[layer]]
-                    found[layer] = scalars.cpu().numpy()
+            if name.endswith(GATE) and (layer := int(name.removesuffix(GATE))) in layers:
+                scalars = data[KEY.NODE_FEATURE][:, self._scalars[layer]]
+                found[layer] = scalars.cpu().numpy()
                 if layer == max(layers):
                     break
         return found
@@ -103,16 +108,11 @@ class SevenNet:
     def _batch(self, graphs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """One disjoint graph of all, in the keys that the model's modules read."""
         sizes = np.array([len(graph[KEY.ATOMIC_NUMBERS]) for graph in graphs])
-        first = np.cumsum(sizes) - sizes
-        arrays = {
-            KEY.ATOMIC_NUMBERS: np.concatenate([g[KEY.ATOMIC_NUMBERS] for g in graphs]),
-            KEY.EDGE_IDX: np.concatenate(
-                [g[KEY.EDGE_IDX] + shift for g, shift in zip(graphs, first, strict=True)], axis=1
-            ),
-            KEY.EDGE_VEC: np.concatenate([g[KEY.EDGE_VEC] for g in graphs]),
-            KEY.BATCH: np.repeat(np.arange(len(graphs)), sizes),
-            KEY.NUM_ATOMS: sizes,
-        }
+        arrays = {KEY.BATCH: np.repeat(np.arange(len(graphs)), sizes), KEY.NUM_ATOMS: sizes}
+        for key in NEEDED:
+            arrays[key] = np.concatenate([g[key] for g in graphs], axis=int(key == KEY.EDGE_IDX))
+        edges = [graph[KEY.EDGE_IDX].shape[1] for graph in graphs]
+        arrays[KEY.EDGE_IDX] += np.repeat(np.cumsum(sizes) - sizes, edges)
         data = {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}
         species = self._model.z_to_onehot_tensor.to(self.device)
         data[KEY.NODE_FEATURE] = species[data[KEY.ATOMIC_NUMBERS]]
