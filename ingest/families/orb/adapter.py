@@ -1,0 +1,103 @@
+"""Orb v3: the latent vector of an atom after each message-passing step.
+
+The last is what the package calls node_features, and what its heads read.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.geometry import complete_cell
+from orb_models.forcefield import pretrained
+from orb_models.forcefield.atomic_system import SystemConfig, ase_atoms_to_atom_graphs
+from orb_models.forcefield.nn_util import get_cutoff
+
+from ingest.families import Structure, part, torch_device, verified, versions, weights_sha256
+
+
+def in_vacuum(structure: Structure, cutoff: float) -> Atoms:
+    """The structure as the package takes it, periodic along all directions or none.
+
+    Where it is periodic along some, the others get so much vacuum that no image is within reach.
+    """
+    cell, pbc = structure.cell, structure.pbc
+    if pbc.any() and not pbc.all():
+        cell = complete_cell(cell * pbc[:, None])
+        extent = np.ptp(structure.positions @ cell[~pbc].T, axis=0)
+        cell[~pbc] *= extent[:, None] + cutoff + 1
+    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=pbc.any())
+
+
+def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndarray]:
+    """The package's own graph: to all neighbours within the cutoff, or the nearest of too many."""
+    # The package's half supercell, its choice from 5,000 atoms on, loses edges.
+    graph = ase_atoms_to_atom_graphs(
+        in_vacuum(structure, config.radius), config, half_supercell=False, device="cpu"
+    )
+    return {
+        "numbers": graph.node_features["atomic_numbers"].numpy(),
+        "ends": torch.stack([graph.senders, graph.receivers]).numpy(),
+        "vectors": graph.edge_features["vectors"].numpy(),
+    }
+
+
+class Orb:
+    """An Orb v3 checkpoint, or the same network with random weights."""
+
+    def __init__(self, card: Mapping[str, Any], device: str) -> None:
+        self.versions = versions("torch", "orb-models", "ase", "scipy")
+        self.device = torch_device(device)
+        arguments = dict(card["architecture"])
+        build = getattr(pretrained, arguments.pop("constructor"))
+        config = SystemConfig(**arguments.pop("system_config"))
+        if card["seed"] is None:
+            self.checkpoint_sha256 = verified(card["checkpoint"], card)
+            self.regressor = build(device="cpu", system_config=config, **arguments)
+            state = torch.load(card["checkpoint"], map_location="cpu", weights_only=True)
+            self.regressor.load_state_dict(state)
+        else:
+            torch.manual_seed(card["seed"])
+            self.regressor = build(device="cpu", system_config=config, **arguments)
+            self.checkpoint_sha256 = weights_sha256(dict(self.regressor.named_parameters()))
+        self._gns = self.regressor.eval().requires_grad_(False).to(self.device).model
+        network = part(card, "network")
+        self._encode_nodes = network.Network(self._gns._encoder._node_fn)
+        self._encode_edges = network.Network(self._gns._encoder._edge_fn)
+        self._steps = [network.Step(block) for block in self._gns.gnn_stacks]
+        self.cutoff = float(config.radius)
+        self.elements = frozenset(card["elements"])
+        self.layers = dict.fromkeys(range(len(self._steps)), arguments["latent_dim"])
+        self.graph = partial(build_graph, config=config)
+
+    @torch.inference_mode()
+    def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """Encodes atoms and edges, then passes messages until the last layer wanted."""
+        numbers, vectors, ends = self._batch(graphs)
+        cutoff = get_cutoff(vectors.norm(dim=-1))
+        nodes = self._encode_nodes(self._gns.atom_emb(numbers))
+        batch = SimpleNamespace(edge_features={"vectors": vectors})
+        edges = self._encode_edges(self._gns.featurize_edges(batch))
+        found = {}
+        for layer, step in enumerate(self._steps[: max(layers) + 1]):
+            nodes, edges = step(nodes, edges, ends, cutoff)
+            if layer in layers:
+                found[layer] = nodes.cpu().numpy().copy()
+        return found
+
+    def _batch(self, graphs: Sequence[Any]) -> list[torch.Tensor]:
+        """One disjoint graph of all: atomic numbers, edge vectors, and the two ends of edges."""
+        sizes = np.array([len(graph["numbers"]) for graph in graphs])
+        first = np.cumsum(sizes) - sizes
+        arrays = (
+            np.concatenate([graph["numbers"] for graph in graphs]),
+            np.concatenate([graph["vectors"] for graph in graphs]),
+            np.concatenate([g["ends"] + i for g, i in zip(graphs, first, strict=True)], axis=1),
+        )
+        return [torch.from_numpy(array).to(self.device) for array in arrays]
+
+
+load = Orb
