@@ -25,7 +25,7 @@ def located(card: Card, given: Path | None = None, trusted: Collection[str] = ()
     """
     if given is None and not needed(card):
         return card
-    path = given.absolute() if given else (at_hand(card) or _downloaded(card))
+    path = _in_folder(given.absolute(), card) if given else (at_hand(card) or _downloaded(card))
     if not path.exists():
         raise errors.WeightsNotFound(f"there is no {path}: name {card.name}'s weights again")
     found = digest(path, card)
@@ -42,11 +42,17 @@ def located(card: Card, given: Path | None = None, trusted: Collection[str] = ()
     return replace(card, checkpoint=str(path), checkpoint_sha256=found)
 
 
+def _in_folder(path: Path, card: Card) -> Path:
+    """The file itself, where a folder is given for a checkpoint of one file."""
+    names = _file_names(card)
+    return path / names[0] if path.is_dir() and len(names) == 1 else path
+
+
 def at_hand(card: Card) -> Path | None:
     """Where the weights lie on this machine already, if they do."""
     remembered = decisions.read()["checkpoints"].get(card.name)
     if remembered and Path(remembered).exists():
-        return Path(remembered)
+        return _in_folder(Path(remembered), card)
     fetched = all((_folder(card) / name).exists() for name in _file_names(card))
     return _kept(card) if card.downloads and fetched else None
 

@@ -48,6 +48,7 @@ def test_weights_that_the_card_names(family, weights):
     family(downloads=[NOWHERE], checkpoint_sha256=SHA256)
     assert ready(checkpoint=weights).checkpoint == str(weights)
     assert ready().checkpoint == str(weights), "where they lie is remembered"
+    assert ready(checkpoint=weights.parent).checkpoint == str(weights), "its folder says it too"
     assert families.verified(weights, ready().as_dict()) == SHA256
 
 

@@ -1,0 +1,123 @@
+"""Weights as they really are: saved as their authors save them, out of reach, broken."""
+
+import json
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from platonic_store import errors, resources
+from platonic_store.runtimes import cards, decisions
+from platonic_store.runtimes.preparation import prepare
+from platonic_store.store import Store
+
+# How the authors of a family write a checkpoint, in the family's own interpreter.
+SAVE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from ingest.families import load
+model = load(json.loads(sys.argv[2]), "cpu")
+torch.save(%s, sys.argv[3])
+"""
+AUTHORS = {
+    "mace-mp-0-small": "model.network",
+    "mace-omat-0": "model.network",
+    "orb-v3-con-omat": "model.regressor.state_dict()",
+    "orb-v3-dir-omat": "model.regressor.state_dict()",
+}
+PAPER = {
+    "MACE-MP-0-small": "mace-mp-0-small",
+    "MACE-MP-0-medium": "mace-mp-0-medium",
+    "MACE-MP-0-large": "mace-mp-0-large",
+    "MACE-omat": "mace-omat-0",
+    "Seven-omat": "sevennet-omat",
+    "Orb-v3-con-omat": "orb-v3-con-omat",
+    "Orb-v3-dir-omat": "orb-v3-dir-omat",
+}
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No network, and a machine that has no weights yet."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("PLATONIC_STORE_CACHE", str(tmp_path / "cache"))
+
+
+def saved(name: str, path: Path) -> str:
+    """The model with the random weights of seed 3, as its authors would publish it; its SHA-256."""
+    ((card, python),) = prepare([f"control:random:{name}:3"])
+    ingest = str(resources.folder("ingest").parent)
+    subprocess.run(
+        [
+            python,
+            "-W",
+            "ignore",
+            "-c",
+            SAVE % AUTHORS[name],
+            ingest,
+            json.dumps(card.as_dict()),
+            path,
+        ],
+        check=True,
+    )
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AUTHORS)
+def test_a_checkpoint_saved_as_its_authors_save_it(name, tmp_path, own_decisions):
+    """Its file gives the numbers that the network had which was saved."""
+    path = tmp_path / "weights"
+    digest = saved(name, path)
+    store = Store.open(tmp_path / "its.store")
+    if cards.resolve(name).license.get("restriction"):
+        with pytest.raises(errors.LicenceNotAccepted):
+            store.ingest("builtin:aflow-prototypes", [name], checkpoint=path, trust=[digest])
+        decisions.accept_licence(name)
+    with pytest.raises(errors.CheckpointMismatch, match=digest):
+        store.ingest(few(), [name], checkpoint=path)
+    drawn = f"control:random:{name}:3"
+    store.ingest(few(), [name, drawn], checkpoint={name: path}, trust=[digest])
+    one, other = (store.embeddings(model).to_pydict() for model in (name, drawn))
+    assert one["structure_id"] == other["structure_id"]
+    assert np.array_equal(one["vector"], other["vector"])
+    _, runs = store.ingest(few(), [name])
+    assert [run.structures for run in runs] == [0], "where the weights lie is remembered"
+
+
+def few():
+    return {"salt": bulk("NaCl", "rocksalt", a=5.64), "copper": bulk("Cu"), "ice": bulk("Si")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sevennet-0", "chgnet-0.3.0", *AUTHORS])
+def test_a_corrupt_checkpoint_is_one_line(name, tmp_path, own_decisions):
+    """Trusted by its hash, and yet no checkpoint."""
+    decisions.accept_licence(name)
+    path = tmp_path / "broken.pt"
+    path.write_bytes(np.random.default_rng(0).bytes(10_000))
+    with pytest.raises(errors.WorkerFailed, match=f"{name} cannot start: ") as failure:
+        Store.open(tmp_path / "its.store").ingest(
+            few(), [name], checkpoint=path, trust=[sha256(path.read_bytes()).hexdigest()]
+        )
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(("alias", "name"), PAPER.items())
+def test_the_papers_models_out_of_reach(alias, name, offline, own_decisions, tmp_path):
+    """All seven resolve; without their weights the error says which file, from where, to where."""
+    card = cards.resolve(alias)
+    assert card.name == name
+    decisions.accept_licence(name)
+    with pytest.raises(errors.WeightsNotFound) as error:
+        Store.open(tmp_path / "its.store").ingest(few(), [alias])
+    text = str(error.value)
+    assert "\n" not in text
+    for said in (*card.downloads, card.checkpoint_sha256 or "not known", str(tmp_path / "cache")):
+        assert said in text
+    assert not (tmp_path / "its.store").exists(), "nothing was begun"
