@@ -82,3 +82,20 @@ def test_a_mirror_leaves_the_scalars_of_a_parity_aware_sevennet():
     conformance.deviation(
         conformance.vectors(model, [image]), conformance.vectors(model, [crystal])
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("sevennet-0", "sevenn"), ("chgnet-0.3.0", "chgnet"), ("control:soap", "featomic")],
+)
+def test_a_slab_whichever_way_its_vectors_lie(name, package):
+    """What is said of the direction without periodicity does not matter, nor which one it is."""
+    pytest.importorskip(package)
+    model = load(card(name), "cpu")
+    slab = conformance.crystals()[3]
+    a, b = slab.cell[:2]
+    cells = ([a, b, a * 0], [a, b, a], [a, b, [3, 2, 1]], [a * 0, a, b])
+    wanted = conformance.vectors(model, [slab._replace(cell=np.array([a, b, [0, 0, 60]]))])
+    for cell, pbc in zip(cells, [[1, 1, 0]] * 3 + [[0, 1, 1]], strict=True):
+        other = slab._replace(cell=np.array(cell, float), pbc=np.array(pbc, bool))
+        conformance.deviation(conformance.vectors(model, [other]), wanted)
