@@ -1,5 +1,6 @@
 """MACE's own ways to what the adapter gives."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from mace.calculators import MACECalculator
 from ingest.families import Structure
 
 
+@cache
 def calculator(model: Any) -> MACECalculator:
-    """The package's ASE calculator."""
+    """The package's ASE calculator, made once for a model."""
     return MACECalculator(models=[model.network], device=model.device, default_dtype="float32")
 
 
