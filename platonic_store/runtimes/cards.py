@@ -38,6 +38,7 @@ class Card:
     folder: str  # of the family
     conservative: bool | None = None
     invariant: bool = True
+    mirror_invariant: bool = True
     aliases: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
     license: dict[str, str] = field(default_factory=dict, hash=False)
@@ -82,8 +83,10 @@ def resolve(name: str) -> Card:
     `control:random:MODEL`, or `control:random:MODEL:SEED`, is that model with random weights.
     """
     if name.lower().startswith(RANDOM):
-        base, _, seed = name[len(RANDOM) :].partition(":")
-        return _random(resolve(base), seed or "0")
+        base, _, seed = name[len(RANDOM) :].rpartition(":")
+        if not (base and seed.isdecimal()):
+            base, seed = name[len(RANDOM) :], "0"
+        return _random(resolve(base), int(seed))
     cards = load_cards()
     names = {alias.lower(): card for card in cards.values() for alias in card.aliases}
     names |= {card.name.lower(): card for card in cards.values()}
@@ -96,17 +99,17 @@ def resolve(name: str) -> Card:
     raise errors.ModelNotFound(f"no model {name!r}{hint} (see `platonic-store models`)")
 
 
-def _random(card: Card, seed: str) -> Card:
+def _random(card: Card, seed: int) -> Card:
     """The same architecture, untrained."""
-    if not seed.isdecimal():
-        raise errors.ModelNotFound(f"{seed!r} is no seed: `{RANDOM}{card.name}:1` has one")
+    if card.seed is not None or not (card.downloads or card.checkpoint_sha256):
+        raise errors.ModelNotFound(f"{card.name} has no trained weights to do without")
     return replace(
         card,
-        name=f"{RANDOM}{card.name}" + (f":{int(seed)}" if int(seed) else ""),
+        name=f"{RANDOM}{card.name}" + (f":{seed}" if seed else ""),
         aliases=(),
         training_sets=(),
         default_layer_reason=f"As {card.name}.",
-        seed=int(seed),
+        seed=seed,
     )
 
 

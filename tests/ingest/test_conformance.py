@@ -26,8 +26,11 @@ def at_hand(name: str, shared_weights) -> Ready:
     card = cards.resolve(name)
     if not checkpoints.needed(card):
         return prepare([name])[0]
-    place = shared_weights.get(name) or checkpoints.at_hand(card)
-    return prepare([name], checkpoint=place)[0] if place else prepare([f"control:random:{name}"])[0]
+    if place := shared_weights.get(name) or checkpoints.at_hand(card):
+        return prepare([name], checkpoint=place)[0]
+    if card.architecture is None:
+        pytest.skip(f"neither the weights nor the architecture of {name} are at hand")
+    return prepare([f"control:random:{name}"])[0]
 
 
 @pytest.mark.parametrize("name", CARDS)

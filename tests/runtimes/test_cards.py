@@ -75,7 +75,8 @@ def test_random_controls():
     assert cards.resolve("control:random:sevennet-0:0").name == card.name
     assert cards.resolve("CONTROL:random:sevennet-0:17").name == "control:random:sevennet-0:17"
     assert cards.resolve("control:random:sevennet-0:17").seed == 17
-    for wrong in ("control:random:", "control:random:sevennet-0:x", "control:random:sevenn-0"):
+    unknown = ("", "sevennet-0:x", "sevenn-0", "control:soap", "control:random:sevennet-0")
+    for wrong in (f"control:random:{name}" for name in unknown):
         with pytest.raises(errors.ModelNotFound) as error:
             cards.resolve(wrong)
         assert "\n" not in str(error.value)
