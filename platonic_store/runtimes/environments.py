@@ -25,6 +25,7 @@ from platonic_store.runtimes import places
 from platonic_store.runtimes.cards import Card
 
 PYARROW = "pyarrow>=20"  # what a worker speaks
+_THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PYTHONS = ("3.13", "3.12", "3.11", "3.10")
 
 
@@ -51,11 +52,15 @@ class Environment:
     @property
     def base(self) -> str | None:
         """A Python that it can be made from: this one if its version fits, else one on the PATH."""
+        minor = self._minor
+        return sys.executable if minor == _THIS else minor and shutil.which(f"python{minor}")
+
+    @property
+    def _minor(self) -> str | None:
+        """The version of Python that it has, or would have."""
         versions = SpecifierSet(self.python)
-        if versions.contains(platform.python_version(), prereleases=True):
-            return sys.executable
-        fitting = (f"python{minor}" for minor in _PYTHONS if versions.contains(f"{minor}.99"))
-        return next(filter(shutil.which, fitting), None)
+        fitting = (m for m in _PYTHONS if shutil.which(f"python{m}"))
+        return next((m for m in (_THIS, *fitting) if versions.contains(f"{m}.99")), None)
 
     @property
     def folder(self) -> Path:
@@ -64,7 +69,7 @@ class Environment:
             sorted(self.requires),
             sorted(self.constraints),
             sorted(self.without_dependencies),
-            f"{Path(self.base or '').name} of {sys.version_info[:2]} on {sys.platform}",
+            f"Python {self._minor} on {sys.platform} {platform.machine()}",
         ]
         digest = hashlib.sha256(json.dumps(specification).encode()).hexdigest()
         return places.cache() / "environments" / f"{self.family}-{digest[:12]}"
