@@ -10,38 +10,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
 from ase.geometry import complete_cell
 from orb_models.forcefield import pretrained
-from orb_models.forcefield.atomic_system import SystemConfig, ase_atoms_to_atom_graphs
+from orb_models.forcefield.atomic_system import SystemConfig
+from orb_models.forcefield.featurization_utilities import compute_supercell_neighbors
 from orb_models.forcefield.nn_util import get_cutoff
 
 from ingest.families import Structure, part, torch_device, verified, versions, weights_sha256
 
 
-def in_vacuum(structure: Structure, cutoff: float) -> Atoms:
-    """The structure as the package takes it, periodic along all directions or none.
-
-    Where it is periodic along some, the others get so much vacuum that no image is within reach.
-    """
-    cell, pbc = structure.cell, structure.pbc
-    if pbc.any() and not pbc.all():
-        cell = complete_cell(cell * pbc[:, None])
-        extent = np.ptp(structure.positions @ cell[~pbc].T, axis=0)
-        cell[~pbc] *= extent[:, None] + cutoff + 1
-    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=pbc.any())
-
-
 def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndarray]:
-    """The package's own graph: to all neighbours within the cutoff, or the nearest of too many."""
-    # The package's half supercell, its choice from 5,000 atoms on, loses edges.
-    graph = ase_atoms_to_atom_graphs(
-        in_vacuum(structure, config.radius), config, half_supercell=False, device="cpu"
+    """The package's neighbours: all within the radius, or the nearest where they are too many.
+
+    It looks for them in images that are given to it. Its own choice of images is for three periodic
+    directions or none, and lacks some where the cell is oblique.
+    """
+    pbc, atoms = structure.pbc, len(structure.numbers)
+    cell = complete_cell(structure.cell * pbc[:, None])
+    fractional = structure.positions @ np.linalg.inv(cell)
+    positions = (fractional - np.floor(fractional) * pbc) @ cell
+    spacings = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    reach = (config.radius / spacings + 1).astype(int) * pbc
+    images = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach)), axis=-1).reshape(-1, 3)
+    senders, neighbours, vectors, _ = compute_supercell_neighbors(
+        torch.from_numpy(positions),
+        torch.from_numpy((positions + (images @ cell)[:, None]).reshape(-1, 3)),
+        radius=config.radius,
+        max_num_neighbors=config.max_num_neighbors,
+        edge_method="knn_scipy",
+        n_workers=1,
     )
     return {
-        "numbers": graph.node_features["atomic_numbers"].numpy(),
-        "ends": torch.stack([graph.senders, graph.receivers]).numpy(),
-        "vectors": graph.edge_features["vectors"].numpy(),
+        "numbers": structure.numbers.astype(np.int64),
+        "ends": torch.stack([senders, neighbours % atoms]).numpy(),
+        "vectors": vectors.float().numpy(),
     }
 
 
