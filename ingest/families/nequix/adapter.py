@@ -1,0 +1,121 @@
+"""Nequix: the invariant scalars that leave each convolution's gate, by the package's torch part."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.geometry import complete_cell
+from e3nn import o3
+from nequix.data import atomic_numbers_to_indices, preprocess_graph
+from nequix.torch_impl.model import (
+    NequixTorch,
+    bessel_basis,
+    load_model,
+    polynomial_cutoff,
+)
+
+from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+
+
+def build_graph(
+    structure: Structure, indices: Mapping[int, int], cutoff: float
+) -> dict[str, np.ndarray]:
+    """The package's own neighbours, and the vectors to them."""
+    atoms = Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    graph = preprocess_graph(atoms, indices, cutoff, False)
+    shifts = graph["shifts"] @ complete_cell(structure.cell)
+    vectors = (
+        structure.positions[graph["senders"]] - structure.positions[graph["receivers"]] + shifts
+    )
+    return {
+        "species": graph["species"].astype(np.int64),
+        "senders": graph["senders"].astype(np.int64),
+        "receivers": graph["receivers"].astype(np.int64),
+        "vectors": vectors.astype(np.float32),
+    }
+
+
+def trained(path: Path) -> tuple[NequixTorch, dict[str, Any]]:
+    """The network of a file, and its configuration; what is published for jax is converted."""
+    if path.suffix != ".nqx":
+        return load_model(path)
+    from nequix.model import load_model as load_published
+    from nequix.torch_impl.utils import convert_model_jax_to_torch
+
+    return convert_model_jax_to_torch(*load_published(path), use_kernel=False)
+
+
+def untrained(card: Mapping[str, Any]) -> tuple[NequixTorch, dict[str, Any]]:
+    """The network of a card as its training started, and its configuration."""
+    numbers = sorted(card["elements"])
+    torch.manual_seed(card["seed"])
+    config = card["architecture"] | {
+        "atomic_numbers": numbers,
+        "atom_energies": {str(number): 0.0 for number in numbers},
+    }
+    return NequixTorch(n_species=len(numbers), **card["architecture"]), config
+
+
+class Nequix:
+    """A Nequix checkpoint, or its architecture with random weights."""
+
+    def __init__(self, card: Mapping[str, Any], device: str) -> None:
+        self.versions = versions("torch", "nequix", "e3nn", "matscipy", "ase")
+        self.device = torch_device(device)
+        if card["seed"] is None:
+            self.checkpoint_sha256 = verified(card["checkpoint"], card)
+            network, self.config = trained(Path(card["checkpoint"]))
+        else:
+            network, self.config = untrained(card)
+            self.checkpoint_sha256 = weights_sha256(dict(network.named_parameters()))
+        self.network = network.to(self.device).eval()
+        self.cutoff = float(network.cutoff)
+        self.elements = frozenset(self.config["atomic_numbers"])
+        self.layers = {
+            layer: convolution.output_irreps.count("0e")
+            for layer, convolution in enumerate(network.layers)
+        }
+        indices = atomic_numbers_to_indices(self.config["atomic_numbers"])
+        self.graph = partial(build_graph, indices=indices, cutoff=self.cutoff)
+
+    @torch.inference_mode()
+    def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """Runs the convolutions in order, and stops after the last layer wanted."""
+        network = self.network
+        species, senders, receivers, vectors = self._batch(graphs)
+        features = torch.nn.functional.one_hot(species, network.n_species).to(vectors.dtype)
+        lengths = torch.linalg.norm(vectors, dim=-1)
+        radial = bessel_basis(lengths, network.radial_basis_size, network.cutoff)
+        radial *= polynomial_cutoff(lengths, network.cutoff, network.radial_polynomial_p)[:, None]
+        harmonics = o3.spherical_harmonics(
+            o3.Irreps.spherical_harmonics(network.lmax),
+            vectors,
+            normalize=True,
+            normalization="component",
+        )
+        found = {}
+        for layer, convolution in enumerate(network.layers[: max(layers) + 1]):
+            features = convolution(features, species, harmonics, radial, senders, receivers)
+            if layer in layers:
+                # The gate puts its 0e scalars first.
+                found[layer] = features[:, : self.layers[layer]].cpu().numpy().copy()
+        return found
+
+    def _batch(self, graphs: Sequence[Any]) -> list[torch.Tensor]:
+        """One disjoint graph of all: species, senders, receivers, and the vectors between them."""
+        sizes = np.array([len(graph["species"]) for graph in graphs])
+        first = np.cumsum(sizes) - sizes
+        arrays = [
+            np.concatenate([graph["species"] for graph in graphs]),
+            np.concatenate([g["senders"] + i for g, i in zip(graphs, first, strict=True)]),
+            np.concatenate([g["receivers"] + i for g, i in zip(graphs, first, strict=True)]),
+            np.concatenate([graph["vectors"] for graph in graphs]),
+        ]
+        return [torch.from_numpy(array).to(self.device) for array in arrays]
+
+
+load = Nequix
