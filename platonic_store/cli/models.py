@@ -25,15 +25,15 @@ def table(
     rows = [
         {
             "name": card.name,
-            "family": card.family,
             "layers": _layers(card),
-            "default_layer": card.default_layer,
-            "elements": len(card.elements),
-            "cutoff_angstrom": card.cutoff,
-            "training_sets": list(card.training_sets),
-            "license": card.license.get("weights"),
             "weights": _weights(card),
             "environment": states[card.family],
+            "license": card.license.get("weights"),
+            "elements": len(card.elements),
+            "training_sets": list(card.training_sets),
+            "family": card.family,
+            "default_layer": card.default_layer,
+            "cutoff_angstrom": card.cutoff,
             "aliases": list(card.aliases),
         }
         for card in load_cards().values()
@@ -148,7 +148,7 @@ def _weights(card) -> str:
         return "in its package" if card.checkpoint_sha256 else "none needed"
     if checkpoints.at_hand(card):
         return "here"
-    return "to download" if card.checkpoint_sha256 else "to download, no SHA-256 known"
+    return "to download" if card.checkpoint_sha256 else "to download, then --trust"
 
 
 def _symbols(numbers) -> str:
