@@ -217,3 +217,41 @@ def test_the_same_id_with_another_content(cifs, tmp_path):
 def test_commands_are_documented():
     made = subprocess.check_output([sys.executable, ROOT / "docs" / "commands.py"], text=True)
     assert (ROOT / "docs" / "commands.md").read_text() == made, "run `make docs`"
+
+
+def test_models_are_documented():
+    made = subprocess.check_output([sys.executable, ROOT / "docs" / "models.py"], text=True)
+    assert made in (ROOT / "docs" / "models.md").read_text(), "put in what docs/models.py prints"
+
+
+def test_a_restricted_licence_is_shown_and_accepted_by_name(tmp_path):
+    shown = command("models", "show", "mace-omat-0", cwd=tmp_path, check=0)
+    assert shown.stderr.startswith(b"Licence of the weights, Academic Software License: ")
+    assert b"default_layer: 0" in shown.stdout
+    words = ("ingest", "builtin:aflow-prototypes", "--model", "mace-omat-0", "--checkpoint", "none")
+    refused = command(*words, cwd=tmp_path, check=1)
+    assert b"`platonic-store models accept mace-omat-0`" in refused.stderr
+    assert refused.stderr.count(b"\n") == 1
+    command("models", "accept", "MACE-OMAT", cwd=tmp_path, check=0)
+    accepted = command(*words, cwd=tmp_path, check=1)
+    assert b"Academic" not in accepted.stderr
+    assert b"weights again" in accepted.stderr
+
+
+def test_the_kit_as_a_command(tmp_path):
+    checked = command(
+        "models", "check", "control:composition", "--format", "json", cwd=tmp_path, check=0
+    )
+    assert {row["passed"] for row in json.loads(checked.stdout)} == {True}
+
+
+def test_weights_and_interpreters_by_name(tmp_path):
+    words = ("ingest", "builtin:aflow-prototypes", "-m", "sevennet-0", "-m", "chgnet-0.3.0")
+    for option, reason in (
+        (("--python", "mace=/bin/python"), b"no model here is of the family mace"),
+        (("--checkpoint", "weights.pt"), b"whose weights is weights.pt?"),
+        (("--python", "a=b", "--python", "c"), b"one PATH for all, or NAME=PATH for each"),
+    ):
+        refused = command(*words, *option, cwd=tmp_path, check=1)
+        assert reason in refused.stderr
+        assert refused.stderr.count(b"\n") == 1
