@@ -40,11 +40,24 @@ def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndar
         edge_method="knn_scipy",
         n_workers=1,
     )
+    # A crystal has the same vector between many pairs: it is encoded once.
+    vectors, kinds = np.unique(vectors.float().numpy(), axis=0, return_inverse=True)
     return {
         "numbers": structure.numbers.astype(np.int64),
-        "ends": torch.stack([senders, neighbours % atoms]).numpy(),
-        "vectors": vectors.float().numpy(),
+        "vectors": vectors,
+        "kinds": kinds.ravel(),
+        "senders": senders.numpy(),
+        "receivers": neighbours.numpy() % atoms,
     }
+
+
+def joined(graphs: Sequence[Any], name: str, of: str | None = None) -> torch.Tensor:
+    """An array of all graphs, in one. Indices into another, `of`, are shifted to where it is."""
+    arrays = [graph[name] for graph in graphs]
+    if of is not None:
+        first = np.cumsum([0, *(len(graph[of]) for graph in graphs[:-1])])
+        arrays = [array + shift for array, shift in zip(arrays, first, strict=True)]
+    return torch.from_numpy(np.concatenate(arrays))
 
 
 class Orb:
@@ -78,28 +91,26 @@ class Orb:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Encodes atoms and edges, then passes messages until the last layer wanted."""
-        numbers, vectors, ends = self._batch(graphs)
-        cutoff = get_cutoff(vectors.norm(dim=-1))
+        numbers, vectors, kinds, senders, receivers = (
+            joined(graphs, name, of).to(self.device)
+            for name, of in (
+                ("numbers", None),
+                ("vectors", None),
+                ("kinds", "vectors"),
+                ("senders", "numbers"),
+                ("receivers", "numbers"),
+            )
+        )
+        cutoff = get_cutoff(vectors.norm(dim=-1))[kinds]
         nodes = self._encode_nodes(self._gns.atom_emb(numbers))
         batch = SimpleNamespace(edge_features={"vectors": vectors})
-        edges = self._encode_edges(self._gns.featurize_edges(batch))
+        edges = self._encode_edges(self._gns.featurize_edges(batch))[kinds]
         found = {}
         for layer, step in enumerate(self._steps[: max(layers) + 1]):
-            nodes, edges = step(nodes, edges, ends, cutoff)
+            nodes, edges = step(nodes, edges, senders, receivers, cutoff)
             if layer in layers:
                 found[layer] = nodes.cpu().numpy().copy()
         return found
-
-    def _batch(self, graphs: Sequence[Any]) -> list[torch.Tensor]:
-        """One disjoint graph of all: atomic numbers, edge vectors, and the two ends of edges."""
-        sizes = np.array([len(graph["numbers"]) for graph in graphs])
-        first = np.cumsum(sizes) - sizes
-        arrays = (
-            np.concatenate([graph["numbers"] for graph in graphs]),
-            np.concatenate([graph["vectors"] for graph in graphs]),
-            np.concatenate([g["ends"] + i for g, i in zip(graphs, first, strict=True)], axis=1),
-        )
-        return [torch.from_numpy(array).to(self.device) for array in arrays]
 
 
 load = Orb

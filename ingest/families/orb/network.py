@@ -64,13 +64,17 @@ class Step:
         self._sender, self._receiver = Linear(sender, None), Linear(receiver, None)
 
     def __call__(
-        self, nodes: torch.Tensor, edges: torch.Tensor, ends: torch.Tensor, cutoff: torch.Tensor
+        self,
+        nodes: torch.Tensor,
+        edges: torch.Tensor,
+        senders: torch.Tensor,
+        receivers: torch.Tensor,
+        cutoff: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Nodes and edges after the step; `ends` are the edges' senders and receivers."""
-        senders, receivers = ends
+        """Nodes and edges after the step."""
         hidden = self._edge(edges)
-        hidden += self._sender(nodes)[senders]
-        hidden += self._receiver(nodes)[receivers]
+        hidden += self._sender(nodes).index_select(0, senders)
+        hidden += self._receiver(nodes).index_select(0, receivers)
         update = self._edge_network(F.silu(hidden, inplace=True))
         send, receive = (torch.sigmoid(gate(edges)) for gate in (self._send, self._receive))
         sent = segment_sum(update * (send * cutoff), senders, len(nodes))
