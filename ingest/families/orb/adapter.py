@@ -61,7 +61,10 @@ def joined(graphs: Sequence[Any], name: str, of: str | None = None) -> torch.Ten
 
 
 class Orb:
-    """An Orb v3 checkpoint, or the same network with random weights."""
+    """An Orb v3 checkpoint, or the same network with random weights.
+
+    Never compiled, and in float32 as torch has it by default: the package's "float32-highest".
+    """
 
     def __init__(self, card: Mapping[str, Any], device: str) -> None:
         self.versions = versions("torch", "orb-models", "ase", "scipy")
