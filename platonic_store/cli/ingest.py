@@ -4,10 +4,14 @@ import typer
 
 from platonic_store.cli.options import (
     DEFAULT_STORE,
+    CheckpointOption,
+    DeviceOption,
     Format,
     FormatOption,
     OutOption,
+    PythonOption,
     StoreOption,
+    TrustOption,
     by_name,
 )
 from platonic_store.cli.output import say, show
@@ -29,19 +33,10 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option("--input-format", help="Format of the source, where its name does not tell."),
     ] = None,
-    python: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="An interpreter that has the models' packages, or FAMILY=PATH for each."),
-    ] = None,
-    checkpoint: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Weights on this machine (a file or folder), or MODEL=PATH for each."),
-    ] = None,
-    trust: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="SHA-256 of weights to load though no card names it; remembered."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    python: PythonOption = None,
+    checkpoint: CheckpointOption = None,
+    trust: TrustOption = None,
+    device: DeviceOption = "auto",
     batch_atoms: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Atoms in one forward; by default what suits the device."),

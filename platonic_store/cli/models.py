@@ -2,7 +2,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from platonic_store.cli.options import Format, FormatOption, OutOption
+from platonic_store.cli.options import (
+    CheckpointOption,
+    DeviceOption,
+    Format,
+    FormatOption,
+    OutOption,
+    PythonOption,
+    TrustOption,
+    by_name,
+)
 from platonic_store.cli.output import complain, say, show
 
 app = typer.Typer(help="The models that platonic-store knows, and what they need.")
@@ -80,19 +89,10 @@ def accept(name: Name) -> None:
 @app.command("check")
 def check(
     name: Name,
-    python: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="An interpreter that has the model's packages."),
-    ] = None,
-    checkpoint: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Weights on this machine, a file or folder."),
-    ] = None,
-    trust: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="SHA-256 of weights to load though no card names it; remembered."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    python: PythonOption = None,
+    checkpoint: CheckpointOption = None,
+    trust: TrustOption = None,
+    device: DeviceOption = "auto",
     format: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -103,7 +103,9 @@ def check(
     from platonic_store.runtimes.conformance import check as conform
     from platonic_store.runtimes.preparation import prepare
 
-    (ready,) = prepare([name], python=python, checkpoint=checkpoint, trust=trust or ())
+    (ready,) = prepare(
+        [name], python=by_name(python), checkpoint=by_name(checkpoint), trust=trust or ()
+    )
     with progress.counting(f"checking {ready.card.name}", "checks") as advance:
         rows = []
         for result in conform(ready, device=device):

@@ -33,6 +33,23 @@ SpaceOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--space", help="A shared space or recipe; by default the newest that fits."),
 ]
+PythonOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--python", help="An interpreter that has the models' packages, or FAMILY=PATH for each."
+    ),
+]
+CheckpointOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--checkpoint", help="Weights on this machine (a file or folder), or MODEL=PATH for each."
+    ),
+]
+TrustOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--trust", help="SHA-256 of weights to load though no card names it; remembered."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
 DEFAULT_STORE = Path("platonic.store")
 
 
