@@ -1,12 +1,12 @@
 """Every model's speed against its own package's ways: `embedding.py [MODEL …] [--structures N]`
 
-Each model runs in its family's own environment (made if need be), in one process of one thread, by
-turns with its package's ways over the same AFLOW prototypes that pymatgen ships: its ASE calculator
-(energy and forces) and, where it has one, its own way to atom features, one structure at a time.
-In brackets: how many times the calculator's speed. Loading is not counted. The last column is ours
-through a pool of a worker for each core. Models whose weights are not at hand (`--checkpoint` names
-some) run with random ones, which cost the same. Printed is the Markdown table of docs/models.md, a
-line a model as it comes.
+Each model (all whose environments are here, if none is named; one that is named gets its own) runs
+in its family's own environment, in one process of one thread, by turns with its package's ways over
+the same AFLOW prototypes that pymatgen ships: its ASE calculator (energy and forces) and, where it
+has one, its own way to atom features, one structure at a time. In brackets: how many times the
+calculator's speed. Loading is not counted. The last column is ours through a pool of a worker for
+each core. Models whose weights are not at hand (`--checkpoint` names some) run with random ones,
+which cost the same. Printed is the Markdown table of docs/models.md, a line a model as it comes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from platonic_store import structures
 from platonic_store.cli.options import by_name
-from platonic_store.runtimes import cards, checkpoints
+from platonic_store.runtimes import cards, checkpoints, environments
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment, size_gb
 from platonic_store.runtimes.preparation import Ready, prepare
@@ -106,9 +106,15 @@ def _size(environment: Environment) -> float:
     return size_gb(environment.folder) if environment.is_made() else environment.size_gb
 
 
+def runnable() -> list[str]:
+    """The models whose environments are here."""
+    every = cards.load_cards().items()
+    return [name for name, card in every if environments.state(card) in ("this Python", "ready")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=list(cards.load_cards()))
+    parser.add_argument("models", nargs="*", default=runnable())
     parser.add_argument("--structures", type=int, default=120)
     parser.add_argument("--checkpoint", action="append", default=[], metavar="MODEL=PATH")
     options = parser.parse_args()

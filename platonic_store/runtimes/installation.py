@@ -158,6 +158,8 @@ def _doing(log: Path) -> str:
 def _reason(log: Path) -> str:
     """Why it failed: pip's last error, else the last line."""
     lines = _lines(log) or ["it said nothing"]
+    if any("Retrying" in line and "connection" in line for line in lines):
+        return "the package registry cannot be reached"
     said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (said or lines)[-1][:300]
 

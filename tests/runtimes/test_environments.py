@@ -96,6 +96,14 @@ def test_what_cannot_be_made_is_one_line(family, environment, reason):
     assert environments.state(card).endswith("made on first use")
 
 
+def test_a_registry_out_of_reach(family, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(errors.EnvironmentNotReady, match=r"cannot be reached; see .*log"):
+        environments.interpreter(family(TINY))
+
+
 def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wheelhouse):
     card = family(TINY)
     adapter = Environment.of(card).family_folder / "adapter.py"
