@@ -22,9 +22,11 @@ from rich.text import Text
 Advance = Callable[[float], None]
 
 
-def say(line: str) -> None:
+def say(line: str, style: str = "") -> None:
     """A line for the person, kept out of the results on stdout."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(line))
+    # No emoji: `control:soap:3` would bring one.
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    console.print(f"{style}{escape(line)}")
 
 
 class _Rate(ProgressColumn):
@@ -40,7 +42,7 @@ class _Rate(ProgressColumn):
 def _shown(
     columns: tuple[ProgressColumn, ...], title: str, total: float | None, unit: str
 ) -> Iterator[Advance]:
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total, unit=unit)
         yield lambda amount: progress.advance(task, amount)
@@ -102,7 +104,7 @@ class Bytes:
 @contextmanager
 def bytes_bar(title: str, total: float | None = None) -> Iterator[Bytes]:
     """A bar of bytes, with their rate and the time left."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

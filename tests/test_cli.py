@@ -238,6 +238,11 @@ def test_a_restricted_licence_is_shown_and_accepted_by_name(tmp_path):
     assert b"weights again" in accepted.stderr
 
 
+def test_names_with_colons_are_printed_as_they_are(tmp_path):
+    refused = command("models", "show", "control:soap:3", cwd=tmp_path, check=1)
+    assert b"no model 'control:soap:3'; did you mean control:soap?" in refused.stderr
+
+
 def test_the_kit_as_a_command(tmp_path):
     checked = command(
         "models", "check", "control:composition", "--format", "json", cwd=tmp_path, check=0

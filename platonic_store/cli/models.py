@@ -66,7 +66,7 @@ def card(name: Name) -> None:
     fields["elements"] = _symbols(found.elements)
     for name, value in fields.items():
         fields[name] = list(value) if isinstance(value, tuple) else value
-    place = checkpoints.at_hand(found)
+    place = checkpoints.at_hand(found) if checkpoints.needed(found) else None
     fields["weights_here"] = str(place) if place else _weights(found)
     fields["environment"] = environments.state(found)
     print(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=96), end="")
@@ -146,6 +146,8 @@ def _layers(card) -> str:
 def _weights(card) -> str:
     from platonic_store.runtimes import checkpoints
 
+    if card.seed is not None:
+        return f"random, seed {card.seed}"
     if not card.downloads:
         return "in its package" if card.checkpoint_sha256 else "none needed"
     if checkpoints.at_hand(card):

@@ -24,7 +24,7 @@ _LAST = ("content_hash", "added_at", "elements", "nelements", "material_id", "in
 
 def complain(line: str) -> None:
     """One red line on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/] {escape(line)}")
+    say(line, style="[red]error:[/] ")
 
 
 def show(frame: "pd.DataFrame", format: Format, out: Path | None = None, title: str = "") -> None:
@@ -61,7 +61,8 @@ def _parquet(frame: "pd.DataFrame", out: Path | None) -> None:
 
 
 def _table(frame: "pd.DataFrame", title: str, to_file: bool) -> str:
-    console = Console(width=200) if to_file or not sys.stdout.isatty() else Console()
+    width = 200 if to_file or not sys.stdout.isatty() else None
+    console = Console(width=width, emoji=False)
     columns = _chosen(frame, console.width)
     table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
     for name in columns:

@@ -1,6 +1,7 @@
 """Where a model's weights are, and whether they may be loaded: a checkpoint is code (pickle)."""
 
 import hashlib
+import logging
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,7 @@ def _downloaded(card: Card) -> Path:
     """The weights from where their authors publish them."""
     import pooch
 
+    pooch.get_logger().setLevel(logging.WARNING)
     folder = _folder(card)
     for url, name in zip(card.downloads, _file_names(card), strict=True):
         try:

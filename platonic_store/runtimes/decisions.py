@@ -5,7 +5,6 @@ load a file.
 """
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -24,10 +23,16 @@ class Decisions(TypedDict):
 
 
 def read() -> Decisions:
-    """All decisions so far."""
+    """All decisions so far. Raises UnreadableSource."""
     decisions: Decisions = {"licences": [], "trusted": [], "checkpoints": {}}
-    with suppress(FileNotFoundError):
+    try:
         decisions.update(json.loads(_path().read_text()))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise errors.UnreadableSource(
+            f"{_path()} cannot be read ({error}): mend it, or remove it and decide anew"
+        ) from None
     return decisions
 
 

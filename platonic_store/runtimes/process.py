@@ -143,7 +143,7 @@ class Worker:
         if code < 0:
             return f"signal {-code}"
         last = next(self._last_lines(), "nothing on stderr")
-        return f"exit code {code}: {last}"
+        return f"exit code {code}: {last[:200]}"
 
     def _last_lines(self) -> Iterator[str]:
         """The end of its stderr, last line first."""

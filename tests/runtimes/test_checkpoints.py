@@ -169,3 +169,10 @@ def test_decisions_survive_each_other(home):
     for thread in threads:
         thread.join()
     assert len(json.loads((home.config / "decisions.json").read_text())["trusted"]) == 20
+
+
+def test_decisions_that_cannot_be_read(home):
+    decisions.trust("0" * 64)
+    (home.config / "decisions.json").write_text("{")
+    with pytest.raises(errors.UnreadableSource, match=r"decisions\.json cannot be read"):
+        decisions.read()
