@@ -20,6 +20,7 @@ class Linear:
             weight.device.type == "cpu"
             and torch.backends.mkldnn.is_available()
             and torch.backends.cpu.get_cpu_capability() == "AVX512"
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # not a public one
         )
         if self._onednn:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, len(weight))
