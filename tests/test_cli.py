@@ -226,7 +226,8 @@ def test_models_are_documented():
 
 def test_a_restricted_licence_is_shown_and_accepted_by_name(tmp_path):
     shown = command("models", "show", "mace-omat-0", cwd=tmp_path, check=0)
-    assert shown.stderr.startswith(b"Licence of the weights, Academic Software License: ")
+    first = "name: mace-omat-0\nlicense:\n  code: MIT\n  weights: Academic Software License\n"
+    assert shown.stdout.decode().startswith(f"{first}  restriction: ")
     assert b"default_layer: 0" in shown.stdout
     words = ("ingest", "builtin:aflow-prototypes", "--model", "mace-omat-0", "--checkpoint", "none")
     refused = command(*words, cwd=tmp_path, check=1)

@@ -59,9 +59,9 @@ def card(name: Name) -> None:
     from platonic_store.runtimes.cards import resolve
 
     found = resolve(name)
-    if restriction := found.license.get("restriction"):
-        say(f"Licence of the weights, {found.license['weights']}: {restriction}\n")
     fields = {name: value for name, value in found.as_dict().items() if value not in (None, (), {})}
+    if "restriction" in found.license:
+        fields = {"name": found.name, "license": found.license} | fields
     fields["layers"] = {layer.index: layer.dim for layer in found.layers}
     fields["elements"] = _symbols(found.elements)
     for name, value in fields.items():

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from platonic_store import errors, progress, resources
 from platonic_store.runtimes.environments import PYARROW, Environment, size_gb
 
@@ -58,8 +60,9 @@ def make(environment: Environment) -> None:
         with making(environment.folder) as lock:
             if environment.is_made():
                 return
+            cuda = ", several more where torch comes with CUDA," if _has_torch(environment) else ""
             progress.say(
-                f"making the environment of {name}, some {environment.size_gb:g} GB in "
+                f"making the environment of {name}, some {environment.size_gb:g} GB{cuda} in "
                 f"{environment.folder} (`platonic-store models clean {name}` removes it)"
             )
             _install(environment, lock)
@@ -68,6 +71,10 @@ def make(environment: Environment) -> None:
             f"the environment of {name} cannot be made in {environment.folder} ({error.strerror}): "
             "name another folder in PLATONIC_STORE_CACHE, or an interpreter with --python"
         ) from None
+
+
+def _has_torch(environment: Environment) -> bool:
+    return any(Requirement(text).name == "torch" for text in environment.requires)
 
 
 def _install(environment: Environment, lock: int) -> None:
