@@ -5,8 +5,9 @@ in its family's own environment, in one process of one thread, by turns with its
 the same AFLOW prototypes that pymatgen ships: its ASE calculator (energy and forces) and, where it
 has one, its own way to atom features, one structure at a time. In brackets: how many times the
 calculator's speed. Loading is not counted. The last column is ours through a pool of a worker for
-each core. Models whose weights are not at hand (`--checkpoint` names some) run with random ones,
-which cost the same. Printed is the Markdown table of docs/models.md, a line a model as it comes.
+each core, over all of the prototypes. Models whose weights are not at hand (`--checkpoint` names
+some) run with random ones, which cost the same. Printed is the Markdown table of docs/models.md, a
+line a model as it comes.
 """
 
 import argparse
@@ -75,7 +76,10 @@ def in_one_process(model: Ready, batch: pa.RecordBatch) -> dict[str, float]:
 
 
 def in_a_pool(model: Ready, batch: pa.RecordBatch) -> float:
-    """Atoms per second through the workers of an ingest; their start is not counted."""
+    """Atoms per second through the workers of an ingest; their start is not counted.
+
+    The batch must be many requests, or most of the time one worker waits for the other's last.
+    """
     with WorkerPool(model.card, (model.card.default_layer,), python=model.python) as pool:
         list(pool.embed([batch.slice(0, 4)]))
         start = time.perf_counter()
@@ -90,8 +94,8 @@ def table(names: list[str], count: int, given: dict[str, str]) -> Iterator[str]:
     yield f"|{'---|' * len(heads)}"
     for name in names:
         model = ready(name, given)
-        batch = crystals(model.card, count)
-        rates = in_one_process(model, batch) | {POOL: in_a_pool(model, batch)}
+        rates = in_one_process(model, crystals(model.card, count))
+        rates[POOL] = in_a_pool(model, crystals(model.card, 1000))
         base = rates.get("calculator")
         cells = [name, f"{_size(Environment.of(model.card)):.1f}"]
         for way in COLUMNS:
