@@ -17,7 +17,6 @@ if __name__ == "__main__":
 
 import numpy as np
 import pyarrow as pa
-from ase import Atoms
 
 from ingest.embedder import Embedded, Embedder, GraphBuilder
 from ingest.families import Model, Structure, load, part
@@ -41,6 +40,8 @@ def embedding(model: Model, layers: Sequence[int], name: str) -> Way:
 
 def calculator(model: Model, official: Any) -> Way:
     """Energy and forces of one structure after the other, as users ask an ASE calculator."""
+    from ase import Atoms  # not in the environment of a control
+
     calc = official.calculator(model)
 
     def run(structures: Sequence[Structure]) -> None:
