@@ -2,8 +2,8 @@
 
 The request is JSON: card (the whole model card), layers (indices), device ("auto", "cpu", …),
 batch_atoms (atoms in a forward, null: automatic), batch_atoms_before (what was automatic in earlier
-runs, by the device's name), graph_processes (null: none on a CPU, else
-one for each core but one). The number of threads is the environment's OMP_NUM_THREADS.
+runs, by the device's name), graph_processes (null: none on a CPU, else one for each core but one).
+The number of threads is the environment's OMP_NUM_THREADS.
 
 stdin: an Arrow IPC stream of structures: id string, numbers list<int16>, positions list<double>
 (3N, Cartesian, Å), cell fixed_size_list<double>[9], pbc fixed_size_list<bool>[3].

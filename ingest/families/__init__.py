@@ -126,7 +126,7 @@ def sha256(path: Path) -> str:
 
 
 def weights_sha256(state: Mapping[str, Any]) -> str:
-    """The SHA-256 of a torch `state_dict`, the same on any machine: what random weights are."""
+    """The SHA-256 of tensors by name, a `state_dict` or its parameters: what random weights are."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         array = np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -30,7 +30,8 @@ def table(
     from platonic_store.runtimes import environments
     from platonic_store.runtimes.cards import load_cards
 
-    states = {card.family: environments.state(card) for card in load_cards().values()}
+    families = {card.family: card for card in load_cards().values()}
+    states = {family: environments.state(card) for family, card in families.items()}
     rows = [
         {
             "name": card.name,
