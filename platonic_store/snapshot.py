@@ -33,6 +33,16 @@ class VectorTable(NamedTuple):
     version: int
 
 
+class Side(NamedTuple):
+    """A model and one of its layers, written `sevennet-0@2`."""
+
+    model: str
+    layer: int
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.layer}"
+
+
 class Snapshot:
     """What queries read: SQL over the catalogue, and the vector tables at their versions."""
 
@@ -94,6 +104,17 @@ class Snapshot:
                 f"run `platonic-store ingest --model {model} --layers {layer}`"
             )
         return layer
+
+    def side(self, text: str | None) -> Side:
+        """The side `MODEL@LAYER`; without a layer the model's default one.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+        """
+        name, _, layer = (text or "").partition("@")
+        if layer and not layer.isdigit():
+            raise InvalidQuery(f"{text}: a layer is a number, as in `{name}@0`")
+        model = self.model(name or None)
+        return Side(model, self.layer(model, int(layer) if layer else None))
 
     def embeddings(self, model: str, layer: int, level: Level) -> VectorTable:
         """The table of a model's own embeddings."""

@@ -1,20 +1,13 @@
 """`Store`: the one object that a user holds."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 
-from platonic_store import commits, ingestion, spaces, typicality
-from platonic_store import picture as pictures
-from platonic_store import search as searching
-from platonic_store import sql as sql_front_end
-from platonic_store.catalog import Catalog
+from platonic_store import commits, ingestion, spaces
 from platonic_store.errors import (
     InvalidQuery,
     StoreBusy,
@@ -22,13 +15,12 @@ from platonic_store.errors import (
     StoreNotWritable,
 )
 from platonic_store.ingestion import RunReport, SourceReport
+from platonic_store.reader import Reader
 from platonic_store.runtimes.preparation import ByName, prepare
-from platonic_store.snapshot import Snapshot, take
 from platonic_store.spaces import AnchorSet, Projected
-from platonic_store.vectors import Level, Vectors
 
 
-class Store:
+class Store(Reader):
     """A store of embeddings: a folder with a DuckDB catalogue and Lance vector tables.
 
     ```python
@@ -41,9 +33,7 @@ class Store:
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self.catalog = Catalog(path / "catalog.duckdb")
-        self.vectors = Vectors(path / "vectors")
+        super().__init__(path)
         self._lock = filelock.FileLock(path / "writer.lock")
 
     @classmethod
@@ -89,21 +79,6 @@ class Store:
             yield commits.recover(self.catalog, self.vectors)
         finally:
             self._lock.release()
-
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """The last committed state, for several queries that must see the same one.
-
-        Raises: StoreNotFound if nothing was ever ingested.
-        """
-        self._require()
-        return take(self.catalog, self.vectors)
-
-    def _require(self) -> None:
-        if self.catalog.revision() is None:
-            raise StoreNotFound(
-                f"there is no store at {self.path}: run `platonic-store ingest SOURCE "
-                f"--model sevennet-0 --store {self.path}`"
-            )
 
     def ingest(
         self,
@@ -232,147 +207,6 @@ class Store:
                 )
                 for name in names
             ]
-
-    def similar(
-        self,
-        query: Any,
-        *,
-        model: str | None = None,
-        layer: int | None = None,
-        across: str | None = None,
-        space: str | None = None,
-        site: int | None = None,
-        level: Level | None = None,
-        k: int = 10,
-        where: str | None = None,
-    ) -> pd.DataFrame:
-        """The k structures (or, with `site`, atoms) most alike to one.
-
-        query: an id, a file, a pymatgen `Structure`, ASE `Atoms`, or a vector (numpy).
-        model: the model that looks at the query; by default the store's first one.
-        across: answer from this model's side, through the shared space. The query's own
-            structure is then among the candidates: to find it is the test of the space.
-        space: a space's id or recipe; by default the newest that holds both models.
-        where: an SQL condition on the columns of the `structure` view (and `site`, for atoms);
-            exact: k answers wherever k exist.
-
-        Atoms stand for all their symmetry-equivalent sites. The frame has rank, distance
-        (1 − cosine), id, for atoms site_index, element and multiplicity, and all properties.
-
-        Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, AnchorsNotFound,
-        InvalidQuery, UnreadableSource.
-        """
-        query = searching.met(self.snapshot, query, model, layer)
-        with self.snapshot() as snapshot:
-            return searching.similar(
-                snapshot,
-                query,
-                model=model,
-                layer=layer,
-                across=across,
-                space=space,
-                site=site,
-                level=level,
-                k=k,
-                where=where,
-            )
-
-    def outliers(
-        self, *, model: str | None = None, layer: int | None = None, k: int = 20
-    ) -> pd.DataFrame:
-        """The k least typical structures; typicality is not confidence.
-
-        See `platonic_store.typicality.outliers` for what the score is.
-        """
-        with self.snapshot() as snapshot:
-            return typicality.outliers(snapshot, model=model, layer=layer, k=k)
-
-    def sql(self, query: str, *, allow_files: bool = False) -> pd.DataFrame:
-        """Run read-only SQL over the views and functions of the store; see docs/sql.md.
-
-        It reaches nothing outside the store unless `allow_files`.
-
-        Raises: InvalidQuery with what DuckDB says.
-        """
-        with self.snapshot() as snapshot:
-            return sql_front_end.run(snapshot, query, allow_files=allow_files).to_pandas()
-
-    def sql_arrow(self, query: str, *, allow_files: bool = False) -> pa.Table:
-        """Like `sql`, as an Arrow table."""
-        with self.snapshot() as snapshot:
-            return sql_front_end.run(snapshot, query, allow_files=allow_files)
-
-    def init_sql(self) -> str:
-        """A script with which the plain `duckdb` client opens this store."""
-        with self.snapshot() as snapshot:
-            return sql_front_end.init_script(snapshot, self.path.resolve())
-
-    def embeddings(
-        self,
-        model: str | None = None,
-        layer: int | None = None,
-        *,
-        level: Level = "atom",
-        space: str | None = None,
-    ) -> pa.Table:
-        """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
-
-        `platonic_store.vectors.vector_matrix(table["vector"])` gives (n, dim) float32.
-
-        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
-        """
-        from platonic_store.vectors import vector_array
-
-        with self.snapshot() as snapshot:
-            model = snapshot.model(model)
-            layer = snapshot.layer(model, layer)
-            if space is None:
-                table = snapshot.embeddings(model, layer, level)
-            else:
-                space = snapshot.space(space, [model])
-                table = snapshot.coordinates(space, model, layer, level)
-            points = snapshot.points(table)
-        return points.keys.drop_columns("chunk_id").append_column(
-            "vector", vector_array(points.vectors)
-        )
-
-    def vector(
-        self,
-        query: Any,
-        *,
-        model: str | None = None,
-        layer: int | None = None,
-        space: str | None = None,
-        site: int | None = None,
-    ) -> np.ndarray:
-        """(dim,) float32: the embedding of one structure, or of one of its atoms."""
-        query = searching.met(self.snapshot, query, model, layer)
-        with self.snapshot() as snapshot:
-            return searching.vector(
-                snapshot, query, model=model, layer=layer, space=space, site=site
-            )
-
-    def _repr_html_(self) -> str:
-        """The models of the store, for notebooks."""
-        if self.catalog.revision() is None:
-            return f"<p>platonic-store at <code>{self.path}</code>, nothing ingested yet</p>"
-        counts = self.sql(
-            "SELECT count(*) AS structures, sum(nsites)::BIGINT AS atoms FROM structure"
-        )
-        models = self.sql("SELECT name, family, layers, default_layer, structures FROM model")
-        n, atoms = counts.iloc[0]
-        return (
-            f"<p>platonic-store at <code>{self.path}</code>: {n:,} structures, {atoms or 0:,} atoms"
-            f"</p>{models.to_html(index=False)}"
-        )
-
-    def picture(self, folder: str | Path, *, space: str | None = None) -> list[Path]:
-        """Draw the shared space, a panel a model on the same axes, as PNG and HTML with hover.
-
-        Raises: AnchorsNotFound if nothing is projected.
-        """
-        with self.snapshot() as snapshot:
-            return pictures.draw(snapshot, Path(folder), space)
 
     def doctor(self) -> dict[str, Any]:
         """Settle what a killed writer left, compact, and check catalogue against vectors.

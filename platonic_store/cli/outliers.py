@@ -25,8 +25,8 @@ def run(
     out: OutOption = None,
 ) -> None:
     """The least typical crystals of the store, to a model's eye. Typicality is not confidence."""
+    from platonic_store.questions.typicality import CAVEAT
     from platonic_store.store import Store
-    from platonic_store.typicality import CAVEAT
 
     show(Store.open(store).outliers(model=model, layer=layer, k=k), format, out)
     say(CAVEAT)

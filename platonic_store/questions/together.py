@@ -1,0 +1,80 @@
+"""The same atoms, or structures, as several models see them: what every comparison starts from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.anchors import random_rows
+from platonic_store.snapshot import Side, Snapshot, VectorTable
+from platonic_store.vectors import Level
+
+
+class Together(NamedTuple):
+    """Rows that several sides have in common.
+
+    keys: n rows sorted by structure_id (and site_index, for atoms, which come one for each set of
+        symmetry-equivalent sites, with their atomic_number).
+    vectors: for each side (n, dim) float32, in the order of the keys.
+    """
+
+    keys: pd.DataFrame
+    vectors: list[np.ndarray]
+
+
+def together(
+    snapshot: Snapshot,
+    sides: Sequence[Side],
+    level: Level = "atom",
+    *,
+    space: str | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    where: str | None = None,
+) -> Together:
+    """What all sides have embedded (or, with a `space`, projected), row for row.
+
+    sample: at most so many rows, the same ones for the same content however it was stored.
+    where: an SQL condition on the columns of `structure` (and `site`, for atoms).
+
+    Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if the sides have nothing in common.
+    """
+    tables = [
+        snapshot.embeddings(*side, level)
+        if space is None
+        else snapshot.coordinates(space, *side, level)
+        for side in sides
+    ]
+    names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
+    keys = _rows(snapshot, tables[0], 0)
+    for i, table in enumerate(tables[1:], start=1):
+        rows = _rows(snapshot, table, i)[[*names, f"row_{i}"]]
+        keys = keys.merge(rows, on=names, validate="one_to_one")
+    if where is not None:
+        keys = keys.merge(snapshot.matching(where, level)[names], on=names)
+    if keys.empty:
+        raise InvalidQuery(
+            f"{' and '.join(map(str, sides))} have embedded nothing in common"
+            + (f" where {where}" if where else "")
+            + ": run `platonic-store ingest` with these models"
+        )
+    keys = keys.sort_values(names, ignore_index=True)
+    if sample is not None and len(keys) > sample:
+        texts = keys[names].astype(str).agg(":".join, axis=1).to_numpy()
+        keys = keys.iloc[np.sort(random_rows(texts, sample, seed))].reset_index(drop=True)
+    vectors = [
+        snapshot.points(table).vectors[keys[f"row_{i}"].to_numpy()]
+        for i, table in enumerate(tables)
+    ]
+    return Together(keys.drop(columns=[f"row_{i}" for i in range(len(tables))]), vectors)
+
+
+def _rows(snapshot: Snapshot, table: VectorTable, side: int) -> pd.DataFrame:
+    """The keys of a table's rows, of equivalent atoms one, and where they lie in it."""
+    keys = snapshot.points(table).keys.drop_columns("chunk_id").to_pandas()
+    keys[f"row_{side}"] = np.arange(len(keys))
+    if table.level == "atom":
+        keys = keys[keys["site_index"] == keys["orbit"]].drop(columns="orbit")
+    return keys

@@ -1,0 +1,42 @@
+"""SQL over a store: in process for `Store.sql`, and as a script for any DuckDB client.
+
+Both know the same views. In process the functions are answered by Python and accept subqueries
+and columns as arguments; the script's are plain SQL over DuckDB's Lance extension.
+"""
+
+import duckdb
+import pyarrow as pa
+
+from platonic_store.errors import InvalidQuery
+from platonic_store.snapshot import Snapshot, one_line
+from platonic_store.sql.client import init_script
+from platonic_store.sql.functions import registered
+
+__all__ = ["init_script", "run"]
+
+
+def run(snapshot: Snapshot, query: str, *, allow_files: bool = False) -> pa.Table:
+    """The result of read-only SQL; see `Store.sql`."""
+    with registered(snapshot) as raised:
+        if not allow_files:
+            # Other files, other databases and the network: all out of reach, for good.
+            snapshot.connection.execute(
+                "SET python_enable_replacements = false; SET enable_external_access = false; "
+                "SET lock_configuration = true"
+            )
+        try:
+            result = snapshot.connection.execute(query)
+            return _named_apart(result.to_arrow_table()) if result.description else pa.table({})
+        except duckdb.Error as error:
+            if raised:
+                raise raised[0] from None
+            raise InvalidQuery(f"SQL: {one_line(error)}") from None
+
+
+def _named_apart(table: pa.Table) -> pa.Table:
+    """A second `id` of a join becomes `id_1`: frames and files want names apart."""
+    names: list[str] = []
+    for name in table.column_names:
+        repeats = sum(other == name or other.startswith(f"{name}_") for other in names)
+        names.append(f"{name}_{repeats}" if name in names else name)
+    return table.rename_columns(names)

@@ -1,0 +1,147 @@
+"""The functions that Python answers: what `queries/functions.sql` wraps into macros.
+
+Each calls one question, row by row, with the question's own names of arguments and columns.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from platonic_store.errors import NotEmbedded, PlatonicError
+from platonic_store.questions import search
+from platonic_store.resources import folder
+from platonic_store.snapshot import Snapshot
+
+_ARROW = {
+    "VARCHAR": pa.string(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+}
+
+
+class Function(NamedTuple):
+    """A function of SQL.
+
+    parameters: their DuckDB types, in order; columns: those of the answer's rows, by name, or for
+    a function that answers with one value the DuckDB type of that.
+    answer: called with the snapshot and the arguments by position.
+    """
+
+    name: str
+    parameters: list[str]
+    columns: dict[str, str] | str
+    answer: Callable[..., Any]
+
+    @property
+    def returns(self) -> str:
+        if isinstance(self.columns, str):
+            return self.columns
+        fields = ", ".join(f'"{name}" {type_}' for name, type_ in self.columns.items())
+        return f"STRUCT({fields})[]"
+
+    @property
+    def arrow(self) -> pa.DataType:
+        if isinstance(self.columns, str):
+            return pa.list_(pa.float32())
+        return pa.list_(pa.struct([(name, _ARROW[type_]) for name, type_ in self.columns.items()]))
+
+
+def _asked(snapshot: Snapshot, text: str) -> str | np.ndarray:
+    """An id as it is, or a vector that SQL handed over as text."""
+    if text.startswith("[") and not snapshot.has_structure(text):
+        return np.array(text[1:-1].split(","), dtype=np.float32)
+    # SQL names what is in the store; only `similar` on the command line reads files.
+    snapshot.require_structure(text)
+    return text
+
+
+def _similar(
+    snapshot: Snapshot, query: str | None, site, model, layer, across, space, k, condition
+) -> pd.DataFrame | None:
+    if query is None:
+        return None
+    return search.find(
+        snapshot,
+        _asked(snapshot, query),
+        model=model,
+        layer=layer,
+        across=across,
+        space=space,
+        site=site,
+        k=k,
+        where=condition,
+    )
+
+
+def _embedding(snapshot: Snapshot, query: str | None, site, model, layer, space) -> list | None:
+    if query is None:
+        return None
+    asked = _asked(snapshot, query)
+    found = search.vector(snapshot, asked, model=model, layer=layer, space=space, site=site)
+    return found.tolist()
+
+
+_TEXT, _WHOLE, _REAL = "VARCHAR", "INTEGER", "DOUBLE"
+
+FUNCTIONS = (
+    Function(
+        "_similar",
+        [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT],
+        {"rank": "BIGINT", "distance": _REAL, "id": _TEXT, "site_index": _WHOLE},
+        _similar,
+    ),
+    Function("_embedding", [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT], "FLOAT[]", _embedding),
+)
+
+
+@contextmanager
+def registered(snapshot: Snapshot) -> Iterator[list[PlatonicError]]:
+    """Register the functions; gives the list in which they leave what they raise."""
+    raised: list[PlatonicError] = []
+    for function in FUNCTIONS:
+        snapshot.connection.create_function(
+            function.name,
+            _by_columns(snapshot, function, raised),
+            function.parameters,
+            function.returns,
+            type="arrow",  # type: ignore[call-overload]
+            null_handling="special",
+        )
+    snapshot.connection.execute((folder("queries") / "functions.sql").read_text())
+    yield raised
+
+
+def _by_columns(
+    snapshot: Snapshot, function: Function, raised: list[PlatonicError]
+) -> Callable[..., pa.Array]:
+    """The function as DuckDB calls it: columns in, a column out."""
+
+    def answer(*columns: pa.ChunkedArray) -> pa.Array:
+        try:
+            rows = zip(*(column.to_pylist() for column in columns), strict=True)
+            return pa.array([_or_null(snapshot, function, row) for row in rows], function.arrow)
+        except PlatonicError as error:
+            raised.append(error)
+            raise
+
+    # DuckDB counts the parameters of what it is given.
+    kind = inspect.Parameter.POSITIONAL_ONLY
+    places = [inspect.Parameter(f"_{i}", kind) for i in range(len(function.parameters))]
+    answer.__signature__ = inspect.Signature(places)  # type: ignore[attr-defined]
+    return answer
+
+
+def _or_null(snapshot: Snapshot, function: Function, row: tuple) -> Any:
+    """SQL asks for whole columns: what has no vector has no answer, and the rest have theirs."""
+    try:
+        found = function.answer(snapshot, *row)
+    except NotEmbedded:
+        return None
+    return found.to_dict("records") if isinstance(found, pd.DataFrame) else found
