@@ -24,6 +24,7 @@ class Reader:
         self.path = path
         self.catalog = Catalog(path / "catalog.duckdb")
         self.vectors = Vectors(path / "vectors")
+        self._is_known = False
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """The last committed state, for several queries that must see the same one.
@@ -34,7 +35,9 @@ class Reader:
         return take(self.catalog, self.vectors)
 
     def _require(self) -> None:
-        if self.catalog.revision() is None:
+        # Asked once: a catalogue that was there stays one.
+        self._is_known = self._is_known or self.catalog.revision() is not None
+        if not self._is_known or not self.catalog.path.exists():
             raise StoreNotFound(
                 f"there is no store at {self.path}: run `platonic-store ingest SOURCE "
                 f"--model sevennet-0 --store {self.path}`"
@@ -176,3 +179,22 @@ class Reader:
         """
         with self.snapshot() as snapshot:
             return pictures.draw(snapshot, Path(folder), space)
+
+    def report(
+        self,
+        out: str | Path,
+        *,
+        models: list[str] | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> Path:
+        """Run the whole study and write it as one HTML page, with its numbers as parquet beside it.
+
+        models: `MODEL` or `MODEL@LAYER` each; by default all, at the layers of the space.
+        What this store cannot answer, the page says in its place.
+
+        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for what is named and not here.
+        """
+        from platonic_store import report
+
+        return report.write(self, Path(out), models=models, space=space, seed=seed)

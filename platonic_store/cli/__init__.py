@@ -13,6 +13,7 @@ from platonic_store.cli import (
     outliers,
     picture,
     project,
+    report,
     similar,
     sql,
 )
@@ -32,6 +33,7 @@ app.command("project")(project.run)
 app.command("similar")(similar.run)
 app.command("outliers")(outliers.run)
 app.command("picture")(picture.run)
+app.command("report")(report.run)
 app.command("sql")(sql.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)

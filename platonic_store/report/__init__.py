@@ -1,0 +1,60 @@
+"""The study as one HTML page: what the paper shows in figures, for any store."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from platonic_store.errors import PlatonicError
+from platonic_store.progress import say
+from platonic_store.reader import Reader
+from platonic_store.report import page
+from platonic_store.report.sections import SECTIONS
+from platonic_store.report.study import Section, Study, settle
+
+
+def write(
+    store: Reader, out: Path, *, models: list[str] | None, space: str | None, seed: int
+) -> Path:
+    """Run the study and write the page, and its numbers as parquet into a folder beside it.
+
+    A section whose question cannot be answered from this store says why; the others are written.
+
+    Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for models or a space that are not here.
+    """
+    with store.snapshot() as snapshot:
+        study = settle(snapshot, store.path.resolve().name, models, space, seed)
+    sections, rows = [], []
+    for module in SECTIONS:
+        started = time.perf_counter()
+        section = _section(module, store, study)
+        seconds = time.perf_counter() - started
+        say(f"{section.title:.<42} {seconds:6.1f} s{'  not run' if section.absent else ''}")
+        sections.append(section)
+        rows.append((section.name, seconds, section.absent))
+    timing = pd.DataFrame(rows, columns=["section", "seconds", "not_run_because"])
+    folder = out.with_name(f"{out.stem}_data")
+    files = _write_frames(folder, sections, timing)
+    out.write_text(page.render(study, sections, timing, folder.name, files), encoding="utf-8")
+    return out
+
+
+def _section(module, store: Reader, study: Study) -> Section:
+    try:
+        section: Section = module.section(store, study)
+    except PlatonicError as error:
+        section = Section(module.TITLE, absent=str(error))
+    return replace(section, name=module.__name__.rpartition(".")[2])
+
+
+def _write_frames(
+    folder: Path, sections: list[Section], timing: pd.DataFrame
+) -> list[tuple[str, int]]:
+    """Every section's frames as parquet; returns the files' names and their rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = {name: frame for section in sections for name, frame in section.frames.items()}
+    frames["sections"] = timing
+    for name, frame in frames.items():
+        frame.to_parquet(folder / f"{name}.parquet", index=False)
+    return [(f"{name}.parquet", len(frame)) for name, frame in frames.items()]

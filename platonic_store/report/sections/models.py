@@ -1,0 +1,71 @@
+"""Which models, with which weights, made on what."""
+
+import json
+
+import pandas as pd
+
+from platonic_store.reader import Reader
+from platonic_store.report.study import Section, Study, Table, is_control
+from platonic_store.snapshot import Side
+
+TITLE = "Models and provenance"
+
+
+def section(store: Reader, study: Study) -> Section:
+    """A row a model: weights, packages, layer, device and what it cost."""
+    with store.snapshot() as snapshot:
+        cards = snapshot.frame("FROM model")
+        runs = snapshot.frame("FROM run ORDER BY id")
+        ((structures, atoms, orbits),) = snapshot.rows(
+            "SELECT count(*), sum(nsites)::BIGINT, sum(len(list_distinct(orbits)))::BIGINT "
+            "FROM catalog.main.structures"
+        )
+        sources = snapshot.rows("SELECT DISTINCT source FROM run WHERE source IS NOT NULL")
+        quarantined = snapshot.frame("SELECT model, reason FROM quarantine")
+    frame = pd.DataFrame([_row(side, cards, runs) for side in study.sides])
+    controls = sum(map(is_control, study.sides))
+    lead = (
+        f"{structures:,} structures with {atoms or 0:,} atoms, {orbits or 0:,} of them distinct by "
+        f"symmetry, from {', '.join(uri for (uri,) in sources) or 'objects'}. "
+        f"{len(study.sides) - controls} trained models and {controls} controls saw them."
+    )
+    if missing := [side.model for side in study.sides if side not in study.shared]:
+        lead += f" Not in the shared space: {', '.join(missing)} (`platonic-store project --all`)."
+    shown = frame.assign(weights_sha256=frame["weights_sha256"].str[:12] + "…")
+    return Section(
+        TITLE,
+        lead,
+        [
+            Table(
+                shown,
+                "The layer is the one this page speaks of. Seconds are the sum over the model's "
+                "runs of wall time on the device named. A random control's hash names weights and "
+                "shuffle; full hashes are in models.parquet.",
+            )
+        ],
+        frames={"models": frame, "quarantine": quarantined},
+        caveat="Controls are no potentials: composition knows an atom's element alone, SOAP its "
+        "geometry alone, and a random control is a model's architecture with its weights shuffled. "
+        "What a control does as well as a trained model, training did not bring.",
+    )
+
+
+def _row(side: Side, cards: pd.DataFrame, runs: pd.DataFrame) -> dict:
+    card = cards.set_index("name").to_dict("index")[side.model]
+    mine = runs[runs["model"] == side.model]
+    versions = json.loads(mine["identity"].iloc[-1]).get("versions", {}) if len(mine) else {}
+    known = json.loads(card["card"])
+    seconds = float(mine["seconds_wall"].sum())
+    return {
+        "model": side.model,
+        "layer": side.layer,
+        "trained_on": ", ".join(known.get("training_sets") or []) or "–",
+        "structures": int(card["structures"]),
+        "seconds": seconds,
+        "atoms_per_second": float(mine["sites"].sum() / seconds) if seconds else float("nan"),
+        "device": ", ".join(mine["device"].unique()),
+        "dtype": ", ".join(mine["dtype"].unique()),
+        "weights_sha256": card["checkpoint_sha256"],
+        "packages": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        "layers_stored": card["layers"],
+    }

@@ -1,0 +1,144 @@
+"""What a report is about, and what a section of it is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from platonic_store.errors import AnchorsNotFound, InvalidQuery
+from platonic_store.snapshot import Side, Snapshot
+
+
+class Study(NamedTuple):
+    """What every section speaks of, settled once.
+
+    Attributes:
+        store: the store's name.
+        sides: a layer of each model, trained models first, then controls.
+        shared: those of them that are projected into the space.
+        space: the shared space's id; None where nothing is projected.
+        seed: of everything random.
+    """
+
+    store: str
+    sides: list[Side]
+    shared: list[Side]
+    space: str | None
+    seed: int
+
+    @property
+    def trained(self) -> list[Side]:
+        """The sides in the space that training had a part in."""
+        return [side for side in self.shared if not is_control(side)]
+
+    def sides_in_space(self, least: int = 1) -> list[Side]:
+        """The sides in the shared space.
+
+        Raises: AnchorsNotFound if there is no space, InvalidQuery with fewer sides than `least`.
+        """
+        if self.space is None:
+            raise AnchorsNotFound(
+                "no model is projected into a shared space: run "
+                "`platonic-store anchors select` and then `platonic-store project --all`"
+            )
+        if len(self.shared) < least:
+            raise InvalidQuery(
+                f"this compares models, and the space {self.space} holds only "
+                f"{', '.join(map(str, self.shared))}: run `platonic-store ingest --model NAME` for "
+                "another one and then `platonic-store project --all`"
+            )
+        return self.shared
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot, what to see in it and what it is not, and a legend of {name: colour}."""
+
+    plot: Any
+    see: str
+    is_not: str = ""
+    legend: dict[str, str] = field(default_factory=dict)
+    linked: bool = False
+
+
+class Table(NamedTuple):
+    """A frame as the reader sees it."""
+
+    frame: pd.DataFrame
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question's answer.
+
+    Attributes:
+        lead: the answer in a sentence or two.
+        blocks: figures and tables in reading order.
+        frames: the numbers, by the name of their parquet file.
+        caveat: what the numbers are not.
+        findings: computed sentences for the summary at the page's top.
+        absent: why the question could not be answered here, and what mends it.
+        name: the section's anchor in the page.
+    """
+
+    title: str
+    lead: str = ""
+    blocks: Sequence[Figure | Table] = ()
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    caveat: str = ""
+    findings: Sequence[str] = ()
+    absent: str | None = None
+    name: str = ""
+
+
+def settle(
+    snapshot: Snapshot, store: str, models: list[str] | None, space: str | None, seed: int
+) -> Study:
+    """Choose sides and space: those asked for, else every model and the newest fullest space.
+
+    Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
+    """
+    snapshot.model(None)
+    named = [snapshot.side(text) for text in models or []]
+    space = _space(snapshot, space, [side.model for side in named])
+    if models is None:
+        named = [_side_in(snapshot, space, model) for model in snapshot.models()]
+    sides = sorted(dict.fromkeys(named), key=is_control)
+    projected = {(t.model, t.layer) for t in snapshot.tables if space and t.space == space}
+    shared = [side for side in sides if side in projected]
+    return Study(store, sides, shared, space, seed)
+
+
+def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | None:
+    """The newest space with all the models or, where none are named, with the most of them."""
+    if name is not None or models:
+        try:
+            return snapshot.space(name, models)
+        except AnchorsNotFound:
+            if name is not None:
+                raise
+    fullest = snapshot.rows(
+        "SELECT s.id FROM catalog.main.spaces AS s "
+        "JOIN catalog.main.projections AS p ON p.space = s.id GROUP BY s.id, s.created_at "
+        "ORDER BY count(DISTINCT p.model) DESC, s.created_at DESC LIMIT 1"
+    )
+    return fullest[0][0] if fullest else None
+
+
+def _side_in(snapshot: Snapshot, space: str | None, model: str) -> Side:
+    """The model's default layer, or else its first one that is in the space."""
+    side = snapshot.side(model)
+    layers = sorted({t.layer for t in snapshot.tables if space and t[1:3] == (space, model)})
+    return side if side.layer in layers or not layers else Side(model, layers[0])
+
+
+def is_control(side: Side | str) -> bool:
+    """Whether a side is a control: composition, SOAP or random weights."""
+    return str(side if isinstance(side, str) else side.model).startswith("control:")
+
+
+def label(side: Side | str) -> str:
+    """A side as a figure names it: `control:random:x@1` is random x@1."""
+    return str(side).removeprefix("control:").replace("random:", "random ")
