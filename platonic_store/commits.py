@@ -266,6 +266,7 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
             (t.deletions, t.deletions.c.structure_id),
         ):
             connection.execute(sa.delete(table).where(column.in_(structure_ids)))
+        _delete_scores(connection, structure_ids)
         # What a model made of a structure that is gone; what a source said of it stays true.
         connection.execute(
             sa.delete(t.quarantined).where(
@@ -275,6 +276,31 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
         )
         connection.execute(sa.delete(t.fills).where(t.fills.c.committed, t.fills.c.rows <= 0))
         _drop_empty_chunks(connection)
+
+
+def _delete_scores(connection: sa.Connection, structure_ids: list[str]) -> None:
+    """Delete the scores of structures, and every reference that one of them was part of.
+
+    A reference is immutable: all that was scored against it counted with what is gone.
+    """
+    members = t.reference_structures
+    retired = connection.scalars(
+        sa.select(members.c.reference).where(members.c.structure_id.in_(structure_ids)).distinct()
+    ).all()
+    delete_references(connection, retired)
+    for table in (t.structure_scores, t.atom_scores):
+        connection.execute(sa.delete(table).where(table.c.structure_id.in_(structure_ids)))
+
+
+def delete_references(connection: sa.Connection, references: Sequence[str]) -> None:
+    """Delete references with all that was scored against them."""
+    for column in (
+        t.reference_sets.c.id,
+        t.reference_structures.c.reference,
+        t.structure_scores.c.reference,
+        t.atom_scores.c.reference,
+    ):
+        connection.execute(sa.delete(column.table).where(column.in_(references)))
 
 
 # A line of text for everything that the catalogue's tables do not agree on among themselves.
@@ -306,6 +332,21 @@ _CONTRADICTIONS = (
         ) AS c ON c.chunk_id = f.chunk_id AND c.level = v.level
         WHERE f.committed GROUP BY v.name
     ) WHERE rows != due
+    """,
+    """
+    SELECT format('{} structures are scored against a reference that is not there', count(*))
+    FROM structure_scores AS c ANTI JOIN reference_sets AS r ON r.id = c.reference
+    HAVING count(*) > 0
+    """,
+    """
+    SELECT format('{} of the structures scored against {} lack atoms', count(*), reference)
+    FROM (
+        SELECT reference, structure_id, count(*) AS atoms FROM atom_scores GROUP BY ALL
+    ) AS a
+    FULL JOIN structure_scores AS c USING (reference, structure_id)
+    LEFT JOIN structures AS s ON s.id = structure_id
+    WHERE c.atypicality IS NULL OR a.atoms IS DISTINCT FROM len(list_distinct(s.orbits))
+    GROUP BY reference
     """,
 )
 

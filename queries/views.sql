@@ -72,3 +72,35 @@ CREATE OR REPLACE VIEW projection AS
 SELECT p.space, s.recipe, s.anchor_set, p.model, p.layer, p.created_at
 FROM catalog.main.projections AS p
 JOIN catalog.main.spaces AS s ON s.id = p.space;
+
+-- One row a reference: what a model finds typical is judged against. `among` is the condition that
+-- chose its structures (NULL: all), `calibration` how many of them only set the scale of p.
+CREATE OR REPLACE VIEW reference AS
+SELECT
+    r.id, r.model, r.layer, r.among, r.seed, r.settings,
+    count(*) FILTER (m.part = 'typical') AS structures,
+    count(*) FILTER (m.part = 'calibration') AS calibration,
+    r.created_at
+FROM catalog.main.reference_sets AS r
+JOIN catalog.main.reference_structures AS m ON m.reference = r.id
+GROUP BY ALL;
+
+-- One row a structure and model: how unlike what the model knows it looks. Typicality is not
+-- confidence. `site_index`, `element`: its least typical atom; `nearest_…`: the typical atom most
+-- like that; `neighbours`: the ids of the typical structures most like it.
+CREATE OR REPLACE VIEW typicality AS
+SELECT
+    c.structure_id AS id, r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
+    c.site_index, element_symbol(c.atomic_number) AS element,
+    c.nearest_id, c.nearest_site, c.nearest_distance, c.neighbours, c.reference
+FROM catalog.main.structure_scores AS c
+JOIN catalog.main.reference_sets AS r ON r.id = c.reference;
+
+-- One row an atom (one for each set of symmetry-equivalent sites) and model.
+CREATE OR REPLACE VIEW atom_typicality AS
+SELECT
+    c.structure_id AS id, c.site_index, element_symbol(c.atomic_number) AS element,
+    r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
+    c.nearest_id, c.nearest_site, c.nearest_distance, c.reference
+FROM catalog.main.atom_scores AS c
+JOIN catalog.main.reference_sets AS r ON r.id = c.reference;

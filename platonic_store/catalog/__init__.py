@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from platonic_store.catalog.turns import PATIENCE, PAUSE, WAIT_SECONDS, Turns
 from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew, disk_refusal
 
-REVISION = "0001"
+REVISION = "0002"
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>\S+).*?\(PID (?P<pid>\d+)\)")
 
@@ -52,6 +52,7 @@ class Catalog:
 
     def __init__(self, path: Path):
         self.path = path
+        self._is_current = False
         self._turns = Turns(path)
         self._engines = {
             read_only: sa.create_engine(
@@ -94,7 +95,12 @@ class Catalog:
 
     @contextmanager
     def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB instance of its own with the catalogue attached read-only as `catalog`."""
+        """A DuckDB instance of its own with the catalogue attached read-only as `catalog`.
+
+        The views are of today's tables: an older catalogue is first brought to this revision.
+        """
+        if not self._is_current:
+            self.migrate()
         with self._turns.reading(), duckdb.connect() as connection:
             attach = retry_while_taken(connection.execute)
             attach(f"ATTACH {literals([str(self.path)])} AS catalog (READ_ONLY)")
@@ -107,6 +113,7 @@ class Catalog:
         if self.revision() != REVISION:
             with self.writing() as connection:
                 upgrade(connection)
+        self._is_current = True
 
     def revision(self) -> str | None:
         """The revision of the catalogue's tables; None before the first migration.

@@ -179,3 +179,60 @@ projections = sa.Table(
     sa.Column("parameters", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )
+
+reference_sets = sa.Table(
+    "reference_sets",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("layer", sa.Integer, nullable=False),
+    sa.Column("among", sa.String),
+    sa.Column("seed", sa.Integer, nullable=False),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("calibration", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
+)
+
+reference_structures = sa.Table(
+    "reference_structures",
+    metadata,
+    sa.Column("reference", sa.String, primary_key=True),
+    sa.Column("structure_id", sa.String, primary_key=True),
+    sa.Column("part", sa.String, nullable=False),
+)
+
+structure_scores = sa.Table(
+    "structure_scores",
+    metadata,
+    sa.Column("reference", sa.String, primary_key=True),
+    sa.Column("structure_id", sa.String, primary_key=True),
+    sa.Column("atypicality", sa.Double, nullable=False),
+    sa.Column("p", sa.Double, nullable=False),
+    sa.Column("distance", sa.Double, nullable=False),
+    sa.Column("density", sa.Double, nullable=False),
+    sa.Column("residual", sa.Double, nullable=False),
+    sa.Column("site_index", sa.Integer, nullable=False),
+    sa.Column("atomic_number", sa.SmallInteger, nullable=False),
+    sa.Column("nearest_id", sa.String, nullable=False),
+    sa.Column("nearest_site", sa.Integer, nullable=False),
+    sa.Column("nearest_distance", sa.Double, nullable=False),
+    sa.Column("neighbours", sa.ARRAY(sa.String), nullable=False),
+)
+
+# No key: its index would outweigh its rows. `Store.doctor` looks for rows that come twice.
+atom_scores = sa.Table(
+    "atom_scores",
+    metadata,
+    sa.Column("reference", sa.String, nullable=False),
+    sa.Column("structure_id", sa.String, nullable=False),
+    sa.Column("site_index", sa.Integer, nullable=False),
+    sa.Column("atomic_number", sa.SmallInteger, nullable=False),
+    sa.Column("atypicality", sa.Double, nullable=False),
+    sa.Column("p", sa.Double, nullable=False),
+    sa.Column("distance", sa.Double, nullable=False),
+    sa.Column("density", sa.Double, nullable=False),
+    sa.Column("residual", sa.Double, nullable=False),
+    sa.Column("nearest_id", sa.String, nullable=False),
+    sa.Column("nearest_site", sa.Integer, nullable=False),
+    sa.Column("nearest_distance", sa.Double, nullable=False),
+)
