@@ -8,7 +8,7 @@ import duckdb
 import pandas as pd
 from ase.data import chemical_symbols
 
-from platonic_store.catalog import Catalog
+from platonic_store.catalog import Catalog, literals
 from platonic_store.errors import (
     AnchorsNotFound,
     InvalidQuery,
@@ -143,6 +143,10 @@ class Snapshot:
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
         return self.vectors.points(table.name, table.version, table.level, condition)
 
+    def of_structure(self, table: VectorTable, id_: str) -> Points:
+        """The rows of one structure."""
+        return self.vectors.of_structure(table.name, table.version, table.level, id_)
+
     def space(self, name: str | None, models: list[str]) -> str:
         """The newest space, of that id or recipe if named, into which all models are projected."""
         spaces = self.rows(
@@ -214,7 +218,8 @@ class Snapshot:
 
     def describe(self, ids: list[str]) -> pd.DataFrame:
         """The `structure` rows of some ids."""
-        return self.frame("FROM structure WHERE id IN (SELECT unnest(?))", [ids])
+        # Literals, because DuckDB would read all properties to join them with a parameter.
+        return self.frame(f"FROM structure WHERE id IN ({literals(ids) or 'NULL'})")
 
 
 @contextmanager

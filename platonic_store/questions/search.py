@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from platonic_store.catalog import literals
 from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
-from platonic_store.geometry.neighbours import nearest
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
+from platonic_store.geometry.scan import nearest_to_one
 from platonic_store.snapshot import Snapshot, VectorTable
 from platonic_store.vectors import CACHE_BYTES, Level, Points
 
@@ -41,10 +42,10 @@ def met(
 
     No snapshot is held while the model loads, or commits would wait for it.
     """
-    if isinstance(query, np.ndarray):
+    if isinstance(query, np.ndarray) or (isinstance(query, str) and not Path(query).exists()):
         return query
     with take() as snapshot:
-        if isinstance(query, str) and (snapshot.has_structure(query) or not Path(query).exists()):
+        if isinstance(query, str) and snapshot.has_structure(query):
             return query
         model = snapshot.model(model)
         layer = snapshot.layer(model, layer)
@@ -175,11 +176,11 @@ def _stored(
         table = snapshot.embeddings(model, layer, level)
     else:
         table = snapshot.coordinates(space, model, layer, level)
-    condition = f"structure_id = {literals([id_])}"
+    points = snapshot.of_structure(table, id_)
+    rows = np.arange(len(points.vectors))
     if level == "atom":
-        condition += f" AND site_index = {site}"
-    points = snapshot.points(table, condition)
-    if not len(points.vectors):
+        rows = np.flatnonzero(points.column("site_index") == site)
+    if not len(rows):
         ((nsites,),) = snapshot.rows(
             "SELECT nsites FROM catalog.main.structures WHERE id = ?", [id_]
         )
@@ -194,8 +195,8 @@ def _stored(
             f"{id_} has no vector in {table.name}"
             + (f" ({why[0][0]})" if why else f": run `platonic-store {mend}`")
         )
-    orbit = int(points.column("orbit")[0]) if level == "atom" else None
-    return Query(points.vectors[0], id_, orbit)
+    orbit = int(points.column("orbit")[rows[0]]) if level == "atom" else None
+    return Query(points.vectors[rows[0]], id_, orbit)
 
 
 def _embedded_now(query: Any, model: str, layer: int) -> np.ndarray:
@@ -245,8 +246,8 @@ def _nearest(
         return _nearest_by_index(snapshot, table, vector, own, k)
     points = snapshot.points(table)
     mask = _candidates(snapshot, table, points, own, where)
-    indices, distances = nearest(vector[None], points.vectors, k, mask=mask)
-    return points.keys.take(indices[0]).to_pandas(), distances[0]
+    indices, distances = nearest_to_one(vector, points.vectors, points.lengths, k, mask)
+    return points.keys.take(indices).to_pandas(), distances
 
 
 def _nearest_by_index(
@@ -266,27 +267,41 @@ def _nearest_by_index(
 
 def _candidates(
     snapshot: Snapshot, table: VectorTable, points: Points, own: Query | None, where: str | None
-) -> np.ndarray | None:
-    """Which rows may answer: (n,) bool, or None for all."""
+) -> np.ndarray:
+    """Which rows may answer: (n,) bool."""
     is_atom = table.level == "atom"
-    mask = np.ones(len(points.vectors), dtype=bool)
-    if is_atom:
-        mask &= points.column("site_index") == points.column("orbit")
+    mask = points.is_distinct.copy()
     if own is not None and own.id is not None:
-        same = points.column("structure_id") == own.id
+        same = points.is_of(own.id)
         mask &= ~(same & (points.column("orbit") == own.site_index) if is_atom else same)
     if where is not None:
-        keys = ["structure_id", "site_index"] if is_atom else ["structure_id"]
-        wanted = pd.MultiIndex.from_frame(snapshot.matching(where, table.level)[keys])
-        present = pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas())
-        mask &= present.isin(wanted)
+        mask &= _meeting(snapshot, points, table.level, where)
     return mask
 
 
+def _meeting(snapshot: Snapshot, points: Points, level: Level, where: str) -> np.ndarray:
+    """(n,) bool: for which rows an SQL condition holds."""
+    try:  # most conditions speak of structures alone, which are a tenth of the atoms
+        ids = snapshot.matching(where, "structure")["structure_id"]
+        return pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string())).to_numpy()
+    except InvalidQuery:
+        if level == "structure":
+            raise
+    keys = ["structure_id", "site_index"]
+    wanted = pd.MultiIndex.from_frame(snapshot.matching(where, "atom")[keys])
+    return pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas()).isin(wanted)
+
+
 def _with_sites(snapshot: Snapshot, hits: pd.DataFrame) -> pd.DataFrame:
+    # Not from the view `site`: that would unfold every atom of these structures and count them.
     sites = snapshot.frame(
-        "SELECT structure_id AS id, site_index, element, multiplicity FROM site "
-        "WHERE list_contains(?, structure_id)",  # a join would not reach below the view's window
-        [hits["id"].unique().tolist()],
+        """
+        SELECT
+            id, site_index, element_symbol(numbers[site_index + 1]) AS element,
+            len(list_filter(orbits, lambda o: o = orbits[site_index + 1])) AS multiplicity
+        FROM (SELECT unnest(?) AS id, unnest(?) AS site_index)
+        JOIN catalog.main.structures USING (id)
+        """,
+        [hits["id"].tolist(), hits["site_index"].tolist()],
     )
     return hits.merge(sites, on=["id", "site_index"], how="left", validate="many_to_one")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from platonic_store.catalog import literals
 from platonic_store.errors import StoreNotWritable, disk_refusal
 from platonic_store.vectors.layout import (
     Level,
@@ -140,6 +141,15 @@ class Vectors:
         if condition is None:
             self._remember(key, points)
         return points
+
+    def of_structure(self, name: str, version: int, level: Level, id_: str) -> Points:
+        """The rows of one structure: from memory if the table is there, else read by themselves."""
+        with self._cache_lock:
+            known = self._cache.get((name, version))
+        if known is None:
+            return self.points(name, version, level, f"structure_id = {literals([id_])}")
+        rows = np.flatnonzero(known.is_of(id_))
+        return Points(known.keys.take(rows), known.vectors[rows])
 
     def _remember(self, key: tuple[str, int], points: Points) -> None:
         with self._cache_lock:

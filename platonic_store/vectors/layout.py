@@ -1,10 +1,15 @@
 """The shape of the Lance tables: one per (model, layer, level), and per space where projected."""
 
 import re
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from platonic_store.geometry.scan import row_lengths
 
 Level = Literal["atom", "structure"]
 
@@ -24,7 +29,8 @@ _KEYS = {
 }
 
 
-class Points(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Points:
     """The rows of a vector table, in memory.
 
     keys: the key columns as an Arrow table of n rows; vectors: (n, dim) float32.
@@ -32,6 +38,22 @@ class Points(NamedTuple):
 
     keys: pa.Table
     vectors: np.ndarray
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(n,) float32."""
+        return row_lengths(self.vectors)
+
+    @cached_property
+    def is_distinct(self) -> np.ndarray:
+        """(n,) bool: of atoms that symmetry makes equivalent only the first; every structure."""
+        if "orbit" not in self.keys.column_names:
+            return np.ones(len(self.vectors), dtype=bool)
+        return self.column("site_index") == self.column("orbit")
+
+    def is_of(self, structure_id: str) -> np.ndarray:
+        """(n,) bool: the rows of one structure."""
+        return pc.equal(self.keys["structure_id"], structure_id).to_numpy()
 
     def column(self, name: str) -> np.ndarray:
         return self.keys[name].to_numpy()
