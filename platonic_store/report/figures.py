@@ -38,7 +38,10 @@ def panels(
             row=i // columns + 1,
             col=i % columns + 1,
         )
-    figure.update_xaxes(title=x, row=rows)
+    for column in range(1, columns + 1):
+        # The lowest panel of a column carries the axis, also where the last row is not full.
+        lowest = rows - (column > len(frames) - columns * (rows - 1))
+        figure.update_xaxes(title=x, showticklabels=True, row=lowest, col=column)
     figure.update_yaxes(title=y, col=1)
     return _styled(figure, height)
 
@@ -73,6 +76,70 @@ def heat(
     figure.update_xaxes(tickangle=-40)
     figure.update_layout(xaxis_showgrid=False, yaxis_showgrid=False)
     return _styled(figure, height=170 + 42 * len(matrix))
+
+
+def dots(
+    frame: pd.DataFrame,
+    *,
+    value: str,
+    name: str,
+    series: str,
+    colours: dict[str, str],
+    title: str,
+    interval: tuple[str, str] | None = None,
+    range: tuple[float, float] | None = None,
+) -> Any:
+    """A row a name, a dot a series, with its interval where the frame has one."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    names = list(dict.fromkeys(frame[name]))
+    for key, colour in colours.items():
+        rows = frame[frame[series] == key]
+        bars = None
+        if interval is not None:
+            low, high = (rows[column] for column in interval)
+            bars = {
+                "type": "data",
+                "array": high - rows[value],
+                "arrayminus": rows[value] - low,
+                "thickness": 1.5,
+                "width": 0,
+            }
+        figure.add_scatter(
+            x=rows[value],
+            y=rows[name],
+            error_x=bars,
+            mode="markers",
+            marker={"size": 10, "color": colour},
+            hovertemplate=f"%{{y}}<br>{key}: %{{x:.3f}}<extra></extra>",
+        )
+    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
+    figure.update_xaxes(title=title, range=range)
+    return _styled(figure, height=90 + 30 * len(names))
+
+
+def steps(values: dict[str, pd.Series], *, colours: list[str], title: str, bins: int = 60) -> Any:
+    """The distribution of each series over the same bins, as a line of steps."""
+    import numpy as np
+    import plotly.graph_objects as go
+
+    everything = np.concatenate([series.to_numpy() for series in values.values()])
+    edges = np.linspace(everything.min(), everything.max(), bins + 1)
+    figure = go.Figure()
+    for (name, series), colour in zip(values.items(), colours, strict=True):
+        share = np.histogram(series, edges)[0] / len(series)
+        figure.add_scatter(
+            x=edges[:-1],
+            y=share,
+            mode="lines",
+            line={"shape": "hv", "width": 2, "color": colour},
+            name=name,
+            hovertemplate=f"{name}<br>%{{x:.3g}}: %{{y:.1%}}<extra></extra>",
+        )
+    figure.update_xaxes(title=title)
+    figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero")
+    return _styled(figure, height=360)
 
 
 def _styled(figure: Any, height: int) -> Any:

@@ -58,9 +58,9 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
-        # Three decimals compare well down a column; small and large numbers need their digits.
-        fixed = value == 0 or 0.001 <= abs(value) < 1000
-        return (f"{value:.3f}" if fixed else f"{value:.3g}").replace("-", "−")
+        # Three decimals compare well down a column.
+        large, small = abs(value) >= 1000, 0 < abs(value) < 0.001
+        return f"{value:{',.0f' if large else '.1e' if small else '.3f'}}".replace("-", "−")
     return str(value)
 
 

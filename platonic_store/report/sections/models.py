@@ -31,7 +31,11 @@ def section(store: Reader, study: Study) -> Section:
     )
     if missing := [side.model for side in study.sides if side not in study.shared]:
         lead += f" Not in the shared space: {', '.join(missing)} (`platonic-store project --all`)."
-    shown = frame.assign(weights_sha256=frame["weights_sha256"].str[:12] + "…")
+    shown = frame.assign(
+        weights_sha256=frame["weights_sha256"].str[:12] + "…",
+        seconds=frame["seconds"].round().astype(int),
+        atoms_per_second=frame["atoms_per_second"].fillna(0).round().astype(int),
+    )
     return Section(
         TITLE,
         lead,
