@@ -45,9 +45,9 @@ def section(store: Reader, study: Study) -> Section:
     with store.snapshot() as snapshot:
         halves = _halves(snapshot, study)
     frame = _scores(halves, partners)
-    means = frame.groupby(["side", "recipe", "anchors"], as_index=False)["recall"].mean()
+    means = frame.groupby(["side", "recipe", "anchors"]).agg({"recall": "mean"}).reset_index()
     trained = means[[not is_control(side) for side in means["side"]]]
-    side, recipe, k, score = trained.loc[trained["recall"].idxmax()]
+    side, recipe, k, score = trained.sort_values("recall").to_numpy()[-1]
     same = trained[(trained["side"] == side) & (trained["anchors"] == k)]
     papers = same.set_index("recipe")["recall"]["cosine"]
     means["case"] = means["recipe"] + " " + means["anchors"].astype(str)
@@ -112,7 +112,7 @@ def _best_control(means: pd.DataFrame, recipe: str, k: int) -> str:
     controls = here[[is_control(side) for side in here["side"]]].set_index("side")["recall"]
     if controls.empty:
         return "The store holds no control to compare with."
-    return f"The best control, {label(controls.idxmax())}, reaches {controls.max():.2f}."
+    return f"The best control, {label(str(controls.idxmax()))}, reaches {controls.max():.2f}."
 
 
 def _scores(halves: Halves, partners: list[Side]) -> pd.DataFrame:
