@@ -44,6 +44,10 @@ class UnreadableSource(PlatonicError, ValueError):
     """A source of structures that is missing, empty, truncated or of an unknown format."""
 
 
+class InvalidTarget(PlatonicError, ValueError):
+    """A file or table that cannot be annotated: its kind, ids, key, or the right to write it."""
+
+
 class ConflictingStructure(PlatonicError, ValueError):
     """The same id arrived again with another content."""
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import filelock
 
-from platonic_store import commits, ingestion, spaces
+from platonic_store import annotation, commits, ingestion, spaces
+from platonic_store.annotation import AnnotationReport
 from platonic_store.errors import (
     InvalidQuery,
     StoreBusy,
@@ -134,6 +135,46 @@ class Store(Reader):
                 for model in ready
             ]
         return report, runs
+
+    def annotate(
+        self,
+        target: str | Path,
+        *,
+        models: list[str] | tuple[str, ...] = (),
+        out: str | Path | None = None,
+        id: str | None = None,
+        table: str | None = None,
+        by_id: bool = False,
+        k: int = 10,
+        within: float = 0.01,
+    ) -> AnnotationReport:
+        """Write into the records of a user's own file or database what the store says of them.
+
+        target: csv, parquet, extxyz, an ASE db, pymatgen JSON, or `URL#table` (or URL and `table`)
+            of a database; in place unless `out` names a copy. See docs/questions/annotate.md for
+            the columns.
+        models: MODEL or MODEL@LAYER; by default all that are here but the controls.
+        id: the column (or key) that names the structures; by default the first usual name.
+        by_id: match records by their ids alone and embed nothing. Otherwise a record that has a
+            structure is matched by its content, and ingested where the store lacks it.
+        k: how many neighbours. within: the cosine distance of near duplicates.
+
+        The same call again changes nothing, and goes on where it was stopped. Typicality is not
+        confidence.
+
+        Raises: InvalidTarget, and what `ingest` raises.
+        """
+        return annotation.annotate(
+            self,
+            target,
+            models=models,
+            out=out,
+            id=id,
+            table=table,
+            by_id=by_id,
+            k=k,
+            within=within,
+        )
 
     def delete(self, structure_ids: list[str]) -> None:
         """Delete structures with all their embeddings.

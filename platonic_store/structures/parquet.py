@@ -25,7 +25,7 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
 
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        parse, used = _form(names, path)
+        parse, used = form(names, path)
         number = 0
         for batch in file.iter_batches(batch_size=CHUNK):
             for row in batch.to_pylist():
@@ -42,8 +42,11 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
 Parser = Callable[[dict[str, Any], str | None, dict[str, Any]], Crystal]
 
 
-def _form(names: list[str], path: Path) -> tuple[Parser, tuple[str, ...]]:
-    """How to read a row, and the columns that this uses up."""
+def form(names: list[str], path: Path) -> tuple[Parser, tuple[str, ...]]:
+    """How to read a row, and the columns that this uses up.
+
+    Raises: UnreadableSource where no column holds structures.
+    """
     if "cif" in names:
         return (lambda row, id, rest: cif.parse(row["cif"], id, rest)), ("cif",)
     if "structure" in names:

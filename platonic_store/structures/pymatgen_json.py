@@ -21,7 +21,7 @@ def crystals(document: Any, stem: str | None = None) -> Iterator[Crystal | Rejec
     one under "structure" (a document of the Materials Project's API), whose other fields become
     properties. The only structure of a file without an id of its own is named `stem`.
     """
-    for number, (id, item) in enumerate(_named(document, stem), 1):
+    for number, (id, item) in enumerate(named(document, stem), 1):
         label = f"entry {number}" + (f" ({id})" if id else "")
         try:
             yield _crystal(item, id)
@@ -29,7 +29,8 @@ def crystals(document: Any, stem: str | None = None) -> Iterator[Crystal | Rejec
             yield Rejected(label, id, one_line(error))
 
 
-def _named(document: Any, stem: str | None) -> Iterator[tuple[str | None, Any]]:
+def named(document: Any, stem: str | None = None) -> Iterator[tuple[str | None, Any]]:
+    """The entries of a document in their order, each with the name that the document gives it."""
     if isinstance(document, list):
         yield from ((None, item) for item in document)
     elif isinstance(document, dict) and not _holds_structure(document):

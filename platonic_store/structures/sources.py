@@ -59,7 +59,15 @@ def read(
     UnreadableSource, at once where it can be told, else after all good batches: a path that is
     missing, empty, truncated, or of an unknown format.
     """
-    return _batches(_records(source, format), describe(source), batch_size)
+    return _batches(records(source, format), batch_size)
+
+
+def records(source: Any, format: str | None = None) -> Iterator[Record]:
+    """What `read` batches, one by one: a Crystal or why there is none, for each record in order.
+
+    Raises: UnreadableSource as `read` does.
+    """
+    return _checked(_records(source, format))
 
 
 def _records(source: Any, format: str | None) -> Iterator[Record]:
@@ -155,14 +163,14 @@ def _guarded(records: Iterator[Record], path: Path, format: str) -> Iterator[Rec
         raise UnreadableSource(f"{path} is empty: no record in it; give one that has structures")
 
 
-def _batches(records: Iterable[Record], name: str, batch_size: int) -> Iterator[StructureBatch]:
+def _batches(records: Iterable[Record], batch_size: int) -> Iterator[StructureBatch]:
     from platonic_store.structures.assemble import assemble
 
     crystals: list[Crystal] = []
     rejected: list[Rejected] = []
     failure: UnreadableSource | None = None
     try:
-        for number, record in enumerate(_checked(records), 1):
+        for number, record in enumerate(records, 1):
             if isinstance(record, Rejected):
                 rejected.append(record)
             else:

@@ -1,0 +1,200 @@
+"""What the store says of each of its structures: the columns of an annotation."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from platonic_store.annotation.targets import PREFIX, Columns, Kind
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.clusters import first_alike, modes
+from platonic_store.geometry.neighbours import nearest, without_self
+from platonic_store.snapshot import Side, Snapshot
+
+FIRST = "first"  # of a structure's group of near duplicates
+
+
+class Gathered(NamedTuple):
+    """What is read of the store.
+
+    ids, formulas: (n,) of all structures, by id. vectors: of each model the rows of `ids` that it
+    has embedded, ascending, and (rows, dim) float32. refused: why not, by (id, model).
+    """
+
+    ids: np.ndarray
+    formulas: np.ndarray
+    vectors: dict[Side, tuple[np.ndarray, np.ndarray]]
+    refused: dict[tuple[str, str], str]
+
+
+class Around(NamedTuple):
+    """The k nearest others of n structures: (n, k) rows of them, and distances, nearest first.
+
+    Rows are -1 and distances NaN for structures that have no vector.
+    """
+
+    rows: np.ndarray
+    distances: np.ndarray
+
+
+class Answers(NamedTuple):
+    """One row a structure (the index of `table` is its id), and its neighbours by column prefix."""
+
+    table: pd.DataFrame
+    around: dict[str, Around]
+
+
+def columns_of(sides: list[Side]) -> Columns:
+    """The names and kinds of what is written: by all models together, then by each of several."""
+    columns: dict[str, Kind] = {
+        f"{PREFIX}id": "text",
+        **_surrounding(PREFIX),
+        f"{PREFIX}duplicate_of": "text",
+        f"{PREFIX}cluster": "text",
+    }
+    for prefix in prefixes(sides).values():
+        columns |= _surrounding(prefix)
+    return columns | {f"{PREFIX}reason": "text", f"{PREFIX}run": "text"}
+
+
+def _surrounding(prefix: str) -> dict[str, Kind]:
+    return {
+        f"{prefix}nearest": "text",
+        f"{prefix}distance": "number",
+        f"{prefix}neighbours": "neighbours",
+    }
+
+
+def prefixes(sides: list[Side]) -> dict[Side, str]:
+    """The beginning of the names of each model's own columns; none for a model that is alone."""
+    if len(sides) < 2:
+        return {}
+    models = [side.model for side in sides]
+    names = {
+        side: re.sub(
+            r"[^a-z0-9]+",
+            "_",
+            (side.model if models.count(side.model) == 1 else f"{side.model} {side.layer}").lower(),
+        )
+        for side in sides
+    }
+    if len(set(names.values())) < len(sides):
+        raise InvalidQuery(
+            f"{', '.join(map(str, sides))} would share names of columns: annotate them one by one"
+        )
+    return {side: f"{PREFIX}{name}_" for side, name in names.items()}
+
+
+def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
+    """Read what `compute` needs, so that no snapshot is held meanwhile.
+
+    Raises: LayerNotFound.
+    """
+    known = snapshot.frame("SELECT id, formula FROM catalog.main.structures ORDER BY id")
+    ids = pd.Index(known["id"])
+    vectors = {}
+    for side in sides:
+        points = snapshot.points(snapshot.embeddings(*side, "structure"))
+        rows = ids.get_indexer(points.column("structure_id"))
+        order = np.argsort(rows)
+        vectors[side] = rows[order], points.vectors[order]
+    refused = snapshot.rows(
+        "SELECT structure_id, model, reason FROM catalog.main.quarantined WHERE model IS NOT NULL"
+    )
+    return Gathered(
+        ids.to_numpy(),
+        known["formula"].to_numpy(),
+        vectors,
+        {(id, model): reason for id, model, reason in refused},
+    )
+
+
+def compute(gathered: Gathered, *, k: int, within: float) -> Answers:
+    """Neighbours, near duplicates and clusters of every structure.
+
+    Together, models see structures at the mean of their cosine distances. Duplicates have one
+    reduced formula and lie `within`; see `geometry.clusters` for both kinds of groups.
+
+    Raises: InvalidQuery where fewer than two structures are embedded.
+    """
+    ids = gathered.ids
+    table = pd.DataFrame(index=pd.Index(ids))
+    rows, vectors = _together(gathered)
+    near = _nearest(rows, vectors, k)
+    around = {PREFIX: _spread(rows, near, len(ids))}
+    kinds = pd.factorize(gathered.formulas[rows])[0]
+    table.loc[ids[rows], FIRST] = ids[rows[first_alike(vectors, kinds, within)]]
+    table.loc[ids[rows], f"{PREFIX}cluster"] = ids[rows[modes(*near)]]
+    for side, prefix in prefixes(list(gathered.vectors)).items():
+        own, vectors = gathered.vectors[side]
+        around[prefix] = _spread(own, _nearest(own, vectors, k), len(ids))
+    table[f"{PREFIX}reason"] = _reasons(gathered)
+    return Answers(table, around)
+
+
+def _together(gathered: Gathered) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that all models have, and vectors whose cosine is the mean of the models' cosines."""
+    sides = list(gathered.vectors.values())
+    rows = sides[0][0]
+    for own, _ in sides[1:]:
+        rows = np.intersect1d(rows, own, assume_unique=True)
+    parts = [vectors[np.searchsorted(own, rows)] for own, vectors in sides]
+    lengths = [np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
+    units = [part / np.where(x > 0, x, 1) for part, x in zip(parts, lengths, strict=True)]
+    return rows, np.hstack(units)
+
+
+def _nearest(rows: np.ndarray, vectors: np.ndarray, k: int) -> Around:
+    """The k nearest others of each of the vectors, by their place among these."""
+    if len(rows) < 2:
+        raise InvalidQuery(
+            f"neighbours need at least two embedded structures, the store has {len(rows)}: "
+            "ingest more"
+        )
+    indices, distances = nearest(vectors, vectors, k + 1)
+    return Around(without_self(indices, indices), without_self(indices, distances))
+
+
+def _spread(rows: np.ndarray, near: Around, n: int) -> Around:
+    """What was found among `rows`, as rows of all n structures."""
+    k = near.rows.shape[1]
+    around = Around(np.full((n, k), -1, dtype=np.int32), np.full((n, k), np.nan))
+    around.rows[rows], around.distances[rows] = rows[near.rows], near.distances
+    return around
+
+
+def _reasons(gathered: Gathered) -> np.ndarray:
+    """Why a structure has not all columns: the first model that has not embedded it."""
+    reasons = np.full(len(gathered.ids), None, dtype=object)
+    for side, (rows, _) in reversed(gathered.vectors.items()):
+        for row in np.setdiff1d(np.arange(len(reasons)), rows):
+            known = gathered.refused.get((gathered.ids[row], side.model))
+            reasons[row] = known or (
+                f"{side.model} has not embedded {gathered.ids[row]}: "
+                f"run `platonic-store ingest --model {side.model}`"
+            )
+    return reasons
+
+
+def told(answers: Answers, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The columns of some structures, as written: None where there is no answer."""
+    table, around = answers
+    places = table.index.get_indexer(pd.Index(ids))
+    plain = table.iloc[places].astype(object)
+    rows: list[dict[str, Any]] = [
+        dict(zip(table.columns, row, strict=True))
+        for row in plain.where(plain.notna(), None).itertuples(index=False, name=None)
+    ]
+    names = table.index.to_numpy()
+    for prefix, near in around.items():
+        found = zip(rows, near.rows[places], near.distances[places], strict=True)
+        for row, near_rows, distances in found:
+            some = near_rows >= 0
+            pairs = zip(names[near_rows[some]].tolist(), distances[some].tolist(), strict=True)
+            others = [{"id": id, "distance": distance} for id, distance in pairs]
+            row[f"{prefix}neighbours"] = others or None
+            row[f"{prefix}nearest"] = others[0]["id"] if others else None
+            row[f"{prefix}distance"] = others[0]["distance"] if others else None
+    return rows

@@ -1,0 +1,167 @@
+"""Which structure of the store each record of a target is; what the store lacks is ingested."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from platonic_store import progress
+from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
+from platonic_store.catalog import fetch_arrow
+from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
+from platonic_store.runtimes.cards import layers_wanted, resolve
+from platonic_store.snapshot import Side
+from platonic_store.structures import Crystal, Rejected, content_hash
+
+if TYPE_CHECKING:
+    from platonic_store.store import Store
+
+
+class Match(NamedTuple):
+    """A record, the structure of the store that it is, or why it is none.
+
+    again: an earlier record is the same structure. has_structure: it is not known by its id alone.
+    """
+
+    key: Key
+    id: str | None
+    reason: str | None = None
+    again: bool = False
+    has_structure: bool = False
+
+
+def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[Side]:
+    """Models written MODEL or MODEL@LAYER; with `ingest` also those that are not here yet.
+
+    None named means all that the store has but the controls.
+    """
+    if not models:
+        with store.snapshot() as snapshot:
+            here = snapshot.models()
+            trained = [name for name in here if not name.startswith("control:")]
+            return [snapshot.side(name) for name in trained or here or [""]]
+    return list(dict.fromkeys(_side(store, name, ingest) for name in models))
+
+
+def _side(store: "Store", text: str, ingest: bool) -> Side:
+    try:
+        with store.snapshot() as snapshot:
+            return snapshot.side(text)
+    except (ModelNotFound, LayerNotFound, StoreNotFound):
+        if not ingest:
+            raise
+    name, _, layer = text.partition("@")
+    card = resolve(name)
+    return Side(card.name, layers_wanted(card, layer or "default")[0])
+
+
+def match(store: "Store", target: Target, sides: list[Side], ingest: bool) -> list[Match]:
+    """Every record's structure in the store, in the target's order.
+
+    A record that has a structure is the one of the store with the same content, whatever its id
+    there; with `ingest`, what the store has not, or a model has not embedded, is ingested first.
+    A record without one is the structure of its id.
+    """
+    matches = _matched(store, target)
+    new = [_ingested(store, target, matches, side) for side in sides if ingest]
+    return _matched(store, target) if any(new) else matches
+
+
+def _matched(store: "Store", target: Target) -> list[Match]:
+    matches = []
+    seen: set[str | None] = set()
+    with progress.counting("matching records", "records") as advance:
+        for part in batches(target.records()):
+            for record, id in zip(part, _found(store, part), strict=True):
+                is_new = id is None and isinstance(record.crystal, Crystal)
+                reason = None if id or is_new else _reason(record)
+                matches.append(
+                    Match(record.key, id, reason, id in seen, record.crystal is not None)
+                )
+                seen.add(id)
+            advance(len(part))
+    return matches
+
+
+def _ingested(store: "Store", target: Target, matches: list[Match], side: Side) -> bool:
+    """Whether the target had structures that a model had not met, and that are ingested now."""
+    met = _met(store, side)
+    if all(match.reason or match.id in met or not match.has_structure for match in matches):
+        return False
+    store.ingest(_lacking(store, target, met), [side.model], layers=str(side.layer))
+    return True
+
+
+def _lacking(store: "Store", target: Target, met: set[str]) -> Iterator[tuple[str, Crystal]]:
+    """Structures of the target, under their ids in the store, but those `met`.
+
+    A new one has its own id, or where that is taken by another structure, its content's hash.
+    """
+    named: dict[str, str] = {}
+    for part in batches(target.records()):
+        stored = _stored(store, "id", [record.id for record in part if record.id])
+        for record, id in zip(part, _found(store, part), strict=True):
+            if not isinstance(record.crystal, Crystal) or id in met:
+                continue
+            digest = content_hash(record.crystal)
+            if id is None:
+                taken = (named | stored).get(record.id or "", digest) != digest
+                id = digest if taken or record.id is None else record.id
+                named[id] = digest
+            own = {n: v for n, v in record.crystal.properties.items() if not n.startswith(PREFIX)}
+            yield id, record.crystal._replace(properties=own)
+
+
+def _met(store: "Store", side: Side) -> set[str]:
+    """The structures that a model has embedded or refused."""
+    if store.catalog.revision() is None:
+        return set()
+    with store.snapshot() as snapshot:
+        refused = snapshot.rows(
+            "SELECT structure_id FROM catalog.main.quarantined WHERE model = ?", [side.model]
+        )
+        try:
+            table = snapshot.embeddings(*side, "structure")
+        except LayerNotFound:
+            return {id for (id,) in refused}
+        return {id for (id,) in refused} | set(snapshot.points(table).column("structure_id"))
+
+
+def _found(store: "Store", records: list[Record]) -> list[str | None]:
+    """The ids in the store of some records, by content or else by id."""
+    hashes = [
+        content_hash(record.crystal) if isinstance(record.crystal, Crystal) else None
+        for record in records
+    ]
+    same: dict[str, list[str]] = {}
+    for id, digest in _stored(store, "content_hash", [h for h in hashes if h]).items():
+        same.setdefault(digest, []).append(id)
+    bare = [record.id for record in records if record.crystal is None and record.id]
+    known = _stored(store, "id", bare)
+    return [
+        _preferred(same.get(digest, []), record.id)
+        if digest
+        else record.id
+        if record.crystal is None and record.id in known
+        else None
+        for record, digest in zip(records, hashes, strict=True)
+    ]
+
+
+def _preferred(ids: list[str], own: str | None) -> str | None:
+    """Of structures with the same content the one with the record's own id, else the first."""
+    return own if own in ids else min(ids, default=None)
+
+
+def _stored(store: "Store", column: str, values: list[str]) -> dict[str, str]:
+    """id → content hash of the stored structures that have one of these values."""
+    if not values or store.catalog.revision() is None:
+        return {}
+    query = f"SELECT id, content_hash FROM structures WHERE {column} IN (SELECT unnest(?))"
+    with store.catalog.reading() as connection:
+        found = fetch_arrow(connection, query, [values])
+    return dict(zip(found["id"].to_pylist(), found["content_hash"].to_pylist(), strict=True))
+
+
+def _reason(record: Record) -> str:
+    if isinstance(record.crystal, Rejected):
+        return record.crystal.reason
+    return f"no structure {record.id} in the store" if record.id else "it has no id"

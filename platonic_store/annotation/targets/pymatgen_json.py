@@ -1,0 +1,59 @@
+"""pymatgen JSON: ours under "platonic" among each entry's own properties."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from platonic_store.annotation.targets import PREFIX, Answer, Columns, Key, Record, files
+
+PLACE = "platonic"
+
+
+class Target:
+    """A Structure, ComputedStructureEntry or document that holds one, a list or a dict of them.
+
+    They are read whole, as JSON is.
+    """
+
+    def __init__(self, path: Path, out: Path, id: str | None, by_id: bool):
+        self.name, self.path, self.out = path.name, path, out
+        self.id, self.by_id = id, by_id
+
+    def records(self) -> Iterator[Record]:
+        return files.crystals(self.path, "pymatgen_json", self.id, self.by_id)
+
+    def done(self, run: str) -> frozenset[Key]:
+        return frozenset()
+
+    def write(
+        self, keys: Sequence[Key], columns: Columns, answer: Answer, provenance: dict[str, Any]
+    ) -> None:
+        from platonic_store.structures.json import load
+        from platonic_store.structures.pymatgen_json import named
+
+        document = load(self.path)
+        entries = [entry for _, entry in named(document)]
+        for entry, answers in zip(entries, answer(keys), strict=True):
+            if isinstance(entry, dict):  # what else stands in a list holds no structure
+                said = {name: value for name, value in answers.items() if value is not None}
+                _place(entry)[PLACE] = {n.removeprefix(PREFIX): value for n, value in said.items()}
+        with (
+            files.replacing(self.out) as partial,
+            files.text_to(partial, self.out) as file,
+        ):
+            json.dump(document, file)
+        files.note(self.out, provenance)
+
+
+def _place(entry: dict[str, Any]) -> dict[str, Any]:
+    """Where pymatgen keeps what others say of an entry: `data`, `properties`, or the document."""
+    if "ComputedStructureEntry" in str(entry.get("@class")):
+        field = "data"
+    elif "structure" not in entry:
+        field = "properties"
+    else:
+        return entry
+    if entry.get(field) is None:
+        entry[field] = {}
+    return entry[field]
