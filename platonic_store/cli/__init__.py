@@ -6,6 +6,7 @@ import typer
 
 from platonic_store.cli import (
     anchors,
+    annotate,
     delete,
     doctor,
     ingest,
@@ -32,6 +33,7 @@ app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("similar")(similar.run)
 app.command("outliers")(outliers.run)
+app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)
 app.command("sql")(sql.run)
