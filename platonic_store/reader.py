@@ -12,7 +12,7 @@ from platonic_store import picture as pictures
 from platonic_store import sql as sql_front_end
 from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
-from platonic_store.questions import search, typicality
+from platonic_store.questions import neighbours, search, typicality
 from platonic_store.snapshot import Snapshot, take
 from platonic_store.vectors import Level, Vectors, vector_array
 
@@ -86,6 +86,36 @@ class Reader:
                 k=k,
                 where=where,
             )
+
+    def neighbours(
+        self,
+        *,
+        model: str | None = None,
+        layer: int | None = None,
+        across: str | None = None,
+        space: str | None = None,
+        k: int = 5,
+        level: Level = "structure",
+        where: str | None = None,
+    ) -> pd.DataFrame:
+        """The k nearest of every structure (or atom), exactly, in one go.
+
+        where: an SQL condition on those that answer; all ask. The frame has id, site_index (for
+        atoms), rank, neighbour, neighbour_site (for atoms) and distance (1 − cosine).
+
+        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
+        """
+        with self.snapshot() as snapshot:
+            sides = neighbours.gather(
+                snapshot,
+                model=model,
+                layer=layer,
+                across=across,
+                space=space,
+                level=level,
+                where=where,
+            )
+        return neighbours.compute(sides, k)
 
     def outliers(
         self, *, model: str | None = None, layer: int | None = None, k: int = 20

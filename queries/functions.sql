@@ -30,6 +30,13 @@ JOIN structure ON structure.id = hit.id
 JOIN site AS s ON s.structure_id = hit.id AND s.site_index = hit.site_index
 ORDER BY hit.rank;
 
+-- The k nearest of every structure (or, with level := 'atom', of every distinct atom).
+CREATE OR REPLACE MACRO neighbours(
+    model := NULL, layer := NULL, across := NULL, space := NULL, k := 5, level := 'structure',
+    condition := NULL
+) AS TABLE
+SELECT unnest(_neighbours(model, layer, across, space, k, level, condition), recursive := true);
+
 -- The vector of a structure, or of one of its sites; in a shared space if one is named.
 CREATE OR REPLACE MACRO embedding(
     query, site := NULL, model := NULL, layer := NULL, space := NULL

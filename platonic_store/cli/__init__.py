@@ -11,6 +11,7 @@ from platonic_store.cli import (
     doctor,
     ingest,
     models,
+    neighbours,
     outliers,
     picture,
     project,
@@ -32,6 +33,7 @@ app.command("ingest")(ingest.run)
 app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("similar")(similar.run)
+app.command("neighbours")(neighbours.run)
 app.command("outliers")(outliers.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
-from platonic_store.questions import search
+from platonic_store.questions import neighbours, search
 from platonic_store.resources import folder
 from platonic_store.snapshot import Snapshot
 
@@ -88,6 +88,21 @@ def _embedding(snapshot: Snapshot, query: str | None, site, model, layer, space)
     return found.tolist()
 
 
+def _neighbours(
+    snapshot: Snapshot, model, layer, across, space, k, level, condition
+) -> pd.DataFrame:
+    return neighbours.neighbours(
+        snapshot,
+        model=model,
+        layer=layer,
+        across=across,
+        space=space,
+        k=k,
+        level=level,
+        where=condition,
+    )
+
+
 _TEXT, _WHOLE, _REAL = "VARCHAR", "INTEGER", "DOUBLE"
 
 FUNCTIONS = (
@@ -96,6 +111,19 @@ FUNCTIONS = (
         [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT],
         {"rank": "BIGINT", "distance": _REAL, "id": _TEXT, "site_index": _WHOLE},
         _similar,
+    ),
+    Function(
+        "_neighbours",
+        [_TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
+        {
+            "id": _TEXT,
+            "site_index": _WHOLE,
+            "rank": "BIGINT",
+            "neighbour": _TEXT,
+            "neighbour_site": _WHOLE,
+            "distance": _REAL,
+        },
+        _neighbours,
     ),
     Function("_embedding", [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT], "FLOAT[]", _embedding),
 )
@@ -126,7 +154,10 @@ def _by_columns(
     def answer(*columns: pa.ChunkedArray) -> pa.Array:
         try:
             rows = zip(*(column.to_pylist() for column in columns), strict=True)
-            return pa.array([_or_null(snapshot, function, row) for row in rows], function.arrow)
+            answers = [_or_null(snapshot, function, row) for row in rows]
+            if isinstance(function.columns, str):
+                return pa.array(answers, function.arrow)
+            return _lists(answers, function.arrow)
         except PlatonicError as error:
             raised.append(error)
             raise
@@ -141,7 +172,24 @@ def _by_columns(
 def _or_null(snapshot: Snapshot, function: Function, row: tuple) -> Any:
     """SQL asks for whole columns: what has no vector has no answer, and the rest have theirs."""
     try:
-        found = function.answer(snapshot, *row)
+        return function.answer(snapshot, *row)
     except NotEmbedded:
         return None
-    return found.to_dict("records") if isinstance(found, pd.DataFrame) else found
+
+
+def _lists(frames: list[pd.DataFrame | None], type_: pa.ListType) -> pa.Array:
+    """A list of rows for each frame; no Python object a row, for there may be millions."""
+    fields = list(type_.value_type)
+    whole = pd.concat([f for f in frames if f is not None and len(f)] or [pd.DataFrame()])
+    columns = [
+        pa.array(whole[field.name], field.type, from_pandas=True)
+        if field.name in whole
+        else pa.nulls(len(whole), field.type)
+        for field in fields
+    ]
+    ends = np.cumsum([0, *(0 if f is None else len(f) for f in frames)])
+    return pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()),
+        pa.StructArray.from_arrays(columns, fields=fields),
+        mask=pa.array([f is None for f in frames]),
+    )
