@@ -1,12 +1,28 @@
 """Plots in one style. Colours of text and rules are the page's: it has a light and a dark side."""
 
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
+from platonic_store.report.study import is_control, label
+
 # Okabe and Ito's colours, which everyone can tell apart, in an order of contrast.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"]
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 CONTROL = "#999999"
+
+
+def colours_of(sides: Sequence[str]) -> list[str]:
+    """A colour for each trained model, one grey for all controls."""
+    colours = cycle(COLOURS)
+    return [CONTROL if is_control(side) else next(colours) for side in sides]
+
+
+def legend_of(sides: Sequence[str]) -> dict[str, str]:
+    """The trained models' colours, and one entry for the controls."""
+    pairs = list(zip(sides, colours_of(sides), strict=True))
+    return {"controls" if is_control(side) else label(side): colour for side, colour in pairs}
 
 
 def panels(
@@ -41,7 +57,7 @@ def panels(
     for column in range(1, columns + 1):
         # The lowest panel of a column carries the axis, also where the last row is not full.
         lowest = rows - (column > len(frames) - columns * (rows - 1))
-        figure.update_xaxes(title=x, showticklabels=True, row=lowest, col=column)
+        figure.update_xaxes(title=x, showticklabels=True, title_standoff=4, row=lowest, col=column)
     figure.update_yaxes(title=y, col=1)
     return _styled(figure, height)
 

@@ -23,15 +23,19 @@ function paint({ box, json }, isDark) {
 
 // In linked figures, point at one atom and see the same one in every panel.
 function link(box) {
+  let panels = [];
   let dots = [];
-  const clear = () => { for (const dot of dots) dot.classList.remove("same"); dots = []; };
+  const clear = () => dots.forEach(dot => dot.classList.remove("same"));
+  box.on("plotly_afterplot", () => {
+    panels = [...box.querySelectorAll(".scatterlayer .trace .points")].map(all => [...all.children]);
+  });
   box.on("plotly_hover", event => {
     clear();
-    const index = event.points[0].pointIndex;
-    for (const trace of box.querySelectorAll(".scatterlayer .trace .points")) {
-      dots.push(trace.children[index]);
+    dots = panels.map(panel => panel[event.points[0].pointIndex]);
+    for (const dot of dots) {
+      dot.classList.add("same");
+      dot.parentNode.append(dot);  // above its neighbours
     }
-    for (const dot of dots) dot.classList.add("same");
   });
   box.on("plotly_unhover", clear);
 }
@@ -39,7 +43,10 @@ function link(box) {
 for (const plot of plots) {
   plot.box.textContent = "";
   paint(plot, dark.matches).then(() => {
-    if (plot.box.classList.contains("linked")) link(plot.box);
+    if (plot.box.classList.contains("linked")) {
+      link(plot.box);
+      plot.box.emit("plotly_afterplot");
+    }
   });
 }
 const repaint = isDark => plots.forEach(plot => paint(plot, isDark));

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from platonic_store.geometry import map as flat_map
+from platonic_store.geometry.projection import fit, project
 from platonic_store.picture import GROUPS, group_of
 from platonic_store.questions.together import together
 from platonic_store.reader import Reader
@@ -17,16 +18,26 @@ TITLE = "The shared space"
 # Browsers draw this many dots without making the reader wait.
 MAX_DOTS = 15_000
 MAX_ATOMS = 3_000
+_IS_ANCHOR = (
+    "(structure_id, site_index) IN (SELECT a.structure_id, a.site_index "
+    "FROM catalog.main.anchors AS a JOIN catalog.main.spaces AS s USING (anchor_set) "
+    "WHERE s.id = '{}')"
+)
 
 
 def section(store: Reader, study: Study) -> Section:
     """A panel a model, on the axes along which the trained models' atoms vary most."""
     sides = study.sides_in_space()
     with store.snapshot() as snapshot:
+        anchors = together(snapshot, sides, where=_IS_ANCHOR.format(study.space))
         sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
-        keys, vectors = together(snapshot, sides, space=study.space, sample=sample, seed=study.seed)
+        keys, atoms = together(snapshot, sides, sample=sample, seed=study.seed)
         symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
         formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
+    vectors = [
+        project(fit("centred", ruler), rows)
+        for ruler, rows in zip(anchors.vectors, atoms, strict=True)
+    ]
     of_axes = study.trained or sides
     axes = flat_map.principal_axes(
         np.concatenate([v for side, v in zip(sides, vectors, strict=True) if side in of_axes])
@@ -55,9 +66,10 @@ def section(store: Reader, study: Study) -> Section:
     return Section(
         TITLE,
         f"{len(keys):,} distinct atoms (a sample by content, seed {study.seed}), each in every "
-        f"panel, as {len(sides)} models place them in {study.space}. All panels share the two "
-        f"axes along which the trained models' atoms vary most, {axes.explained.sum():.0%} of "
-        "their variance.",
+        f"panel, as {len(sides)} models place them: by their cosines with the "
+        f"{len(anchors.keys)} anchors of {study.space}, seen from the anchors' mean. All panels "
+        "share the two axes along which the trained models' atoms vary most, "
+        f"{axes.explained.sum():.0%} of their variance.",
         [
             Figure(
                 plot,
