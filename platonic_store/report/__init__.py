@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,8 +11,8 @@ from platonic_store.errors import PlatonicError
 from platonic_store.progress import say
 from platonic_store.reader import Reader
 from platonic_store.report import page
-from platonic_store.report.sections import SECTIONS
-from platonic_store.report.study import Section, Study, settle
+from platonic_store.report.sections import SECTIONS, controls
+from platonic_store.report.study import Section, settle
 
 
 def write(
@@ -25,10 +26,11 @@ def write(
     """
     with store.snapshot() as snapshot:
         study = settle(snapshot, store.path.resolve().name, models, space, seed)
-    sections, rows = [], []
-    for module in SECTIONS:
+    sections: list[Section] = []
+    rows = []
+    for module in (*SECTIONS, controls):
         started = time.perf_counter()
-        section = _section(module, store, study)
+        section = _section(module, (sections,) if module is controls else (store, study))
         seconds = time.perf_counter() - started
         say(f"{section.title:.<42} {seconds:6.1f} s{'  not run' if section.absent else ''}")
         sections.append(section)
@@ -40,9 +42,9 @@ def write(
     return out
 
 
-def _section(module, store: Reader, study: Study) -> Section:
+def _section(module: Any, arguments: tuple) -> Section:
     try:
-        section: Section = module.section(store, study)
+        section: Section = module.section(*arguments)
     except PlatonicError as error:
         section = Section(module.TITLE, absent=str(error))
     return replace(section, name=module.__name__.rpartition(".")[2])

@@ -69,6 +69,15 @@ class Table(NamedTuple):
     caption: str
 
 
+class Beside(NamedTuple):
+    """One measure: of trained models, of the best control in their place, and by chance."""
+
+    measure: str
+    trained: float
+    control: float | None
+    null: float | None
+
+
 @dataclass(frozen=True)
 class Section:
     """One question's answer.
@@ -79,6 +88,7 @@ class Section:
         frames: the numbers, by the name of their parquet file.
         caveat: what the numbers are not.
         findings: computed sentences for the summary at the page's top.
+        beside: what was measured, for the section on controls.
         absent: why the question could not be answered here, and what mends it.
         name: the section's anchor in the page.
     """
@@ -89,6 +99,7 @@ class Section:
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     caveat: str = ""
     findings: Sequence[str] = ()
+    beside: Sequence[Beside] = ()
     absent: str | None = None
     name: str = ""
 

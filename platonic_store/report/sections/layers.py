@@ -14,7 +14,7 @@ from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.questions.together import together
 from platonic_store.reader import Reader
 from platonic_store.report.figures import heat
-from platonic_store.report.study import Figure, Section, Study, is_control, label
+from platonic_store.report.study import Beside, Figure, Section, Study, is_control, label
 from platonic_store.snapshot import Side, Snapshot
 from platonic_store.spaces import RECIPES
 
@@ -50,6 +50,8 @@ def section(store: Reader, study: Study) -> Section:
     side, recipe, k, score = trained.sort_values("recall").to_numpy()[-1]
     same = trained[(trained["side"] == side) & (trained["anchors"] == k)]
     papers = same.set_index("recipe")["recall"]["cosine"]
+    controls = means[[is_control(side) for side in means["side"]]]
+    control = controls[(controls["recipe"] == recipe) & (controls["anchors"] == k)]["recall"].max()
     means["case"] = means["recipe"] + " " + means["anchors"].astype(str)
     matrix = means.pivot(index="side", columns="case", values="recall").reindex(
         index=[str(side) for side in halves.asked],
@@ -78,8 +80,9 @@ def section(store: Reader, study: Study) -> Section:
         findings=[
             f"Asked by {label(side)} for an atom among {asked:,}, the other trained models have it "
             f"among their ten nearest in {score:.2f} of cases by the recipe {recipe}, and in "
-            f"{papers:.2f} by the paper's cosine. {_best_control(means, recipe, k)}"
+            f"{papers:.2f} by the paper's cosine."
         ],
+        beside=[Beside("recall@10, best layer and recipe", score, control, 10 / asked)],
     )
 
 
@@ -105,14 +108,6 @@ def _halves(snapshot: Snapshot, study: Study) -> Halves:
         {side: rows[anchors] for side, rows in zip(sides, vectors, strict=True)},
         {side: rows[asked] for side, rows in zip(sides, vectors, strict=True)},
     )
-
-
-def _best_control(means: pd.DataFrame, recipe: str, k: int) -> str:
-    here = means[(means["recipe"] == recipe) & (means["anchors"] == k)]
-    controls = here[[is_control(side) for side in here["side"]]].set_index("side")["recall"]
-    if controls.empty:
-        return "The store holds no control to compare with."
-    return f"The best control, {label(str(controls.idxmax()))}, reaches {controls.max():.2f}."
 
 
 def _scores(halves: Halves, partners: list[Side]) -> pd.DataFrame:
