@@ -1,0 +1,202 @@
+"""Analogies that a store poses itself: one element exchanged for another, in two contexts.
+
+SrTiO3 − CaTiO3 + CaZrO3 → SrZrO3. The four corners have one prototype: as many sites, the same
+space group, and symmetry-equivalent sites in sets of the same sizes for each role. That is as much
+of a prototype as the catalogue knows.
+"""
+
+from collections import defaultdict
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.anchors import random_rows
+from platonic_store.geometry.arithmetic import answered
+from platonic_store.questions.together import together
+from platonic_store.snapshot import Snapshot
+
+_CORNERS = ["start", "minus", "plus", "target"]
+_RESAMPLES = 500
+
+
+def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataFrame:
+    """Analogies start − minus + plus → target of a store, each with one right answer.
+
+    Every four structures of a prototype that two elements and two contexts span are a case for
+    each of their corners. Where a corner has several structures (the same formula and prototype)
+    the answer would not be one, and the four are left out.
+
+    limit: at most so many, the same ones for the same content.
+
+    Returns: columns start, minus, plus, target (ids), apart (how many elements the two contexts do
+    not share) and polymorphs (how many more structures of the target's formula are candidates).
+    """
+    structures = snapshot.frame(
+        "SELECT id, formula, spacegroup, numbers, orbits FROM catalog.main.structures ORDER BY id"
+    )
+    rows = [
+        (*four, apart)
+        for four, apart in _quadruples(_fillings(structures))
+        for four in _turns(four)
+    ]
+    found = pd.DataFrame(rows, columns=[*_CORNERS, "apart"])
+    found = found.sort_values(_CORNERS, ignore_index=True)
+    if len(found) > limit:
+        names = found[_CORNERS].agg(" ".join, axis=1).to_numpy()
+        found = found.iloc[np.sort(random_rows(names, limit, seed))].reset_index(drop=True)
+    formula = structures.set_index("id")["formula"]
+    entries = formula.map(formula.value_counts())
+    same = sum((found[c].map(formula) == found["target"].map(formula)) for c in _CORNERS[:3])
+    return found.assign(polymorphs=found["target"].map(entries) - 1 - same)
+
+
+def _fillings(structures: pd.DataFrame) -> dict[tuple, dict[str, dict[tuple, list[str]]]]:
+    """Prototype with one role open → element in that role → the other elements → ids."""
+    found: dict[tuple, dict] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for one in structures.itertuples(index=False):
+        roles = _roles(one.numbers, one.orbits)
+        for element, sizes in roles.items():
+            others = tuple(sorted((size, z) for z, size in roles.items() if z != element))
+            pattern = tuple(size for size, _ in others)
+            prototype = (one.spacegroup, len(one.numbers), sizes, pattern)
+            found[prototype][element][others].append(one.id)
+    return found
+
+
+def _roles(numbers: np.ndarray, orbits: np.ndarray) -> dict[int, tuple[int, ...]]:
+    """Each element's sets of equivalent sites, by their sizes."""
+    roles = defaultdict(list)
+    for first, size in zip(*np.unique(orbits, return_counts=True), strict=True):
+        roles[int(numbers[first])].append(int(size))
+    return {z: tuple(sorted(sizes)) for z, sizes in roles.items()}
+
+
+def _quadruples(fillings: dict) -> list[tuple[tuple[str, ...], int]]:
+    """(x in c, y in c, x in d, y in d) for all elements x, y and contexts c, d; each four once."""
+    found: dict[frozenset, tuple[tuple[str, ...], int]] = {}
+    for elements in fillings.values():
+        for x, y in combinations(sorted(elements), 2):
+            contexts = sorted(elements[x].keys() & elements[y].keys())
+            alone = [c for c in contexts if len(elements[x][c]) == len(elements[y][c]) == 1]
+            for c, d in combinations(alone, 2):
+                four = tuple(elements[z][context][0] for context in (c, d) for z in (x, y))
+                apart = len({z for _, z in c} - {z for _, z in d})
+                found.setdefault(frozenset(four), (four, apart))
+    return list(found.values())
+
+
+def _turns(four: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The four analogies of a parallelogram, one for each corner that is looked for."""
+    a, b, c, d = four
+    return [(b, a, c, d), (a, b, d, c), (d, c, a, b), (c, d, b, a)]
+
+
+def score(
+    snapshot: Snapshot,
+    posed: pd.DataFrame,
+    model: str | None = None,
+    across: str | None = None,
+    *,
+    space: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How many of the cases a model (`MODEL` or `MODEL@LAYER`) answers: one row.
+
+    Candidates are all structures of the store but the case's own three terms. Columns: hit, the
+    share of cases whose nearest candidate is the target's id, between low and high in 95 of 100
+    bootstrap resamples of the targets; formula, the share where it has the target's formula;
+    nearest, the share answered by the nearest neighbour of `start` alone; polymorph, hit among the
+    polymorph_cases whose target has rivals of its own formula, which composition cannot tell apart;
+    cases.
+
+    across: the model whose structures answer, through the shared space. Targets that hold an
+        anchor are then left out, since an anchor finds itself.
+
+    Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery if no case is left.
+    """
+    asker = snapshot.side(model)
+    answerer = snapshot.side(across) if across else asker
+    if across or space:
+        space = snapshot.space(space, [asker.model, answerer.model])
+        posed = posed[~posed["target"].isin(_anchored(snapshot, space))]
+    rows = together(snapshot, [asker, answerer], "structure", space=space)
+    ids = rows.keys["structure_id"].to_numpy()
+    found = _score(snapshot, posed, ids, *rows.vectors, seed)
+    return found.assign(model=str(asker), across=str(answerer) if across else None)
+
+
+def score_of_composition(snapshot: Snapshot, posed: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """`score` for the elements' shares alone, without any model."""
+    structures = snapshot.frame("SELECT id, numbers FROM catalog.main.structures ORDER BY id")
+    shares = composition(structures["numbers"])
+    ids = structures["id"].to_numpy()
+    found = _score(snapshot, posed, ids, shares, shares, seed)
+    return found.assign(model="composition alone", across=None)
+
+
+def composition(numbers: pd.Series) -> np.ndarray:
+    """(n, 119) the share of each atomic number in each structure."""
+    return np.stack([np.bincount(one, minlength=119) / len(one) for one in numbers])
+
+
+def _anchored(snapshot: Snapshot, space: str) -> list[str]:
+    """The structures that hold an anchor of a space."""
+    return snapshot.frame(
+        "SELECT DISTINCT a.structure_id FROM catalog.main.anchors AS a "
+        "JOIN catalog.main.spaces AS s USING (anchor_set) WHERE s.id = ?",
+        [space],
+    )["structure_id"].tolist()
+
+
+def _score(
+    snapshot: Snapshot,
+    posed: pd.DataFrame,
+    ids: np.ndarray,
+    asked: np.ndarray,
+    answers: np.ndarray,
+    seed: int,
+) -> pd.DataFrame:
+    """`asked` and `answers` are (n, D), a row for each of the ids."""
+    posed = posed[posed[_CORNERS].isin(ids).all(axis=1)]
+    if posed.empty:
+        raise InvalidQuery(
+            "no element is exchanged in two contexts among these structures: ingest more of a kind"
+        )
+    row = pd.Series(np.arange(len(ids)), index=ids)
+    start, minus, plus, target = (row[posed[corner]].to_numpy() for corner in _CORNERS)
+    barred = np.stack([start, minus, plus], axis=1)
+    asked = asked.astype(np.float64)
+    hits, nearest = answered(asked[start] - asked[minus] + asked[plus], answers, target, barred)
+    alone, _ = answered(asked[start], answers, target, barred)
+    formula = snapshot.frame("SELECT id, formula FROM catalog.main.structures").set_index("id")
+    formula = formula["formula"][ids].to_numpy()
+    low, high = _interval(hits, target, seed)
+    rivalled = posed["polymorphs"].to_numpy() > 0
+    return pd.DataFrame(
+        {
+            "model": None,
+            "across": None,
+            "hit": hits.mean(),
+            "low": low,
+            "high": high,
+            "formula": (formula[nearest] == formula[target]).mean(),
+            "nearest": alone.mean(),
+            "polymorph": hits[rivalled].mean() if rivalled.any() else np.nan,
+            "polymorph_cases": int(rivalled.sum()),
+            "cases": len(posed),
+        },
+        index=[0],
+    )
+
+
+def _interval(hits: np.ndarray, groups: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % of the mean's resamples, whole groups at a time."""
+    _, group = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(group, hits), np.bincount(group)
+    draws = np.random.default_rng(seed).multinomial(
+        len(counts), np.full(len(counts), 1 / len(counts)), _RESAMPLES
+    )
+    low, high = np.quantile(draws @ sums / (draws @ counts), [0.025, 0.975])
+    return float(low), float(high)
