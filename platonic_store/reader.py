@@ -1,5 +1,6 @@
 """`Reader`: all that can be asked of a store."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from platonic_store import picture as pictures
 from platonic_store import sql as sql_front_end
 from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
-from platonic_store.questions import neighbours, search, typicality
+from platonic_store.questions import analogies, asked, neighbours, search, typicality
 from platonic_store.snapshot import Snapshot, take
 from platonic_store.vectors import Level, Vectors, vector_array
 
@@ -55,6 +56,7 @@ class Reader:
         level: Level | None = None,
         k: int = 10,
         where: str | None = None,
+        distance: search.Distance = "cosine",
     ) -> pd.DataFrame:
         """The k structures (or, with `site`, atoms) most alike to one.
 
@@ -65,14 +67,16 @@ class Reader:
         space: a space's id or recipe; by default the newest that holds both models.
         where: an SQL condition on the columns of the `structure` view (and `site`, for atoms);
             exact: k answers wherever k exist.
+        distance: of structures, "cosine", 1 − cosine of their atoms' means, or "transport", the
+            mean 1 − cosine of their atoms when each is matched at the least cost.
 
-        Atoms stand for all their symmetry-equivalent sites. The frame has rank, distance
-        (1 − cosine), id, for atoms site_index, element and multiplicity, and all properties.
+        Atoms stand for all their symmetry-equivalent sites. The frame has rank, distance, id, for
+        atoms site_index, element and multiplicity, and all properties.
 
         Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, AnchorsNotFound,
         InvalidQuery, UnreadableSource.
         """
-        query = search.met(self.snapshot, query, model, layer)
+        query = asked.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
             return search.similar(
                 snapshot,
@@ -83,6 +87,40 @@ class Reader:
                 space=space,
                 site=site,
                 level=level,
+                k=k,
+                where=where,
+                distance=distance,
+            )
+
+    def analogy(
+        self,
+        expression: str,
+        *,
+        model: str | None = None,
+        layer: int | None = None,
+        across: str | None = None,
+        space: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+    ) -> pd.DataFrame:
+        """The k structures nearest to a sum of structures, e.g. "mp-1 - mp-2 + mp-3".
+
+        A term is an id, a formula (its lowest entry in energy; "all SiO2" is the mean of all), a
+        file, or an element to exchange: "CaTiO3 - Ca + Sr". Operators stand between spaces. The
+        terms are not among the answers. The other arguments are those of `similar`. That the right
+        compound comes first says little: composition alone does that (docs/questions/analogy.md).
+
+        Raises: as `similar`; InvalidQuery for a term that is unknown or missing.
+        """
+        terms = analogies.met(self.snapshot, expression, model, layer)
+        with self.snapshot() as snapshot:
+            return analogies.analogy(
+                snapshot,
+                terms,
+                model=model,
+                layer=layer,
+                across=across,
+                space=space,
                 k=k,
                 where=where,
             )
@@ -118,29 +156,77 @@ class Reader:
         return neighbours.compute(sides, k)
 
     def outliers(
-        self, *, model: str | None = None, layer: int | None = None, k: int = 20
+        self,
+        *,
+        model: str | None = None,
+        layer: int | None = None,
+        k: int = 20,
+        level: Level = "structure",
     ) -> pd.DataFrame:
-        """The k least typical structures; typicality is not confidence.
+        """The k least typical structures (or, with level "atom", atoms) to a model's eye.
 
-        See `platonic_store.questions.typicality.outliers` for what the score is.
+        Typicality is not confidence. The frame has rank, the columns of `typicality` and those of
+        the `structure` view. Scores that `score` stored are read, others computed.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions.
         """
+        rows = self.typicality(model=model, layer=layer, level=level)
         with self.snapshot() as snapshot:
-            return typicality.outliers(snapshot, model=model, layer=layer, k=k)
+            return typicality.described(snapshot, typicality.outliers(rows, k))
 
-    def sql(self, query: str, *, allow_files: bool = False) -> pd.DataFrame:
+    def typicality(
+        self,
+        query: Any = None,
+        *,
+        model: str | None = None,
+        layer: int | None = None,
+        level: Level = "structure",
+    ) -> pd.DataFrame:
+        """How unlike what a model has seen here structures (or their atoms) look to it.
+
+        query: an id, a list of ids, a file, a pymatgen `Structure` or ASE `Atoms`; None means all.
+
+        The rows are those of the SQL views `typicality` and `atom_typicality`: atypicality, its
+        conformal p-value, and the typical atom that is most alike, of other compositions all.
+        Typicality is not confidence. See docs/questions/typicality.md.
+
+        Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, InvalidQuery with too
+        few compositions, UnreadableSource.
+        """
+        if query is not None and not isinstance(query, list):
+            query = asked.met(self.snapshot, query, model, layer)
+        with self.snapshot() as snapshot:
+            waiting = typicality.gather(snapshot, query, model=model, layer=layer, level=level)
+        return typicality.judge(waiting, level)
+
+    def sql(
+        self,
+        query: str,
+        *,
+        variables: Mapping[str, object] | None = None,
+        allow_files: bool = False,
+    ) -> pd.DataFrame:
         """Run read-only SQL over the views and functions of the store; see docs/sql.md.
+
+        query: SQL, or `@name` of the cookbook; see docs/cookbook.md.
+        variables: what `getvariable('name')` gives in the query, as text.
 
         It reaches nothing outside the store unless `allow_files`.
 
         Raises: InvalidQuery with what DuckDB says.
         """
-        with self.snapshot() as snapshot:
-            return sql_front_end.run(snapshot, query, allow_files=allow_files).to_pandas()
+        return self.sql_arrow(query, variables=variables, allow_files=allow_files).to_pandas()
 
-    def sql_arrow(self, query: str, *, allow_files: bool = False) -> pa.Table:
+    def sql_arrow(
+        self,
+        query: str,
+        *,
+        variables: Mapping[str, object] | None = None,
+        allow_files: bool = False,
+    ) -> pa.Table:
         """Like `sql`, as an Arrow table."""
         with self.snapshot() as snapshot:
-            return sql_front_end.run(snapshot, query, allow_files=allow_files)
+            return sql_front_end.run(snapshot, query, variables=variables, allow_files=allow_files)
 
     def init_sql(self) -> str:
         """A script with which the plain `duckdb` client opens this store."""
@@ -184,9 +270,9 @@ class Reader:
         site: int | None = None,
     ) -> np.ndarray:
         """(dim,) float32: the embedding of one structure, or of one of its atoms."""
-        query = search.met(self.snapshot, query, model, layer)
+        query = asked.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
-            return search.vector(snapshot, query, model=model, layer=layer, space=space, site=site)
+            return asked.vector(snapshot, query, model=model, layer=layer, space=space, site=site)
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""

@@ -126,6 +126,10 @@ class Snapshot:
             layer = self.layer(model, None)
         return self._table(space, model, layer, level)
 
+    def pooled(self, table: VectorTable) -> VectorTable:
+        """The table of the structures whose atoms are in `table`."""
+        return self._table(table.space, table.model, table.layer, "structure")
+
     def _table(self, space: str | None, model: str, layer: int, level: Level) -> VectorTable:
         for table in self.tables:
             if (table.space, table.model, table.layer, table.level) == (space, model, layer, level):

@@ -3,12 +3,13 @@
 
 -- The k structures most alike to a structure (its id) or to a vector.
 CREATE OR REPLACE MACRO similar_structures(
-    query, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10, condition := NULL
+    query, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10, condition := NULL,
+    distance := 'cosine'
 ) AS TABLE
 SELECT hit.rank, hit.distance, structure.*
 FROM (
     SELECT unnest(
-        _similar(query::VARCHAR, NULL, model, layer, across, space, k, condition)
+        _similar(query::VARCHAR, NULL, model, layer, across, space, k, condition, distance)
     ) AS hit
 )
 JOIN structure ON structure.id = hit.id
@@ -23,11 +24,25 @@ SELECT
     hit.rank, hit.distance, hit.site_index, s.element, s.multiplicity, structure.*
 FROM (
     SELECT unnest(
-        _similar(query::VARCHAR, site, model, layer, across, space, k, condition)
+        _similar(query::VARCHAR, site, model, layer, across, space, k, condition, 'cosine')
     ) AS hit
 )
 JOIN structure ON structure.id = hit.id
 JOIN site AS s ON s.structure_id = hit.id AND s.site_index = hit.site_index
+ORDER BY hit.rank;
+
+-- The k structures nearest to a sum of structures, "mp-1 - mp-2 + mp-3" or "CaTiO3 - Ca + Sr".
+CREATE OR REPLACE MACRO analogy(
+    expression, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10,
+    condition := NULL
+) AS TABLE
+SELECT hit.rank, hit.distance, structure.*
+FROM (
+    SELECT unnest(
+        _analogy(expression::VARCHAR, model, layer, across, space, k, condition)
+    ) AS hit
+)
+JOIN structure ON structure.id = hit.id
 ORDER BY hit.rank;
 
 -- The k nearest of every structure (or, with level := 'atom', of every distinct atom).

@@ -33,6 +33,10 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(help='SQL condition, e.g. "band_gap > 1 AND nelements = 2".'),
     ] = None,
+    distance: Annotated[
+        str,
+        typer.Option(help="Of structures: cosine (of their means), or transport (of their atoms)."),
+    ] = "cosine",
     layer: LayerOption = None,
     space: SpaceOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -49,6 +53,7 @@ def run(
         site=site,
         k=k,
         where=where,
+        distance=distance,  # type: ignore[arg-type]
         layer=layer,
         space=space,
     )

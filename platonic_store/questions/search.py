@@ -1,55 +1,21 @@
 """Similarity search: the atoms or crystals nearest to one, within a model or across models."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
-from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.geometry.projection import project
+from platonic_store.catalog import literals
+from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.scan import nearest_to_one
+from platonic_store.geometry.sets import nearest_sets
+from platonic_store.questions.asked import AtomSet, Query, atom_set, resolve
 from platonic_store.snapshot import Snapshot, VectorTable
 from platonic_store.vectors import CACHE_BYTES, Level, Points
 
-
-class Query(NamedTuple):
-    """A query resolved to a vector; `id` is set where it is itself in the store."""
-
-    vector: np.ndarray
-    id: str | None = None
-    site_index: int | None = None
-
-
-class Newcomer(NamedTuple):
-    """A structure that is not in the store: (n, dim) embeddings of its atoms."""
-
-    atoms: np.ndarray
-
-
-def met(
-    take: Callable[[], AbstractContextManager[Snapshot]],
-    query: Any,
-    model: str | None,
-    layer: int | None,
-) -> Any:
-    """A query that any snapshot can answer: files and structure objects become Newcomers.
-
-    No snapshot is held while the model loads, or commits would wait for it.
-    """
-    if isinstance(query, np.ndarray) or (isinstance(query, str) and not Path(query).exists()):
-        return query
-    with take() as snapshot:
-        if isinstance(query, str) and snapshot.has_structure(query):
-            return query
-        model = snapshot.model(model)
-        layer = snapshot.layer(model, layer)
-    return Newcomer(_embedded_now(query, model, layer))
+Distance = Literal["cosine", "transport"]
 
 
 def similar(snapshot: Snapshot, query: Any, **arguments: Any) -> pd.DataFrame:
@@ -73,23 +39,36 @@ def find(
     level: Level | None = None,
     k: int = 10,
     where: str | None = None,
+    distance: Distance = "cosine",
 ) -> pd.DataFrame:
     """The k nearest structures, or atoms (one for each set of symmetry-equivalent sites).
 
-    See `Store.similar` for the arguments. The frame has rank, distance (1 − cosine) and id, for
-    atoms also site_index.
+    See `Store.similar` for the arguments. The frame has rank, distance (1 − cosine, or by
+    transport) and id, for atoms also site_index.
     """
     if k < 1:
         raise InvalidQuery(f"k must be at least 1, not {k}")
+    if distance not in get_args(Distance):
+        raise InvalidQuery(
+            f"no distance {distance!r}: choose one of {', '.join(get_args(Distance))}"
+        )
     model = snapshot.model(model)
     layer = snapshot.layer(model, layer)
-    level = level or _level(site)
+    level = level or ("structure" if site is None else "atom")
+    by_transport = distance == "transport"
+    if by_transport and level == "atom":
+        raise InvalidQuery("transport is between structures, not atoms: leave out the site")
+    compared: Level = "atom" if by_transport else level
     if across is None and space is None:
-        table = snapshot.embeddings(model, layer, level)
+        table = snapshot.embeddings(model, layer, compared)
     else:
         answerer = snapshot.model(across) if across else model
         space = snapshot.space(space, [model, answerer])
-        table = snapshot.coordinates(space, answerer, None if across else layer, level)
+        table = snapshot.coordinates(space, answerer, None if across else layer, compared)
+    if by_transport:
+        asked = atom_set(snapshot, query, model, layer, space)
+        itself = query if table.model == model and isinstance(query, str) else None
+        return _nearest_sets(snapshot, table, asked, itself, k, where)
     resolved = resolve(snapshot, query, model, layer, space, level, site)
     if resolved.vector.shape != (table.dim,):
         raise InvalidQuery(
@@ -110,120 +89,6 @@ def find(
     return hits
 
 
-def vector(
-    snapshot: Snapshot,
-    query: Any,
-    *,
-    model: str | None = None,
-    layer: int | None = None,
-    space: str | None = None,
-    site: int | None = None,
-) -> np.ndarray:
-    """(dim,) float32: the vector of one structure, or of one of its atoms; see `Store.vector`."""
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    space = snapshot.space(space, [model]) if space else None
-    return resolve(snapshot, query, model, layer, space, _level(site), site).vector
-
-
-def _level(site: int | None) -> Level:
-    return "structure" if site is None else "atom"
-
-
-def resolve(
-    snapshot: Snapshot,
-    query: str | Newcomer | np.ndarray,
-    model: str,
-    layer: int,
-    space: str | None,
-    level: Level,
-    site: int | None,
-) -> Query:
-    """The vector of an id, a structure that `met` embedded, or the vector itself.
-
-    Raises: StructureNotFound, NotEmbedded, InvalidQuery.
-    """
-    if level == "atom" and site is None and not isinstance(query, np.ndarray):
-        raise InvalidQuery("which atom? name its site: `--site 0`, or site=0 in Python")
-    if isinstance(query, np.ndarray):
-        return Query(np.asarray(query, dtype=np.float32))
-    if isinstance(query, str):
-        snapshot.require_structure(query)
-        return _stored(snapshot, query, model, layer, space, level, site)
-    atoms = query.atoms
-    if space is not None:
-        atoms = project(snapshot.projection(space, model, layer), atoms)
-    if level == "structure":
-        return Query(mean_by_structure(atoms, np.zeros(len(atoms), dtype=int))[0])
-    if site is None or not 0 <= site < len(atoms):
-        raise InvalidQuery(
-            f"there is no site {site}: the structure has sites 0 to {len(atoms) - 1}"
-        )
-    return Query(atoms[site])
-
-
-def _stored(
-    snapshot: Snapshot,
-    id_: str,
-    model: str,
-    layer: int,
-    space: str | None,
-    level: Level,
-    site: int | None,
-) -> Query:
-    """The vector that the store has of a structure or a site."""
-    if space is None:
-        table = snapshot.embeddings(model, layer, level)
-    else:
-        table = snapshot.coordinates(space, model, layer, level)
-    points = snapshot.of_structure(table, id_)
-    rows = np.arange(len(points.vectors))
-    if level == "atom":
-        rows = np.flatnonzero(points.column("site_index") == site)
-    if not len(rows):
-        ((nsites,),) = snapshot.rows(
-            "SELECT nsites FROM catalog.main.structures WHERE id = ?", [id_]
-        )
-        if site is not None and not 0 <= site < nsites:
-            raise InvalidQuery(f"{id_} has no site {site}: its sites are 0 to {nsites - 1}")
-        why = snapshot.rows(
-            "SELECT reason FROM catalog.main.quarantined WHERE structure_id = ? AND model = ?",
-            [id_, model],
-        )
-        mend = "project --all" if space else f"ingest --model {model}"
-        raise NotEmbedded(
-            f"{id_} has no vector in {table.name}"
-            + (f" ({why[0][0]})" if why else f": run `platonic-store {mend}`")
-        )
-    orbit = int(points.column("orbit")[rows[0]]) if level == "atom" else None
-    return Query(points.vectors[rows[0]], id_, orbit)
-
-
-def _embedded_now(query: Any, model: str, layer: int) -> np.ndarray:
-    """(n, dim) embeddings of the atoms of a structure that is not in the store."""
-    from platonic_store.runtimes.preparation import prepare
-    from platonic_store.runtimes.workers import WorkerPool
-    from platonic_store.structures import describe, read
-    from platonic_store.vectors import vector_matrix
-
-    for batch in read(query):
-        for rejected in batch.rejected:
-            raise UnreadableSource(f"{describe(query)}: {rejected.record}: {rejected.reason}")
-        if len(batch.structures) != 1:
-            raise UnreadableSource(
-                f"{describe(query)} holds {len(batch.structures)} structures, a query is one: "
-                "ingest them and ask by id"
-            )
-        structure = batch.structures.select(["id", "numbers", "positions", "cell", "pbc"])
-        (ready,) = prepare([model])
-        with WorkerPool(ready.card, (layer,), python=ready.python, workers=1) as pool:
-            for embedded in pool.embed([structure]):
-                for _, reason in embedded.rejected:
-                    raise UnreadableSource(f"{describe(query)}: {reason}")
-                return vector_matrix(embedded.table[f"layer_{layer}"])
-    raise UnreadableSource(f"{describe(query)} holds no structure")
-
-
 def _nearest(
     snapshot: Snapshot,
     table: VectorTable,
@@ -236,18 +101,56 @@ def _nearest(
 
     Exact while the table fits the cache (and whenever there is a condition), by index beyond.
     """
-    rows = sum(
-        n
-        for (n,) in snapshot.rows(
-            "SELECT rows FROM catalog.main.fills WHERE table_name = ? AND committed", [table.name]
-        )
-    )
-    if where is None and rows * table.dim * 4 > CACHE_BYTES:
+    if where is None and not _fits(snapshot, table):
         return _nearest_by_index(snapshot, table, vector, own, k)
     points = snapshot.points(table)
     mask = _candidates(snapshot, table, points, own, where)
     indices, distances = nearest_to_one(vector, points.vectors, points.lengths, k, mask)
     return points.keys.take(indices).to_pandas(), distances
+
+
+def _fits(snapshot: Snapshot, table: VectorTable) -> bool:
+    """Whether the table may be held in memory."""
+    counts = snapshot.rows(
+        "SELECT rows FROM catalog.main.fills WHERE table_name = ? AND committed", [table.name]
+    )
+    return sum(n for (n,) in counts) * table.dim * 4 <= CACHE_BYTES
+
+
+def _nearest_sets(
+    snapshot: Snapshot,
+    table: VectorTable,
+    asked: AtomSet,
+    own: str | None,
+    k: int,
+    where: str | None,
+) -> pd.DataFrame:
+    """Rank, distance and id of the k structures nearest by transport, without `own`.
+
+    Exact while the atoms' table fits the cache; beyond, of the structures nearest by their mean.
+    """
+    condition = None
+    if not _fits(snapshot, table):
+        pooled = snapshot.pooled(table)
+        mean = asked.mass @ asked.vectors
+        query = Query(mean.astype(np.float32), own)
+        keys, _ = _nearest(snapshot, pooled, query.vector, query, max(50, 5 * k), where)
+        condition = f"structure_id IN ({literals(keys['structure_id']) or 'NULL'})"
+    points = snapshot.points(table, condition)
+    sets = points.sets
+    mask = np.ones(len(sets.label), dtype=bool)
+    if own is not None:
+        mask &= ~points.is_of(own)[sets.label]
+    if where is not None:
+        mask &= meeting(snapshot, points, "structure", where)[sets.label]
+    indices, distances = nearest_sets(*asked, points.vectors, points.lengths, sets, k, mask)
+    return pd.DataFrame(
+        {
+            "rank": np.arange(1, len(indices) + 1),
+            "distance": distances,
+            "id": points.keys["structure_id"].take(sets.label[indices]).to_numpy(),
+        }
+    )
 
 
 def _nearest_by_index(
@@ -275,11 +178,11 @@ def _candidates(
         same = points.is_of(own.id)
         mask &= ~(same & (points.column("orbit") == own.site_index) if is_atom else same)
     if where is not None:
-        mask &= _meeting(snapshot, points, table.level, where)
+        mask &= meeting(snapshot, points, table.level, where)
     return mask
 
 
-def _meeting(snapshot: Snapshot, points: Points, level: Level, where: str) -> np.ndarray:
+def meeting(snapshot: Snapshot, points: Points, level: Level, where: str) -> np.ndarray:
     """(n,) bool: for which rows an SQL condition holds."""
     try:  # most conditions speak of structures alone, which are a tenth of the atoms
         ids = snapshot.matching(where, "structure")["structure_id"]

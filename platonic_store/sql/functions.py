@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
-from platonic_store.questions import neighbours, search
+from platonic_store.questions import analogies, asked, neighbours, search
 from platonic_store.resources import folder
 from platonic_store.snapshot import Snapshot
 
@@ -63,7 +63,7 @@ def _asked(snapshot: Snapshot, text: str) -> str | np.ndarray:
 
 
 def _similar(
-    snapshot: Snapshot, query: str | None, site, model, layer, across, space, k, condition
+    snapshot: Snapshot, query: str | None, site, model, layer, across, space, k, condition, distance
 ) -> pd.DataFrame | None:
     if query is None:
         return None
@@ -77,15 +77,33 @@ def _similar(
         site=site,
         k=k,
         where=condition,
+        distance=distance,
     )
 
 
 def _embedding(snapshot: Snapshot, query: str | None, site, model, layer, space) -> list | None:
     if query is None:
         return None
-    asked = _asked(snapshot, query)
-    found = search.vector(snapshot, asked, model=model, layer=layer, space=space, site=site)
+    vector = _asked(snapshot, query)
+    found = asked.vector(snapshot, vector, model=model, layer=layer, space=space, site=site)
     return found.tolist()
+
+
+def _analogy(
+    snapshot: Snapshot, expression: str | None, model, layer, across, space, k, condition
+) -> pd.DataFrame | None:
+    if expression is None:
+        return None
+    return analogies.find(
+        snapshot,
+        analogies.read(snapshot, expression),
+        model=model,
+        layer=layer,
+        across=across,
+        space=space,
+        k=k,
+        where=condition,
+    )
 
 
 def _neighbours(
@@ -108,9 +126,15 @@ _TEXT, _WHOLE, _REAL = "VARCHAR", "INTEGER", "DOUBLE"
 FUNCTIONS = (
     Function(
         "_similar",
-        [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT],
+        [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
         {"rank": "BIGINT", "distance": _REAL, "id": _TEXT, "site_index": _WHOLE},
         _similar,
+    ),
+    Function(
+        "_analogy",
+        [_TEXT, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT],
+        {"rank": "BIGINT", "distance": _REAL, "id": _TEXT},
+        _analogy,
     ),
     Function(
         "_neighbours",
@@ -182,7 +206,7 @@ def _lists(frames: list[pd.DataFrame | None], type_: pa.ListType) -> pa.Array:
     fields = list(type_.value_type)
     whole = pd.concat([f for f in frames if f is not None and len(f)] or [pd.DataFrame()])
     columns = [
-        pa.array(whole[field.name], field.type, from_pandas=True)
+        pa.array(whole[field.name].to_numpy(), field.type, from_pandas=True)
         if field.name in whole
         else pa.nulls(len(whole), field.type)
         for field in fields

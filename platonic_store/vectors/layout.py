@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platonic_store.geometry.scan import row_lengths
+from platonic_store.geometry.sets import Sets, sets_of
 
 Level = Literal["atom", "structure"]
 
@@ -50,6 +51,14 @@ class Points:
         if "orbit" not in self.keys.column_names:
             return np.ones(len(self.vectors), dtype=bool)
         return self.column("site_index") == self.column("orbit")
+
+    @cached_property
+    def sets(self) -> Sets:
+        """The structures as sets of atoms, ordered by their ids."""
+        ids = self.keys["structure_id"].combine_chunks().dictionary_encode()
+        rank = pc.rank(ids.dictionary).to_numpy() - 1
+        structure = rank[ids.indices.to_numpy()]
+        return sets_of(structure, self.column("site_index"), self.column("orbit"))
 
     def is_of(self, structure_id: str) -> np.ndarray:
         """(n,) bool: the rows of one structure."""
