@@ -4,19 +4,33 @@ Both know the same views. In process the functions are answered by Python and ac
 and columns as arguments; the script's are plain SQL over DuckDB's Lance extension.
 """
 
+from collections.abc import Mapping
+
 import duckdb
 import pyarrow as pa
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.snapshot import Snapshot, one_line
+from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
 from platonic_store.sql.functions import registered
 
 __all__ = ["init_script", "run"]
 
 
-def run(snapshot: Snapshot, query: str, *, allow_files: bool = False) -> pa.Table:
-    """The result of read-only SQL; see `Store.sql`."""
+def run(
+    snapshot: Snapshot,
+    query: str,
+    *,
+    variables: Mapping[str, object] | None = None,
+    allow_files: bool = False,
+) -> pa.Table:
+    """The result of read-only SQL, or of a query of the cookbook; see `Store.sql`."""
+    values = {name: str(value) for name, value in (variables or {}).items()}
+    if query.startswith("@"):
+        entry = cookbook.entry(query[1:])
+        query, values = entry.sql, cookbook.prepared(snapshot, entry, values)
+    snapshot.connection.execute(cookbook.assignments(values))
     with registered(snapshot) as raised:
         if not allow_files:
             # Other files, other databases and the network: all out of reach, for good.

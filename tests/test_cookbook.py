@@ -1,0 +1,250 @@
+"""Every named query answers on a real store, and each answer is held to something independent."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from pymatgen.core import Composition
+from typer.testing import CliRunner
+
+from platonic_store.cli import app
+from platonic_store.errors import InvalidQuery, ModelNotFound
+from platonic_store.sql import cookbook
+from platonic_store.store import Store
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def store(prototypes_path, tmp_path_factory) -> Store:
+    """The prototypes, with a volume an atom and a made-up energy above the hull."""
+    copy = shutil.copytree(prototypes_path, tmp_path_factory.mktemp("cookbook") / "own.store")
+    opened = Store.open(copy)
+    with opened.catalog.writing() as connection:
+        for statement in (
+            "ALTER TABLE properties ADD COLUMN e_above_hull DOUBLE",
+            "ALTER TABLE properties ADD COLUMN atomic_volume DOUBLE",
+            "UPDATE properties SET e_above_hull = if(s.spacegroup > 190, 0, 1 / s.spacegroup), "
+            "atomic_volume = s.volume / s.nsites "
+            "FROM structures AS s WHERE s.id = properties.structure_id",
+        ):
+            connection.execute(sa.text(statement))
+    return opened
+
+
+def asked(store, name, **variables):
+    return store.sql(f"@{name}", variables=variables)
+
+
+def near_duplicates(store):
+    found = asked(store, "near-duplicates", within=0.001)
+    assert "rhombohedral graphite" in set(found["other"][found["id"] == "Graphite"])
+    assert len(found) < len(asked(store, "near-duplicates", within=0.01))
+    assert found["distance"].max() <= 0.001
+
+
+def duplicate_groups(store):
+    found = asked(store, "duplicate-groups")
+    members = found["members"].explode()
+    assert members.is_unique
+    pairs = asked(store, "near-duplicates")
+    assert set(members) == {*pairs["id"], *pairs["other"]}
+    assert found["structures"].sum() == len(members)
+
+
+def nearest_stable(store):
+    found = asked(store, "nearest-stable", k=2)
+    first = found[found["id"] == "Ilmenite"]
+    alone = store.similar("Ilmenite", k=2, where="e_above_hull <= 0")
+    assert first["stable"].tolist() == alone["id"].tolist()
+    assert (found["e_above_hull"] > 0).all()
+    assert (found["stable_spacegroup"] > 190).all()
+
+
+def merged_polymorphs(store):
+    found = asked(store, "merged-polymorphs")
+    assert "rhombohedral graphite" in set(found["other"])
+    assert (found["spacegroup"] != found["other_spacegroup"]).all()
+
+
+def merged_by_one_model(store):
+    found = asked(store, "merged-by-one-model", within=0.5, apart=1)
+    assert len(found) > 0
+    assert found["merged_units"].max() <= 0.5
+    assert found["other_units"].min() >= 1
+
+
+def novel_chemistry(store):
+    found = asked(store, "novel-chemistry")
+    kinds = {
+        id_: Composition(formula).anonymized_formula
+        for id_, formula in store.sql("SELECT id, formula FROM structure").itertuples(index=False)
+    }
+    near = store.neighbours(k=10)
+    is_known = near["id"].map(kinds) == near["neighbour"].map(kinds)
+    assert set(found["id"]) == set(near["id"]) - set(near["id"][is_known])
+
+
+def substitution_candidates(store):
+    found = asked(store, "substitution-candidates", element="Ti")
+    assert found["closest"].tolist() == ["TiAl3 → ZrAl3"]
+    assert found["substitute"].tolist() == ["Zr"]
+
+
+def lookalikes_without(store):
+    found = asked(store, "lookalikes-without")
+    assert found["formula"].map(lambda text: "Pb" in Composition(text)).all()
+    assert not found["other_formula"].map(lambda text: "Pb" in Composition(text)).any()
+
+
+def knn_error(store):
+    found = asked(store, "knn-error", property="atomic_volume").iloc[0]
+    assert found["r2"] > 0.5
+    assert found["mae"] < found["mae_of_the_mean"] / 2
+
+
+def property_cliffs(store):
+    found = asked(store, "property-cliffs", property="atomic_volume")
+    values = store.sql("SELECT id, volume / nsites AS v FROM structure").set_index("id")["v"]
+    differences = (found["id"].map(values) - found["other"].map(values)).abs()
+    np.testing.assert_allclose(found["difference"], differences)
+    assert found["difference"].is_monotonic_decreasing
+
+
+def coverage(store):
+    found = asked(store, "coverage", fewer=10**6)
+    assert found["atoms"].sum() == store.sql("SELECT sum(nsites) AS n FROM structure")["n"][0]
+    assert asked(store, "coverage", fewer=5)["sites"].max() == 4
+
+
+def spacegroup_consistency(store):
+    found = asked(store, "spacegroup-consistency")
+    assert found["structures"].min() >= 10
+    assert (found["same"] > found["by_chance"]).mean() > 0.5
+
+
+def neighbour_agreement(store):
+    itself = asked(store, "neighbour-agreement", other="sevennet-0").iloc[0]
+    assert itself["overlap"] == itself["same_nearest"] == 1
+    found = asked(store, "neighbour-agreement").iloc[0]
+    assert found["other"] == "chgnet-0.3.0"
+    assert 10 * found["by_chance"] < found["overlap"] < 1
+
+
+def elements_by_disagreement(store):
+    found = asked(store, "elements-by-disagreement", k=5)
+    one, two = (
+        store.neighbours(model=model, k=5).groupby("id")["neighbour"].agg(set)
+        for model in ("sevennet-0", "chgnet-0.3.0")
+    )
+    titanium = store.sql("SELECT id FROM structure WHERE list_contains(elements, 'O')")["id"]
+    shared = [1 - len(one[i] & two[i]) / 5 for i in titanium if i in one and i in two]
+    oxygen = found[found["element"] == "O"].iloc[0]
+    assert oxygen["disagreement"] == pytest.approx(np.mean(shared))
+    assert oxygen["structures"] == len(shared)
+
+
+def hubs(store):
+    counts = store.neighbours(k=10)["neighbour"].value_counts()
+    assert asked(store, "hubs")["times"].tolist() == counts.head(100).tolist()
+
+
+def isolated(store):
+    near = store.neighbours(k=1)
+    farthest = near["id"][near["distance"] == near["distance"].max()]
+    assert asked(store, "isolated")["id"][0] in set(farthest)
+
+
+def alike_without_common_element(store):
+    found = asked(store, "alike-without-common-element")
+    shared = found["formula"].map(lambda text: set(Composition(text))).to_numpy()
+    others = found["other_formula"].map(lambda text: set(Composition(text))).to_numpy()
+    assert len(found) > 10
+    assert not any(shared & others)
+
+
+def retrieval(store):
+    found = asked(store, "retrieval").iloc[0]
+    near = store.neighbours(across="chgnet-0.3.0", k=10)
+    own = near[near["id"] == near["neighbour"]]
+    assert found["recall_10"] == len(own) / near["id"].nunique()
+    assert found["recall_1"] == (own["rank"] == 1).sum() / near["id"].nunique()
+
+
+def not_embedded(store):
+    held = store.sql("SELECT model, count(*) AS n FROM quarantine GROUP BY model ORDER BY model")
+    found = asked(store, "not-embedded").groupby("model")["records"].sum()
+    assert found.tolist() == held["n"].tolist()
+
+
+CHECKS = [
+    near_duplicates,
+    duplicate_groups,
+    nearest_stable,
+    merged_polymorphs,
+    merged_by_one_model,
+    novel_chemistry,
+    substitution_candidates,
+    lookalikes_without,
+    knn_error,
+    property_cliffs,
+    coverage,
+    spacegroup_consistency,
+    neighbour_agreement,
+    elements_by_disagreement,
+    hubs,
+    isolated,
+    alike_without_common_element,
+    retrieval,
+    not_embedded,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_answer_is_right(store, check):
+    check(store)
+
+
+def test_every_query_is_checked():
+    names = {check.__name__.replace("_", "-") for check in CHECKS}
+    assert names == {entry.name for entry in cookbook.entries()}
+
+
+def test_the_page_is_made_of_the_files():
+    script = [sys.executable, str(ROOT / "docs" / "cookbook.py")]
+    made = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "cookbook.md").read_text() == made, "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "said"),
+    [
+        ("near-duplicate", {}, "near-duplicates"),
+        ("near-duplicates", {"limit": 3}, "within"),
+        ("knn-error", {}, "band_gap"),
+        ("knn-error", {"property": "mineral"}, "VARCHAR"),
+        ("near-duplicates", {"within": "near"}, "near"),
+    ],
+)
+def test_wrong_questions_have_one_line(store, name, variables, said):
+    with pytest.raises(InvalidQuery, match=said) as raised:
+        asked(store, name, **variables)
+    assert "\n" not in str(raised.value)
+
+
+def test_models_are_called_as_everywhere(store):
+    assert len(asked(store, "isolated", model="CHGNet")) > 0
+    with pytest.raises(ModelNotFound):
+        asked(store, "isolated", model="nothing-of-the-kind")
+
+
+def test_commands_list_and_run_them(store):
+    listed = CliRunner().invoke(app, ["sql", "--list", "--format", "csv"]).stdout
+    assert "@near-duplicates" in listed
+    arguments = ["--set", "within=0.001", "--store", str(store.path), "--format", "csv"]
+    printed = CliRunner().invoke(app, ["sql", "@near-duplicates", *arguments]).stdout
+    assert len(printed.splitlines()) == 1 + len(asked(store, "near-duplicates", within=0.001))
