@@ -75,7 +75,7 @@ def heat(
             y=list(matrix.index),
             zmin=low,
             zmax=high,
-            colorscale="Cividis",
+            colorscale="Viridis",
             texttemplate=f"%{{z:{text}}}",
             hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
             hoverongaps=False,
@@ -131,8 +131,8 @@ def dots(
             hovertemplate=f"%{{y}}<br>{key}: %{{x:.3f}}<extra></extra>",
         )
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], type="category")
-    figure.update_xaxes(title=title, range=range)
-    return _styled(figure, height=90 + 30 * len(names))
+    figure.update_xaxes(title=title, title_standoff=10, range=range)
+    return _styled(figure, height=110 + 30 * len(names))
 
 
 def steps(values: dict[str, pd.Series], *, colours: list[str], title: str, bins: int = 60) -> Any:

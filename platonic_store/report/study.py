@@ -153,3 +153,8 @@ def is_control(side: Side | str) -> bool:
 def label(side: Side | str) -> str:
     """A side as a figure names it: `control:random:x@1` is random x@1."""
     return str(side).removeprefix("control:").replace("random:", "random ")
+
+
+def controls_among(frame: pd.DataFrame, a: str, b: str) -> pd.Series:
+    """For each row of a frame of pairs, how many of the two sides are controls: 0, 1 or 2."""
+    return frame[a].map(is_control).astype(int) + frame[b].map(is_control).astype(int)

@@ -1,5 +1,5 @@
 """The page's sections, one module each, in reading order."""
 
-from platonic_store.report.sections import layers, models, space
+from platonic_store.report.sections import analogies, layers, models, space
 
-SECTIONS = [models, space, layers]
+SECTIONS = [models, space, layers, analogies]

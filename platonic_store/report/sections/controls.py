@@ -44,7 +44,10 @@ def section(sections: Sequence[Section]) -> Section:
                 "not rows.",
                 legend=SERIES,
             ),
-            Table(frame, "The same as numbers. – : the store holds no control, or none applies."),
+            Table(
+                frame,
+                "The same as numbers; a dash where the store holds no control or none applies.",
+            ),
         ],
         frames={"controls": frame},
     )

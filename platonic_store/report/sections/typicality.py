@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from platonic_store.errors import InvalidQuery
-from platonic_store.questions.typicality import CAVEAT
+from platonic_store import progress
+from platonic_store.questions.typicality import CAVEAT, gather, judge
 from platonic_store.reader import Reader
 from platonic_store.report.figures import colours_of, heat, legend_of, steps
 from platonic_store.report.study import Figure, Section, Study, Table, is_control, label
@@ -14,8 +14,8 @@ SHOWN = 15
 
 
 def section(store: Reader, study: Study) -> Section:
-    """The stored scores of every model that has some, their agreement, and the extremes."""
-    frame = _stored(store, study)
+    """Every model's scores, how far their orders agree, and the extremes."""
+    frame = _judged(store, study)
     scores = frame.pivot(index="id", columns="side", values="atypicality")
     sides = [str(side) for side in study.sides if str(side) in scores]
     trained = [side for side in sides if not is_control(side)] or sides
@@ -31,17 +31,17 @@ def section(store: Reader, study: Study) -> Section:
     blocks: list[Figure | Table] = [
         Figure(
             steps(
-                {label(side): np.log10(scores[side].clip(lower=1e-12)) for side in sides},
-                colours=colours_of(sides),
+                {label(side): np.log10(scores[side][scores[side] > 0]) for side in trained},
+                colours=colours_of(trained),
                 title="log₁₀ of the atypicality",
             ),
             "How each model's scores are distributed; on the right, what it has seen little like.",
             "Each model measures in its own embeddings: a curve further right is not a model less "
             "sure. Compare ranks, not values.",
-            legend=legend_of(sides),
+            legend=legend_of(trained),
         ),
         Figure(
-            heat(correlation, title="rank correlation", low=-1),
+            heat(correlation, title="rank correlation", low=min(0, correlation.min().min())),
             "Whether two models order the structures alike (Spearman).",
             "Controls that correlate as well show that rarity of composition or geometry alone "
             "explains the order.",
@@ -51,8 +51,8 @@ def section(store: Reader, study: Study) -> Section:
             summary["consensus"],
             trained,
             "The least typical to all trained models together. Consensus is the mean of their "
-            "ranks, 1 the least typical; below each model its p, the share of held-out "
-            "structures that score at least so high. Site and nearest typical structure are "
+            "ranks, 1 the least typical; each model's p is the share of held-out structures "
+            "that score at least so high. Site and nearest typical structure are "
             f"those of {trained[0]}.",
         ),
     ]
@@ -63,7 +63,7 @@ def section(store: Reader, study: Study) -> Section:
                 summary["disagreement"],
                 trained,
                 "Where the trained models disagree most: the difference between the highest and "
-                "the lowest of their ranks. Below each model its p.",
+                "the lowest of their ranks.",
             )
         )
     return Section(
@@ -76,22 +76,21 @@ def section(store: Reader, study: Study) -> Section:
     )
 
 
-def _stored(store: Reader, study: Study) -> pd.DataFrame:
-    """The `typicality` view of the study's sides.
-
-    Raises: InvalidQuery if nothing is scored.
-    """
+def _judged(store: Reader, study: Study) -> pd.DataFrame:
+    """Every structure's score by every side: those of the store, or else computed now."""
+    frames = []
+    with progress.bar("typicality", len(study.sides), "models") as advance:
+        for side in study.sides:
+            with store.snapshot() as snapshot:
+                waiting = gather(snapshot, model=side.model, layer=side.layer)
+            frames.append(judge(waiting).assign(side=str(side)))
+            advance(1)
     with store.snapshot() as snapshot:
-        frame = snapshot.frame(
-            "SELECT t.*, structure.formula, n.formula AS nearest_formula FROM typicality AS t "
-            "JOIN structure ON structure.id = t.id "
-            "LEFT JOIN structure AS n ON n.id = t.nearest_id"
-        )
-    frame.insert(0, "side", frame["model"] + "@" + frame["layer"].astype(str))
-    frame = frame[frame["side"].isin([str(side) for side in study.sides])]
-    if frame.empty:
-        raise InvalidQuery("no model's structures are scored: run `platonic-store score`")
-    return frame.reset_index(drop=True)
+        formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["formula"] = frame["id"].map(formulas)
+    frame["nearest_formula"] = frame["nearest_id"].map(formulas)
+    return frame
 
 
 def _extremes(frame: pd.DataFrame, score: pd.Series, trained: list[str], caption: str) -> Table:
