@@ -7,7 +7,7 @@ from typing import Any
 
 import filelock
 
-from platonic_store import annotation, commits, ingestion, spaces
+from platonic_store import annotation, commits, ingestion, scoring, spaces
 from platonic_store.annotation import AnnotationReport
 from platonic_store.errors import (
     InvalidQuery,
@@ -17,6 +17,7 @@ from platonic_store.errors import (
 )
 from platonic_store.ingestion import RunReport, SourceReport
 from platonic_store.reader import Reader
+from platonic_store.references import Scored
 from platonic_store.runtimes.preparation import ByName, prepare
 from platonic_store.spaces import AnchorSet, Projected
 
@@ -164,7 +165,7 @@ class Store(Reader):
 
         Raises: InvalidTarget, and what `ingest` raises.
         """
-        return annotation.annotate(
+        return annotate(
             self,
             target,
             models=models,
@@ -245,6 +246,47 @@ class Store(Reader):
             return [
                 spaces.project_model(
                     self.catalog, self.vectors, name, recipe=recipe, anchors=anchors, layer=layer
+                )
+                for name in names
+            ]
+
+    def score(
+        self,
+        models: list[str] | tuple[str, ...] = (),
+        *,
+        layer: int | None = None,
+        among: str | None = None,
+        seed: int | None = None,
+        renew: bool = False,
+    ) -> list[Scored]:
+        """Judge how typical each structure looks to models (all, if none is named), and keep it.
+
+        among: an SQL condition on the columns of `structure` that says which of them may be the
+            reference; by default all.
+        seed: which compositions calibrate. Another seed or condition than last time's makes a new
+            reference, with which all is judged anew.
+        renew: make a new reference of all that the store holds now; else what was added since is
+            judged by the reference that is there.
+
+        Typicality is not confidence. The scores are in the views `typicality`, `atom_typicality`
+        and `disagreement`. To run it again resumes, and does nothing where all is done.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions.
+        """
+        with self._writing():
+            with self.snapshot() as snapshot:
+                names = [snapshot.model(name) for name in models] or snapshot.models()
+                if not names:
+                    snapshot.model(None)
+            return [
+                scoring.score_model(
+                    self.catalog,
+                    self.vectors,
+                    name,
+                    layer,
+                    among=among,
+                    seed=seed,
+                    renew=renew,
                 )
                 for name in names
             ]

@@ -1,54 +1,95 @@
-"""Typicality: how near an atom lies to those of a reference set.
+"""Typicality: how like what it knows an atom looks to a model.
+
+The score is local and needs no labels. Among the atoms of the same element in other compositions,
+an atom's k nearest make its neighbourhood; what their affine hull cannot reconstruct of the atom,
+over how widely they are spread themselves, is its atypicality. The reconstruction is that of
+locally linear embedding (Roweis and Saul, Science 290, 2323, 2000), and to compare an atom with
+its neighbours' own scatter follows the local outlier factor (Breunig et al., SIGMOD 29(2), 93,
+2000).
 
 Typicality is not confidence. It tells random structures from real ones, but says little about a
 model's error on structures of the kind it was trained on.
 """
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platonic_store.geometry.neighbours import Metric, nearest, without_self
+from platonic_store.geometry.neighbours import nearest
+
+NEIGHBOURS = 20  # that make a neighbourhood
+NEAREST = 5  # of them, whose distance is averaged
+FEWEST = 5  # atoms of an element; with fewer, atoms of all elements are its neighbours
+RIDGE = 0.5  # of the neighbours' variance
+FEWEST_OF_CLASS = 99  # calibration scores, for a p-value of 0.01
+RESOLUTION = 1e-6  # of unit vectors in single precision
+_CELLS = 4_000_000  # of a block of neighbours' vectors, in double precision
 
 
-def knn_distance(
-    points: ArrayLike,
-    reference: ArrayLike,
-    k: int = 5,
-    *,
-    exclude_self: bool = False,
-    metric: Metric = "euclidean",
-) -> NDArray[np.float64]:
-    """Mean distance of each point to its k nearest reference rows: small is typical.
+class Atoms(NamedTuple):
+    """Atoms as a model sees them.
 
-    Typicality is not confidence: a typical atom can be described wrongly, an atypical one well.
+    vectors: (n, D), finite. elements: (n,) integers. groups: (n,) integers, the composition that
+    each is of: atoms of one composition never serve to judge each other.
+    """
 
-    Args:
-        points: (n, D).
-        reference: (m, D).
-        k: how many neighbours to average.
-        exclude_self: the points are the reference, row for row: an atom is not its own neighbour.
-        metric: as in `neighbours.distances`.
+    vectors: NDArray[np.floating[Any]]
+    elements: NDArray[np.integer[Any]]
+    groups: NDArray[np.integer[Any]]
 
-    Returns:
-        (n,) float64.
+    def take(self, rows: NDArray[np.bool_]) -> "Atoms":
+        return Atoms(self.vectors[rows], self.elements[rows], self.groups[rows])
+
+
+class Scores(NamedTuple):
+    """What is known of n atoms beside a reference; all but `nearest` (n,) float64.
+
+    atypicality: residual over the neighbours' root mean square distance from their centroid.
+    density: the neighbours' spread over their root mean square distance from the atom, within
+        [0, 1]: 1 amid them, towards 0 far outside.
+    residual: length of what the neighbours cannot reconstruct of the atom's unit vector.
+    distance: mean (1 - cosine) from the nearest few neighbours.
+    nearest_distance: 1 - cosine from the nearest.
+    nearest: (n,) int64, which reference atom that is.
+    """
+
+    atypicality: NDArray[np.float64]
+    density: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    nearest_distance: NDArray[np.float64]
+    nearest: NDArray[np.int64]
+
+
+Neighbours: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+def score(atoms: Atoms, reference: Atoms, k: int = NEIGHBOURS) -> Scores:
+    """Judge each atom by its `neighbourhoods`.
 
     Raises:
-        ValueError: fewer than k reference rows (beside the atom itself), or points that are not
-            the reference though `exclude_self` says so.
+        ValueError: fewer than `FEWEST` reference atoms in other compositions than some atom's.
     """
-    rows = np.asarray(reference)
-    n, available = len(np.asarray(points)), len(rows)
-    if exclude_self and n != available:
-        raise ValueError(f"exclude_self: {n} points cannot be the {available} reference rows")
-    if not 1 <= k <= available - exclude_self:
-        raise ValueError(f"cannot average {k} neighbours among {available - exclude_self} others")
-    index, distance = nearest(points, rows, k + exclude_self, metric=metric)
-    if exclude_self:
-        distance = without_self(index, distance)
-    return distance.mean(1)
+    n = len(atoms.vectors)
+    a, b, c, d, e = np.empty((5, n))
+    scores = Scores(a, b, c, d, e, nearest=np.empty(n, dtype=np.int64))
+    for rows, index, distance in neighbourhoods(atoms, reference, k):
+        found = Scores(
+            *_local(_unit(atoms.vectors[rows]), _unit(reference.vectors[index])),
+            distance=distance[:, :NEAREST].mean(1),
+            nearest_distance=distance[:, 0],
+            nearest=index[:, 0],
+        )
+        for into, values in zip(scores, found, strict=True):
+            into[rows] = values
+    return scores
 
 
-def conformal_p(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.float64]:
+def conformal_p(
+    scores: ArrayLike, calibration_scores: ArrayLike, is_member: ArrayLike | bool = False
+) -> NDArray[np.float64]:
     """Conformal p-value of each score: (1 + #{calibration ≥ score}) / (1 + n).
 
     If a score is exchangeable with the calibration's, P(p ≤ α) ≤ α for every α (Vovk, Gammerman
@@ -58,6 +99,8 @@ def conformal_p(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.
     Args:
         scores: (n,), large is atypical.
         calibration_scores: (m,), of typical atoms that had no part in the reference.
+        is_member: (n,) bool, whether a score is itself one of the calibration's: it is then
+            compared with the others.
 
     Returns:
         (n,) float64 within [1/(1+m), 1].
@@ -72,37 +115,121 @@ def conformal_p(scores: ArrayLike, calibration_scores: ArrayLike) -> NDArray[np.
     if np.isnan(values).any() or np.isnan(calibration).any():
         raise ValueError("scores contain NaN")
     at_least = len(calibration) - np.searchsorted(calibration, values, side="left")
-    return (1 + at_least) / (1 + len(calibration))
+    itself = np.asarray(is_member, dtype=int)
+    return (1 + at_least - itself) / (1 + len(calibration) - itself)
 
 
-def nearest_elsewhere(
-    points: ArrayLike, groups: ArrayLike, k: int, *, metric: Metric = "cosine"
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Each point's k nearest points of other groups: an atom's neighbours in other structures.
+def conformal_p_by_class(
+    scores: ArrayLike,
+    classes: ArrayLike,
+    calibration_scores: ArrayLike,
+    calibration_classes: ArrayLike,
+    is_member: ArrayLike | bool = False,
+) -> NDArray[np.float64]:
+    """`conformal_p` within each class, of elements say: uniform for the typical of each of them.
+
+    That is Mondrian conformal prediction (Vovk, Gammerman and Shafer 2005, section 4.5). A class
+    with fewer than `FEWEST_OF_CLASS` calibration scores is judged by those of all classes.
 
     Args:
-        points: (n, D).
-        groups: (n,) integers.
-        k: how many neighbours; at least k points must lie outside every group.
-        metric: as in `neighbours.distances`.
+        scores, classes: (n,). calibration_scores, calibration_classes: (m,). is_member: (n,).
 
     Returns:
-        distances (n, k) float64 and indices (n, k) int64, nearest first.
+        (n,) float64.
+    """
+    values, labels = np.asarray(scores, dtype=np.float64), np.asarray(classes)
+    calibration, theirs = np.asarray(calibration_scores), np.asarray(calibration_classes)
+    members = np.broadcast_to(np.asarray(is_member), values.shape)
+    p = np.empty(len(values))
+    for label in np.unique(labels):
+        rows, own = labels == label, calibration[theirs == label]
+        known = own if len(own) >= FEWEST_OF_CLASS else calibration
+        p[rows] = conformal_p(values[rows], known, members[rows])
+    return p
+
+
+def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbours]:
+    """Each atom's k nearest reference atoms of its element in other compositions, a block a time.
+
+    Where there are fewer, all of them; where fewer than `FEWEST`, the k nearest of any element.
+
+    Yields:
+        rows (q,) of atoms, the reference rows (q, up to k) that are nearest, nearest first, and
+        their distances (1 - cosine). Every atom comes once.
 
     Raises:
-        ValueError: a group beside which there are fewer than k points.
+        ValueError: as `score`.
     """
-    rows, labels = np.asarray(points), np.unique(np.asarray(groups), return_inverse=True)[1]
-    sizes = np.bincount(labels)[labels]
-    if len(rows) - sizes.max(initial=0) < k:
-        raise ValueError(f"a group leaves fewer than {k} points beside it")
-    distance, index = np.empty((len(rows), k)), np.empty((len(rows), k), dtype=np.int64)
-    for size in np.unique(sizes):
-        asked = np.flatnonzero(sizes == size)
-        # However many of its own group come first, k + size nearest hold k others.
-        found, values = nearest(rows[asked], rows, k + int(size), metric=metric)
-        own = labels[found] == labels[asked][:, None]
-        first = np.argsort(own, axis=1, kind="stable")[:, :k]
-        distance[asked] = np.take_along_axis(values, first, axis=1)
-        index[asked] = np.take_along_axis(found, first, axis=1)
-    return distance, index
+    for rows, pool, own in _askers(atoms, reference):
+        size = min(k, len(pool) - own)
+        block = max(1, _CELLS // ((size + own) * reference.vectors.shape[1]))
+        for start in range(0, len(rows), block):
+            part = rows[start : start + block]
+            index, distance = _others(atoms, reference, part, pool, own, size)
+            yield part, pool[index], distance
+
+
+def _askers(
+    atoms: Atoms, reference: Atoms
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], int]]:
+    """Rows of atoms, the reference rows that may judge them, how many of those are their own.
+
+    "Own" are those of their composition, which is the same number for all the rows given.
+    """
+    for element in np.unique(atoms.elements):
+        asked = np.flatnonzero(atoms.elements == element)
+        for pool in (np.flatnonzero(reference.elements == element), np.arange(len(reference[0]))):
+            own = _counts(atoms.groups[asked], reference.groups[pool])
+            enough = len(pool) - own >= FEWEST
+            for count in np.unique(own[enough]):
+                yield asked[enough & (own == count)], pool, int(count)
+            asked = asked[~enough]
+        if len(asked):
+            raise ValueError(f"fewer than {FEWEST} reference atoms in other compositions")
+
+
+def _counts(groups: NDArray[np.integer], others: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How often each group occurs among others."""
+    ordered = np.sort(others)
+    return np.searchsorted(ordered, groups, "right") - np.searchsorted(ordered, groups, "left")
+
+
+def _others(
+    atoms: Atoms,
+    reference: Atoms,
+    rows: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    own: int,
+    size: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The `size` nearest of the pool in other compositions: positions in it, and distances."""
+    index, distance = nearest(atoms.vectors[rows], reference.vectors[pool], size + own)
+    if own:
+        # However many of its own come first, size + own nearest hold `size` others.
+        is_own = reference.groups[pool[index]] == atoms.groups[rows, None]
+        first = np.argsort(is_own, axis=1, kind="stable")[:, :size]
+        index = np.take_along_axis(index, first, axis=1)
+        distance = np.take_along_axis(distance, first, axis=1)
+    return index, distance
+
+
+def _local(
+    points: NDArray[np.float64], neighbours: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Atypicality, density and residual of (n, D) unit vectors amid (n, k, D) neighbours."""
+    centre = neighbours.mean(1)
+    offsets, gap = neighbours - centre[:, None], points - centre
+    gram = offsets @ offsets.transpose(0, 2, 1)
+    variance = np.maximum(np.trace(gram, axis1=1, axis2=2) / gram.shape[1], RESOLUTION**2)
+    gram += (RIDGE * variance)[:, None, None] * np.eye(gram.shape[1])
+    weights = np.linalg.solve(gram, offsets @ gap[:, :, None])
+    residual = np.linalg.norm(gap - (offsets.transpose(0, 2, 1) @ weights)[..., 0], axis=1)
+    spread = np.sqrt(variance)
+    density = spread / np.sqrt(variance + np.square(gap).sum(1))
+    return residual / spread, density, residual
+
+
+def _unit(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    rows = rows.astype(np.float64)
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / np.where(length > 0, length, 1)

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import kstest
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from platonic_store.geometry.alignment import mutual_knn, permutation_null, retrieval
 from platonic_store.geometry.map import apply, principal_axes
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.geometry.typicality import conformal_p, knn_distance
+from platonic_store.geometry.typicality import conformal_p
 
 scores = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 
@@ -23,52 +22,10 @@ def cloud(n: int, features: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, features)).astype("f4")
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_knn_distance_is_scikit_learns(metric):
-    points, reference = cloud(50), cloud(300, seed=1)
-    expected = NearestNeighbors(n_neighbors=5, metric=metric).fit(reference).kneighbors(points)[0]
-    np.testing.assert_allclose(
-        knn_distance(points, reference, metric=metric), expected.mean(1), rtol=1e-5
-    )
-
-
-def test_knn_distance_leaves_the_atom_itself_out():
-    points = cloud(200)
-    expected = NearestNeighbors(n_neighbors=5).fit(points).kneighbors()[0].mean(1)
-    np.testing.assert_allclose(knn_distance(points, points, exclude_self=True), expected, rtol=1e-5)
-
-
-def test_duplicates_are_neighbours_though_the_atom_itself_is_not():
-    points = np.repeat(np.array([[0.0, 0], [3, 4]]), [8, 1], axis=0)
-    distance = knn_distance(points, points, k=2, exclude_self=True)
-    np.testing.assert_allclose(distance, [0] * 8 + [5])
-
-
-def test_too_few_reference_rows():
-    with pytest.raises(ValueError, match="cannot average 5 neighbours among 4"):
-        knn_distance(cloud(5), cloud(5), exclude_self=True)
-    with pytest.raises(ValueError, match="4 points cannot be the 5 reference rows"):
-        knn_distance(cloud(4), cloud(5), k=1, exclude_self=True)
-
-
 @given(scores, scores)
 def test_conformal_p_counts(values, calibration):
     expected = [(1 + sum(c >= s for c in calibration)) / (1 + len(calibration)) for s in values]
     np.testing.assert_allclose(conformal_p(values, calibration), expected)
-
-
-def test_conformal_p_is_uniform_for_the_typical():
-    reference = cloud(500, seed=1)
-    typical = knn_distance(cloud(4_000, seed=2), reference)
-    p = conformal_p(typical[:2_000], typical[2_000:])
-    assert kstest(p, "uniform").pvalue > 0.001
-    assert 0.03 < np.mean(p <= 0.05) < 0.07
-
-
-def test_conformal_p_is_small_for_the_atypical():
-    reference, typical = cloud(500, seed=1), cloud(500, seed=2)
-    calibration = knn_distance(typical, reference)
-    assert conformal_p(knn_distance(cloud(20) + 10, reference), calibration).max() == 1 / 501
 
 
 @pytest.mark.parametrize(

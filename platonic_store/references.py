@@ -1,0 +1,296 @@
+"""References: what a model finds typical in a store, and the scores of all else against it.
+
+The compositions of a store are split by the hash of their formula. Two thirds are typical: their
+atoms are what others are judged by. One third calibrates: how often a score as large as theirs
+occurs is a p-value. No structure is judged by its own composition, wherever that is, so that a
+file, a stored structure and one of the reference are all scored alike.
+"""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry import typicality as geometry
+from platonic_store.geometry.typicality import Atoms
+from platonic_store.snapshot import Snapshot
+from platonic_store.vectors import Points
+
+SETTINGS = {
+    "neighbours": geometry.NEIGHBOURS,
+    "ridge": geometry.RIDGE,
+    "calibration": "one composition in three",
+}
+NEAREST_STRUCTURES = 10
+KEPT = 4  # references in memory, for the next question
+
+
+class Judged(NamedTuple):
+    """Structures as a model sees them: what is to be judged, or what judges.
+
+    ids: (n,) strings, sorted. whole: their pooled vectors, all of element 0. sites: a row for each
+    distinct site, sorted, with `structure_id`, `site_index`; atoms: the same sites' vectors.
+    """
+
+    ids: np.ndarray
+    whole: Atoms
+    sites: pd.DataFrame
+    atoms: Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Scores of the calibration's structures (m,), and of its atoms (n,) with their elements."""
+
+    structures: np.ndarray
+    atoms: np.ndarray
+    elements: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        buffer = BytesIO()
+        np.savez(buffer, **vars(self))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        with np.load(BytesIO(data), allow_pickle=False) as arrays:
+            return cls(**arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a model's embeddings are judged against.
+
+    members: structure_id and part ("typical" or "calibration"). known: the typical ones.
+    calibration: None until `calibrated`.
+    """
+
+    id: str
+    model: str
+    layer: int
+    seed: int
+    among: str | None
+    members: pd.DataFrame
+    known: Judged
+    calibration: Calibration | None = None
+
+    @property
+    def scales(self) -> Calibration:
+        if self.calibration is None:
+            raise RuntimeError(f"reference {self.id} is not calibrated")
+        return self.calibration
+
+
+class Scored(NamedTuple):
+    """One model's scores brought up to date."""
+
+    reference: str
+    model: str
+    layer: int
+    new_structures: int
+
+
+class Scores(NamedTuple):
+    """Rows of `structure_scores` and `atom_scores`, without `reference`."""
+
+    structures: pd.DataFrame
+    atoms: pd.DataFrame
+
+
+_kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
+_kept_lock = threading.Lock()
+
+
+def keep(key: tuple[str, str], reference: Reference) -> Reference:
+    """Have a calibrated reference at hand for the next question; the last few are."""
+    with _kept_lock:
+        _kept[key] = reference
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return reference
+
+
+def kept(key: tuple[str, str]) -> Reference | None:
+    """A reference that `keep` kept under this key."""
+    with _kept_lock:
+        return _kept.get(key)
+
+
+def composition(formula: str, seed: int) -> int:
+    """A number that stands for a formula; which part it is of depends on nothing else."""
+    digest = hashlib.blake2b(f"{seed}\0{formula}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def part_of(group: int) -> str:
+    return "typical" if group % 3 else "calibration"
+
+
+def seen(snapshot: Snapshot, model: str, layer: int, seed: int) -> Judged:
+    """All that the model has embedded here, in canonical order."""
+    whole = snapshot.points(snapshot.embeddings(model, layer, "structure"))
+    atoms = snapshot.points(snapshot.embeddings(model, layer, "atom"))
+    formulas = dict(snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
+    groups = {id_: composition(formula, seed) for id_, formula in formulas.items()}
+    return judged(whole, atoms, groups)
+
+
+def judged(whole: Points, atoms: Points, groups: dict[str, int]) -> Judged:
+    """Points of both levels, sorted, equivalent sites once, with the composition of each."""
+    order = np.argsort(whole.column("structure_id"), kind="stable")
+    ids = whole.column("structure_id")[order]
+    compositions = np.array([groups[id_] for id_ in ids], dtype=np.int64)
+    rows = np.flatnonzero(atoms.is_distinct)
+    sites = atoms.keys.select(["structure_id", "site_index", "atomic_number"]).take(rows)
+    sites = sites.to_pandas().sort_values(["structure_id", "site_index"])
+    rows, sites = rows[sites.index], sites.reset_index(drop=True)
+    owner = np.searchsorted(ids, sites["structure_id"])
+    elements = sites["atomic_number"].to_numpy(dtype=np.int64)
+    return Judged(
+        ids,
+        Atoms(whole.vectors[order], np.zeros(len(ids), dtype=np.int64), compositions),
+        sites,
+        Atoms(atoms.vectors[rows], elements, compositions[owner]),
+    )
+
+
+def chosen(these: Judged, ids: np.ndarray) -> Judged:
+    """Of some structures those whose ids are given."""
+    is_one = pd.Index(these.ids).isin(ids)
+    is_site = these.sites["structure_id"].isin(ids).to_numpy()
+    return Judged(
+        these.ids[is_one],
+        these.whole.take(is_one),
+        these.sites[is_site].reset_index(drop=True),
+        these.atoms.take(is_site),
+    )
+
+
+def stored(snapshot: Snapshot, model: str, layer: int) -> Reference | None:
+    """The model's reference in the store, if there is one."""
+    rows = snapshot.rows(
+        "SELECT id, seed, among, calibration FROM catalog.main.reference_sets "
+        "WHERE model = ? AND layer = ?",
+        [model, layer],
+    )
+    if not rows:
+        return None
+    id_, seed, among, calibration = rows[0]
+    key = str(snapshot.vectors.folder), id_
+    if known := kept(key):
+        return known
+    members = snapshot.frame(
+        "SELECT structure_id, part FROM catalog.main.reference_structures "
+        "WHERE reference = ? ORDER BY structure_id",
+        [id_],
+    )
+    typical = members["structure_id"][members["part"] == "typical"].to_numpy()
+    judges = chosen(seen(snapshot, model, layer, seed), typical)
+    scales = Calibration.from_bytes(calibration)
+    return keep(key, Reference(id_, model, layer, seed, among, members, judges, scales))
+
+
+def new(
+    snapshot: Snapshot, model: str, layer: int, *, among: str | None = None, seed: int = 0
+) -> tuple[Reference, Judged]:
+    """A reference of all that the model has embedded here, and that itself; not yet calibrated.
+
+    among: an SQL condition on the columns of `structure`: which structures may be part of it.
+
+    Raises: InvalidQuery if there are too few compositions.
+    """
+    these = seen(snapshot, model, layer, seed)
+    members = pd.DataFrame({"structure_id": these.ids})
+    members["part"] = [part_of(int(group)) for group in these.whole.groups]
+    if among is not None:
+        meeting = snapshot.matching(among, "structure")["structure_id"]
+        members = members[members["structure_id"].isin(meeting)]
+    for part in ("typical", "calibration"):
+        if (members["part"] == part).sum() <= geometry.FEWEST:
+            raise InvalidQuery(
+                f"too few compositions by {model}{f' where {among}' if among else ''} to say "
+                "what is typical: ingest more"
+            )
+    hashes = dict(snapshot.rows("SELECT id, content_hash FROM catalog.main.structures"))
+    content = "\n".join(f"{id_}\t{hashes[id_]}" for id_ in members["structure_id"])
+    settings = json.dumps([model, layer, seed, SETTINGS, content])
+    id_ = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    known = chosen(these, members["structure_id"][members["part"] == "typical"].to_numpy())
+    return Reference(id_, model, layer, seed, among, members, known), these
+
+
+def calibrated(reference: Reference, these: Judged) -> Reference:
+    """The reference with the scores of its calibration structures, which `these` hold."""
+    is_one = reference.members["part"] == "calibration"
+    rest = chosen(these, reference.members["structure_id"][is_one].to_numpy())
+    atoms = _measured(reference, rest)
+    return replace(
+        reference,
+        calibration=Calibration(
+            atoms.groupby("structure_id")["atypicality"].max().to_numpy(),
+            atoms["atypicality"].to_numpy(),
+            atoms["atomic_number"].to_numpy(),
+        ),
+    )
+
+
+def scores(reference: Reference, these: Judged) -> Scores:
+    """Judge structures: a frame of them, by their least typical atoms, and one of their atoms.
+
+    Raises: InvalidQuery if the reference has too few other compositions.
+    """
+    scales = reference.scales
+    atoms = _measured(reference, these)
+    part = reference.members.set_index("structure_id")["part"]
+    is_member = atoms["structure_id"].map(part).eq("calibration")
+    atoms["p"] = geometry.conformal_p_by_class(
+        atoms["atypicality"],
+        atoms["atomic_number"],
+        scales.atoms,
+        scales.elements,
+        is_member,
+    )
+    worst = atoms.loc[atoms.groupby("structure_id")["atypicality"].idxmax()]
+    worst = worst.reset_index(drop=True)
+    worst["p"] = geometry.conformal_p(
+        worst["atypicality"],
+        scales.structures,
+        worst["structure_id"].map(part).eq("calibration"),
+    )
+    worst["neighbours"] = _neighbours(reference, these)
+    return Scores(worst, atoms)
+
+
+def _measured(reference: Reference, these: Judged) -> pd.DataFrame:
+    known = reference.known
+    try:
+        found = geometry.score(these.atoms, known.atoms)
+    except ValueError as error:
+        raise InvalidQuery(f"{reference.model}: {error}: ingest more") from None
+    near = known.sites.iloc[found.nearest]
+    return these.sites[["structure_id", "site_index", "atomic_number"]].assign(
+        atypicality=found.atypicality,
+        distance=found.distance,
+        density=found.density,
+        residual=found.residual,
+        nearest_id=near["structure_id"].to_numpy(),
+        nearest_site=near["site_index"].to_numpy(),
+        nearest_distance=found.nearest_distance,
+    )
+
+
+def _neighbours(reference: Reference, these: Judged) -> list[list[str]]:
+    """For each structure the ids of the typical ones most like it, nearest first."""
+    found: list[list[str]] = [[]] * len(these.ids)
+    known = reference.known
+    for rows, index, _ in geometry.neighbourhoods(these.whole, known.whole, NEAREST_STRUCTURES):
+        for row, ids in zip(rows, known.ids[index].tolist(), strict=True):
+            found[row] = ids
+    return found

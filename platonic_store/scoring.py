@@ -1,0 +1,92 @@
+"""Scores of typicality, written into the catalogue."""
+
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from platonic_store import commits, progress, references
+from platonic_store.catalog import Catalog, insert_arrow
+from platonic_store.catalog import tables as t
+from platonic_store.references import Judged, Reference, Scored
+from platonic_store.snapshot import take
+from platonic_store.vectors import Vectors
+
+_CHUNK = 4_000  # structures judged and committed at once
+
+
+def score_model(
+    catalog: Catalog,
+    vectors: Vectors,
+    model: str,
+    layer: int | None = None,
+    *,
+    among: str | None = None,
+    seed: int | None = None,
+    renew: bool = False,
+) -> Scored:
+    """Bring a model's scores up to date; only structures without them are judged.
+
+    They are judged by the reference that is there, unless there is none, another is asked for by
+    `among` or `seed`, or `renew` asks for one of all that the store holds now.
+    """
+    with take(catalog, vectors) as snapshot:
+        model = snapshot.model(model)
+        layer = snapshot.layer(model, layer)
+        reference = None if renew else references.stored(snapshot, model, layer)
+        if reference is not None and (
+            among not in (None, reference.among) or seed not in (None, reference.seed)
+        ):
+            reference = None
+        if reference is None:
+            reference, these = references.new(snapshot, model, layer, among=among, seed=seed or 0)
+        else:
+            these = references.seen(snapshot, model, layer, reference.seed)
+    if reference.calibration is None:
+        reference = references.calibrated(reference, these)
+        _save(catalog, reference)
+    return Scored(reference.id, model, layer, _fill(catalog, reference, these))
+
+
+def _save(catalog: Catalog, reference: Reference) -> None:
+    """Keep a reference in the place of the model's last one, whose scores go with it."""
+    sets = t.reference_sets.c
+    model, layer = reference.model, reference.layer
+    with catalog.writing() as connection:
+        last = sa.select(sets.id).where(sets.model == model, sets.layer == layer)
+        commits.delete_references(connection, connection.scalars(last).all())
+        connection.execute(
+            sa.insert(t.reference_sets).values(
+                id=reference.id,
+                model=model,
+                layer=layer,
+                among=reference.among,
+                seed=reference.seed,
+                settings=references.SETTINGS,
+                calibration=reference.scales.to_bytes(),
+            )
+        )
+        members = reference.members.assign(reference=reference.id)
+        insert_arrow(connection, "reference_structures", pa.Table.from_pandas(members))
+
+
+def _fill(catalog: Catalog, reference: Reference, these: Judged) -> int:
+    """Judge and commit the structures without scores; returns how many those are."""
+    done = t.structure_scores.c
+    with catalog.reading() as connection:
+        ids = connection.scalars(
+            sa.select(done.structure_id).where(done.reference == reference.id)
+        ).all()
+    todo = these.ids[~pd.Index(these.ids).isin(ids)]
+    with progress.bar(f"judging {reference.model}", len(todo), "structures") as advance:
+        for start in range(0, len(todo), _CHUNK):
+            part = todo[start : start + _CHUNK]
+            found = references.scores(reference, references.chosen(these, part))
+            with catalog.writing() as connection:
+                for table, rows in (
+                    ("structure_scores", found.structures),
+                    ("atom_scores", found.atoms),
+                ):
+                    rows = rows.assign(reference=reference.id)
+                    insert_arrow(connection, table, pa.Table.from_pandas(rows))
+            advance(len(part))
+    return len(todo)
