@@ -90,3 +90,31 @@ CREATE OR REPLACE MACRO embedding(
         ) AS v
     ) WHERE structure_id = query AND site_index IS NOT DISTINCT FROM site
 );
+
+-- Of what `score` judged: one structure, or the least typical ones.
+CREATE OR REPLACE MACRO typicality(
+    query, model := NULL, layer := NULL, level := 'structure'
+) AS TABLE
+WITH judged AS (
+    SELECT t.* EXCLUDE (neighbours) FROM typicality AS t WHERE level = 'structure'
+    UNION ALL BY NAME
+    SELECT t.* FROM atom_typicality AS t WHERE level = 'atom'
+)
+SELECT j.* FROM judged AS j
+WHERE j.id = query AND j.model = model_or_first(model)
+AND j.layer = coalesce(layer, default_layer(model_or_first(model)));
+
+CREATE OR REPLACE MACRO outliers(
+    model := NULL, layer := NULL, k := 20, level := 'structure'
+) AS TABLE
+WITH judged AS (
+    SELECT t.* EXCLUDE (neighbours) FROM typicality AS t WHERE level = 'structure'
+    UNION ALL BY NAME
+    SELECT t.* FROM atom_typicality AS t WHERE level = 'atom'
+)
+SELECT row_number() OVER (ORDER BY j.atypicality DESC, j.id, j.site_index) AS rank, j.*
+FROM judged AS j
+WHERE j.model = model_or_first(model)
+AND j.layer = coalesce(layer, default_layer(model_or_first(model)))
+ORDER BY rank
+LIMIT k;

@@ -52,6 +52,19 @@ CREATE OR REPLACE MACRO neighbours(
 ) AS TABLE
 SELECT unnest(_neighbours(model, layer, across, space, k, level, condition), recursive := true);
 
+-- How unlike what a model has seen here one structure (or, with level := 'atom', its atoms) looks.
+-- Typicality is not confidence. All that `score` judged is in the view of the same name.
+CREATE OR REPLACE MACRO typicality(
+    query, model := NULL, layer := NULL, level := 'structure'
+) AS TABLE
+SELECT unnest(_typicality(query::VARCHAR, model, layer, level), recursive := true);
+
+-- The k structures (or, with level := 'atom', atoms) that look least typical to a model.
+CREATE OR REPLACE MACRO outliers(
+    model := NULL, layer := NULL, k := 20, level := 'structure'
+) AS TABLE
+SELECT unnest(_outliers(model, layer, k, level), recursive := true);
+
 -- The vector of a structure, or of one of its sites; in a shared space if one is named.
 CREATE OR REPLACE MACRO embedding(
     query, site := NULL, model := NULL, layer := NULL, space := NULL

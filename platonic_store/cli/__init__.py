@@ -16,8 +16,10 @@ from platonic_store.cli import (
     picture,
     project,
     report,
+    score,
     similar,
     sql,
+    typicality,
 )
 from platonic_store.cli.output import complain
 
@@ -34,7 +36,9 @@ app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("similar")(similar.run)
 app.command("neighbours")(neighbours.run)
+app.command("score")(score.run)
 app.command("outliers")(outliers.run)
+app.command("typicality")(typicality.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)

@@ -1,4 +1,4 @@
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -19,6 +19,9 @@ def run(
         typer.Option("--model", "-m", help="The model that looks; default: the store's first."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    level: Annotated[
+        Literal["structure", "atom"], typer.Option(help="Which: crystals or their atoms.")
+    ] = "structure",
     layer: LayerOption = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
@@ -28,5 +31,5 @@ def run(
     from platonic_store.questions.typicality import CAVEAT
     from platonic_store.store import Store
 
-    show(Store.open(store).outliers(model=model, layer=layer, k=k), format, out)
+    show(Store.open(store).outliers(model=model, layer=layer, k=k, level=level), format, out)
     say(CAVEAT)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
-from platonic_store.questions import analogies, asked, neighbours, search
+from platonic_store.questions import analogies, asked, neighbours, search, typicality
 from platonic_store.resources import folder
 from platonic_store.snapshot import Snapshot
 
@@ -121,7 +121,35 @@ def _neighbours(
     )
 
 
+def _typicality(snapshot: Snapshot, query: str | None, model, layer, level) -> pd.DataFrame | None:
+    if query is None:
+        return None
+    waiting = typicality.gather(snapshot, query, model=model, layer=layer, level=level)
+    return typicality.judge(waiting, level)
+
+
+def _outliers(snapshot: Snapshot, model, layer, k, level) -> pd.DataFrame:
+    waiting = typicality.gather(snapshot, model=model, layer=layer, level=level)
+    return typicality.outliers(typicality.judge(waiting, level), k)
+
+
 _TEXT, _WHOLE, _REAL = "VARCHAR", "INTEGER", "DOUBLE"
+_JUDGED = {
+    "id": _TEXT,
+    "model": _TEXT,
+    "layer": _WHOLE,
+    "atypicality": _REAL,
+    "p": _REAL,
+    "distance": _REAL,
+    "density": _REAL,
+    "residual": _REAL,
+    "site_index": _WHOLE,
+    "element": _TEXT,
+    "nearest_id": _TEXT,
+    "nearest_site": _WHOLE,
+    "nearest_distance": _REAL,
+    "reference": _TEXT,
+}
 
 FUNCTIONS = (
     Function(
@@ -149,6 +177,8 @@ FUNCTIONS = (
         },
         _neighbours,
     ),
+    Function("_typicality", [_TEXT, _TEXT, _WHOLE, _TEXT], _JUDGED, _typicality),
+    Function("_outliers", [_TEXT, _WHOLE, _WHOLE, _TEXT], {"rank": "BIGINT", **_JUDGED}, _outliers),
     Function("_embedding", [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT], "FLOAT[]", _embedding),
 )
 
