@@ -1,0 +1,152 @@
+"""Stitching: what one model's readout makes of another model's view of the same crystals."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from platonic_store.catalog import quote
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.stitching import cross_read, r2
+from platonic_store.questions.substitutions import composition
+from platonic_store.questions.together import together
+from platonic_store.snapshot import Side, Snapshot
+
+FOLDS = 5
+_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL")
+
+
+class Gathered(NamedTuple):
+    """The structures that have the property, in the order of their ids.
+
+    learner, feeder: their coordinates (n, K); values (n,); formulas (n,); shares (n, 119) of the
+    elements; has_anchor (n,) bool: of compositions that hold an anchor.
+    """
+
+    sides: tuple[Side, Side]
+    learner: np.ndarray
+    feeder: np.ndarray
+    values: np.ndarray
+    formulas: np.ndarray
+    shares: np.ndarray
+    has_anchor: np.ndarray
+
+
+def stitch(
+    snapshot: Snapshot,
+    from_: str,
+    to: str,
+    property: str,
+    *,
+    space: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """`to`'s readout of a property fed with `from_`'s coordinates, and what to compare it with.
+
+    See `Store.stitch`. To let go of the snapshot before the readouts are fitted, use `gather` and
+    `compare`.
+    """
+    return compare(gather(snapshot, from_, to, property, space=space), seed=seed)
+
+
+def gather(
+    snapshot: Snapshot, from_: str, to: str, property: str, *, space: str | None = None
+) -> Gathered:
+    """What `compare` needs. Raises InvalidQuery, ModelNotFound, LayerNotFound, AnchorsNotFound."""
+    column = _numeric(snapshot, property)
+    feeder, learner = snapshot.side(from_), snapshot.side(to)
+    space = snapshot.space(space, [feeder.model, learner.model])
+    rows = together(
+        snapshot, [learner, feeder], "structure", space=space, where=f"isfinite({column}::DOUBLE)"
+    )
+    known = snapshot.frame(
+        f"SELECT s.id, s.formula, {column}::DOUBLE AS value, c.numbers FROM structure AS s "
+        "JOIN catalog.main.structures AS c ON c.id = s.id"
+    ).set_index("id")
+    known = known.loc[rows.keys["structure_id"]]
+    anchored = snapshot.frame(
+        "SELECT DISTINCT t.formula FROM catalog.main.spaces AS s "
+        "JOIN catalog.main.anchors AS a USING (anchor_set) "
+        "JOIN catalog.main.structures AS t ON t.id = a.structure_id WHERE s.id = ?",
+        [space],
+    )["formula"]
+    formulas = known["formula"].to_numpy()
+    return Gathered(
+        (feeder, learner),
+        *rows.vectors,
+        known["value"].to_numpy(),
+        formulas,
+        composition(known["numbers"]),
+        np.isin(formulas, anchored),
+    )
+
+
+def compare(gathered: Gathered, *, seed: int = 0) -> pd.DataFrame:
+    """The rows of `stitch`: every structure is read once, by a readout of other compositions."""
+    feeder, learner = gathered.sides
+    values, formulas = gathered.values, gathered.formulas
+    folds = _folds(formulas, gathered.has_anchor, seed)
+    stitched, own = cross_read(gathered.learner, [gathered.feeder, gathered.learner], values, folds)
+    (feeders_own,) = cross_read(gathered.feeder, [gathered.feeder], values, folds)
+    (by_shares,) = cross_read(gathered.shares, [gathered.shares], values, folds)
+    means = np.array([values[folds != i].mean() for i in range(FOLDS)])
+    ways = [
+        ("stitched", learner, feeder, stitched),
+        ("own", learner, learner, own),
+        ("own", feeder, feeder, feeders_own),
+        ("composition", None, None, by_shares),
+        ("mean", None, None, means[folds]),
+    ]
+    tested = folds >= 0
+    rows = []
+    for way, learned_on, fed, read in ways:
+        score, low, high = r2(values[tested], read[tested], formulas[tested], seed=seed)
+        rows.append(
+            {
+                "way": way,
+                "readout": None if learned_on is None else str(learned_on),
+                "fed": None if fed is None else str(fed),
+                "r2": score,
+                "low": low,
+                "high": high,
+                "mae": np.abs(values - read)[tested].mean(),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    return frame.assign(
+        ratio=frame["r2"] / frame.loc[1, "r2"],
+        n_train=round(len(values) - tested.sum() / FOLDS),
+        n_test=int(tested.sum()),
+        folds=FOLDS,
+    )
+
+
+def _numeric(snapshot: Snapshot, property: str) -> str:
+    """The property's column, quoted. Raises InvalidQuery, naming those that are numbers."""
+    columns = dict(snapshot.rows("SELECT column_name, column_type FROM (DESCRIBE structure)"))
+    numeric = [
+        name for name, kind in columns.items() if kind.startswith(_NUMBERS) and "[" not in kind
+    ]
+    found = {name.lower(): name for name in columns}.get(property.lower())
+    if found in numeric:
+        return quote(found)
+    said = f"{property} is not numeric" if found else f"no property {property!r} in the store"
+    raise InvalidQuery(f"{said}: what can be read is one of {', '.join(numeric)}")
+
+
+def _folds(formulas: np.ndarray, has_anchor: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) the fold that a row is tested in, whole compositions at a time; -1 for the anchors'."""
+    from sklearn.model_selection import GroupKFold
+
+    folds = np.full(len(formulas), -1)
+    rest = np.flatnonzero(~has_anchor)
+    compositions = len(set(formulas[rest]))
+    if compositions < 2 * FOLDS:
+        raise InvalidQuery(
+            f"{compositions} compositions with this property hold no anchor, {FOLDS} folds of them "
+            "need more: ingest more, or select fewer anchors"
+        )
+    split = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    for fold, (_, tested) in enumerate(split.split(rest, groups=formulas[rest])):
+        folds[rest[tested]] = fold
+    return folds
