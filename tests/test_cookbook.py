@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def store(prototypes_path, tmp_path_factory) -> Store:
-    """The prototypes, with a volume an atom and a made-up energy above the hull."""
+    """The prototypes, scored, with a volume an atom and a made-up energy above the hull."""
     copy = shutil.copytree(prototypes_path, tmp_path_factory.mktemp("cookbook") / "own.store")
     opened = Store.open(copy)
     with opened.catalog.writing() as connection:
@@ -33,6 +33,7 @@ def store(prototypes_path, tmp_path_factory) -> Store:
             "FROM structures AS s WHERE s.id = properties.structure_id",
         ):
             connection.execute(sa.text(statement))
+    opened.score()
     return opened
 
 
@@ -72,10 +73,10 @@ def merged_polymorphs(store):
 
 
 def merged_by_one_model(store):
-    found = asked(store, "merged-by-one-model", within=0.5, apart=1)
-    assert len(found) > 0
+    found = asked(store, "merged-by-one-model", times=2.5)
+    assert "alpha Pu" in set(found["id"])
     assert found["merged_units"].max() <= 0.5
-    assert found["other_units"].min() >= 1
+    assert (found["other_units"] / found["merged_units"]).min() >= 2.5
 
 
 def novel_chemistry(store):
@@ -148,6 +149,29 @@ def elements_by_disagreement(store):
     assert oxygen["structures"] == len(shared)
 
 
+def typical_to_one_model(store):
+    found = asked(store, "typical-to-one-model", typical=0.4, atypical=0.25)
+    p = store.sql("FROM typicality").pivot(index="id", columns="model", values="p")
+    wanted = p[(p["sevennet-0"] >= 0.4) & (p["chgnet-0.3.0"] <= 0.25)].index
+    oxides = store.sql("SELECT id FROM structure WHERE list_contains(elements, 'O')")["id"]
+    assert set(found["id"]) == set(wanted) & set(oxides)
+    assert len(found) > 0
+
+
+def consensus_outliers(store):
+    found = asked(store, "consensus-outliers").set_index("id")
+    p = store.sql("FROM typicality").pivot(index="id", columns="model", values="p").max(axis=1)
+    assert found["largest_p"].to_dict() == p[p <= 0.05].to_dict()
+    assert (found["models"] == 2).all()
+
+
+def outlier_sites(store):
+    found = asked(store, "outlier-sites", k=1)
+    sites = store.sql("FROM atom_typicality WHERE model = 'sevennet-0'")
+    lowest = sites.groupby("element")["p"].min()
+    assert found.set_index("element")["p"].to_dict() == lowest.to_dict()
+
+
 def hubs(store):
     counts = store.neighbours(k=10)["neighbour"].value_counts()
     assert asked(store, "hubs")["times"].tolist() == counts.head(100).tolist()
@@ -196,6 +220,9 @@ CHECKS = [
     spacegroup_consistency,
     neighbour_agreement,
     elements_by_disagreement,
+    typical_to_one_model,
+    consensus_outliers,
+    outlier_sites,
     hubs,
     isolated,
     alike_without_common_element,
@@ -234,6 +261,11 @@ def test_wrong_questions_have_one_line(store, name, variables, said):
     with pytest.raises(InvalidQuery, match=said) as raised:
         asked(store, name, **variables)
     assert "\n" not in str(raised.value)
+
+
+def test_scores_that_are_not_there_are_asked_for(prototypes):
+    with pytest.raises(InvalidQuery, match="platonic-store score"):
+        asked(prototypes, "outlier-sites")
 
 
 def test_models_are_called_as_everywhere(store):

@@ -25,7 +25,8 @@ def test_a_wheel_finds_cards_migrations_and_queries(tmp_path):
         "store.ingest('builtin:aflow-prototypes'); "
         "print(pathlib.Path(resources.__file__).parent, len(cards.load_cards()) > 5, "
         "(resources.folder('ingest') / 'worker.py').exists(), "
-        "store.sql('SELECT count(*) AS n FROM structure')['n'][0])"
+        "store.sql('SELECT count(*) AS n FROM structure')['n'][0], "
+        "len(store.sql('@coverage', variables={'fewer': 2})))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -39,4 +40,5 @@ def test_a_wheel_finds_cards_migrations_and_queries(tmp_path):
         "True",
         "True",
         "288",
+        "8",
     ], done.stderr

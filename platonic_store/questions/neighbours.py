@@ -100,9 +100,9 @@ def compute(sides: Sides, k: int = 5) -> pd.DataFrame:
     with progress.bar("nearest neighbours", len(asking), "rows") as advance:
         for start in range(0, len(asking), BLOCK):
             block = slice(start, start + BLOCK)
-            found = nearest(sides.vectors_asking[block], sides.vectors_answering, k + 1)
-            parts.append(_others(*found, own[block], start, k))
-            advance(len(found[0]))
+            near = nearest(sides.vectors_asking[block], sides.vectors_answering, k + 1)
+            parts.append(_others(*near, own[block], start, k))
+            advance(len(near[0]))
     asker, found, rank, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
     frame = asking.iloc[asker].reset_index(drop=True)
     frame["rank"] = rank

@@ -87,11 +87,13 @@ def prepared(snapshot: Snapshot, one: Entry, given: dict[str, str]) -> dict[str,
     for name in _MODELS:
         if name in values:
             values[name] = _model(snapshot, one, values[name], values.get("model"), name)
+    complete = {name: value for name, value in values.items() if value is not None}
     properties = [need for need in one.needs if need != "scores"]
-    _require_properties(snapshot, one, [*properties, *filter(None, [values.get("property")])])
+    properties += [value for name, value in complete.items() if name == "property"]
+    _require_properties(snapshot, one, properties)
     if "scores" in one.needs:
-        _require_scores(snapshot, one, [values[name] for name in _MODELS if name in values])
-    return values  # type: ignore[return-value]
+        _require_scores(snapshot, one, [complete[name] for name in _MODELS if name in complete])
+    return complete
 
 
 def _model(snapshot: Snapshot, one: Entry, given: str | None, first: str | None, name: str) -> str:

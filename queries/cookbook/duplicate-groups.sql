@@ -5,14 +5,14 @@
 --
 -- model: the model that looks
 -- within = 0.01: the largest distance (1 − cosine) of a pair
-WITH RECURSIVE pair AS (
-    SELECT id, neighbour AS other
-    FROM neighbours(model := getvariable('model'), k := 20)
+WITH RECURSIVE near AS MATERIALIZED (
+    SELECT id, neighbour FROM neighbours(model := getvariable('model'), k := 20)
     WHERE distance <= getvariable('within')::DOUBLE
+),
+pair AS MATERIALIZED (
+    SELECT id, neighbour AS other FROM near
     UNION
-    SELECT neighbour, id
-    FROM neighbours(model := getvariable('model'), k := 20)
-    WHERE distance <= getvariable('within')::DOUBLE
+    SELECT neighbour, id FROM near
 ),
 reached AS (
     SELECT id, id AS member FROM pair
