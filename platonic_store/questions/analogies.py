@@ -228,10 +228,9 @@ def _settled(terms: list[Term]) -> list[Term]:
 
 def _entries(snapshot: Snapshot, formula: str) -> list[str]:
     """The structures of a formula, the lowest in energy first, if any property tells."""
-    columns = {name for (name,) in snapshot.rows("SELECT column_name FROM (DESCRIBE structure)")}
-    order = [
-        f"TRY_CAST({quote(name)} AS DOUBLE) NULLS LAST" for name in _ENERGIES if name in columns
-    ]
+    columns = snapshot.frame("SELECT column_name FROM (DESCRIBE structure)")["column_name"].tolist()
+    energies = [quote(name) for name in _ENERGIES if name in columns]
+    order = [f"TRY_CAST({energy} AS DOUBLE) NULLS LAST" for energy in energies]
     found = snapshot.rows(
         f"SELECT id FROM structure WHERE formula = ? ORDER BY {', '.join([*order, 'id'])}",
         [formula],

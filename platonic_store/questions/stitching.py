@@ -13,7 +13,7 @@ from platonic_store.questions.together import together
 from platonic_store.snapshot import Side, Snapshot
 
 FOLDS = 5
-_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL")
+_NUMBERS = ("SMALLINT", "INTEGER", "BIGINT", "DOUBLE")
 
 
 class Gathered(NamedTuple):
@@ -71,9 +71,11 @@ def gather(
         [space],
     )["formula"]
     formulas = known["formula"].to_numpy()
+    learner_rows, feeder_rows = rows.vectors
     return Gathered(
         (feeder, learner),
-        *rows.vectors,
+        learner_rows,
+        feeder_rows,
         known["value"].to_numpy(),
         formulas,
         composition(known["numbers"]),
@@ -114,7 +116,7 @@ def compare(gathered: Gathered, *, seed: int = 0) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows)
     return frame.assign(
-        ratio=frame["r2"] / frame.loc[1, "r2"],
+        ratio=frame["r2"] / frame["r2"].to_numpy()[1],
         n_train=round(len(values) - tested.sum() / FOLDS),
         n_test=int(tested.sum()),
         folds=FOLDS,
@@ -124,13 +126,11 @@ def compare(gathered: Gathered, *, seed: int = 0) -> pd.DataFrame:
 def _numeric(snapshot: Snapshot, property: str) -> str:
     """The property's column, quoted. Raises InvalidQuery, naming those that are numbers."""
     columns = dict(snapshot.rows("SELECT column_name, column_type FROM (DESCRIBE structure)"))
-    numeric = [
-        name for name, kind in columns.items() if kind.startswith(_NUMBERS) and "[" not in kind
-    ]
-    found = {name.lower(): name for name in columns}.get(property.lower())
-    if found in numeric:
-        return quote(found)
-    said = f"{property} is not numeric" if found else f"no property {property!r} in the store"
+    numeric = [name for name, kind in columns.items() if kind in _NUMBERS]
+    for name in numeric:
+        if name.lower() == property.lower():
+            return quote(name)
+    said = f"{property} is not numeric" if property in columns else f"no property {property!r}"
     raise InvalidQuery(f"{said}: what can be read is one of {', '.join(numeric)}")
 
 

@@ -36,11 +36,8 @@ def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataF
     structures = snapshot.frame(
         "SELECT id, formula, spacegroup, numbers, orbits FROM catalog.main.structures ORDER BY id"
     )
-    rows = [
-        (*four, apart)
-        for four, apart in _quadruples(_fillings(structures))
-        for four in _turns(four)
-    ]
+    quadruples = _quadruples(_fillings(structures))
+    rows = [(*case, apart) for four, apart in quadruples for case in _turns(four)]
     found = pd.DataFrame(rows, columns=[*_CORNERS, "apart"])
     found = found.sort_values(_CORNERS, ignore_index=True)
     if len(found) > limit:
@@ -55,13 +52,15 @@ def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataF
 def _fillings(structures: pd.DataFrame) -> dict[tuple, dict[str, dict[tuple, list[str]]]]:
     """Prototype with one role open → element in that role → the other elements → ids."""
     found: dict[tuple, dict] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for one in structures.itertuples(index=False):
-        roles = _roles(one.numbers, one.orbits)
+    for id_, spacegroup, numbers, orbits in zip(
+        *(structures[name] for name in ("id", "spacegroup", "numbers", "orbits")), strict=True
+    ):
+        roles = _roles(numbers, orbits)
         for element, sizes in roles.items():
             others = tuple(sorted((size, z) for z, size in roles.items() if z != element))
             pattern = tuple(size for size, _ in others)
-            prototype = (one.spacegroup, len(one.numbers), sizes, pattern)
-            found[prototype][element][others].append(one.id)
+            prototype = (spacegroup, len(numbers), sizes, pattern)
+            found[prototype][element][others].append(id_)
     return found
 
 
@@ -123,7 +122,8 @@ def score(
         posed = posed[~posed["target"].isin(_anchored(snapshot, space))]
     rows = together(snapshot, [asker, answerer], "structure", space=space)
     ids = rows.keys["structure_id"].to_numpy()
-    found = _score(snapshot, posed, ids, *rows.vectors, seed)
+    asked, answers = rows.vectors
+    found = _score(snapshot, posed, ids, asked, answers, seed)
     return found.assign(model=str(asker), across=str(answerer) if across else None)
 
 
@@ -170,8 +170,8 @@ def _score(
     asked = asked.astype(np.float64)
     hits, nearest = answered(asked[start] - asked[minus] + asked[plus], answers, target, barred)
     alone, _ = answered(asked[start], answers, target, barred)
-    formula = snapshot.frame("SELECT id, formula FROM catalog.main.structures").set_index("id")
-    formula = formula["formula"][ids].to_numpy()
+    known = snapshot.frame("SELECT id, formula FROM catalog.main.structures").set_index("id")
+    formula = known["formula"][ids].to_numpy()
     low, high = _interval(hits, target, seed)
     rivalled = posed["polymorphs"].to_numpy() > 0
     return pd.DataFrame(
