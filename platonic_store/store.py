@@ -7,8 +7,8 @@ from typing import Any
 
 import filelock
 
-from platonic_store import annotation, commits, ingestion, scoring, spaces
-from platonic_store.annotation import AnnotationReport
+from platonic_store import commits, ingestion, scoring, spaces
+from platonic_store.annotation.annotate import AnnotationReport, annotate
 from platonic_store.errors import (
     InvalidQuery,
     StoreBusy,

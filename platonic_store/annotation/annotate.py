@@ -8,6 +8,8 @@ from platonic_store import progress
 from platonic_store.annotation import answers, matching, provenance
 from platonic_store.annotation.matching import Match
 from platonic_store.annotation.targets import PREFIX, Key, open_target
+from platonic_store.errors import InvalidQuery
+from platonic_store.snapshot import Side
 
 if TYPE_CHECKING:
     from platonic_store.store import Store
@@ -40,22 +42,40 @@ def annotate(
     sides = matching.sides_of(store, models, ingest=not by_id)
     columns = answers.columns_of(sides)
     matches = matching.match(store, opened, sides, ingest=not by_id)
+    for side in sides:
+        _score(store, side)
     with store.snapshot() as snapshot:
         gathered = answers.gather(snapshot, sides)
         said = provenance.describe(snapshot, sides, {"k": k, "within": within})
     done = opened.done(said["run"])
     known = {match.key: match for match in matches if match.key not in done}
-    found = answers.compute(gathered, k=k, within=within)
-    with progress.bar(f"annotating {opened.name}", len(known), "records") as advance:
+    if known:
+        found = answers.compute(gathered, k=k, within=within)
+        with progress.bar(f"annotating {opened.name}", len(known), "records") as advance:
 
-        def answer(keys: Sequence[Key]) -> list[dict[str, Any]]:
-            advance(len(keys))
-            return _rows(found, [known[key] for key in keys], columns, said["run"])
+            def answer(keys: Sequence[Key]) -> list[dict[str, Any]]:
+                advance(len(keys))
+                return _rows(found, [known[key] for key in keys], columns, said["run"])
 
-        opened.write(list(known), columns, answer, said)
-    complete = found.table.index[found.table[f"{PREFIX}reason"].isna()]
+            opened.write(list(known), columns, answer, said)
+    complete = set(gathered.ids[answers.common(gathered)])
     answered = sum(match.id in complete for match in matches)
     return AnnotationReport(opened.name, len(matches), answered, len(known), said["run"])
+
+
+def _score(store: "Store", side: Side) -> None:
+    """Judge what a model has not judged; nothing is written where there is nothing to do."""
+    with store.snapshot() as snapshot:
+        judged = snapshot.rows(
+            "SELECT id FROM typicality WHERE model = ? AND layer = ?", list(side)
+        )
+        embedded = snapshot.points(snapshot.embeddings(*side, "structure"))
+    if set(embedded.column("structure_id")) <= {id for (id,) in judged}:
+        return
+    try:
+        store.score([side.model], layer=side.layer)
+    except InvalidQuery as error:
+        progress.say(f"{error}; the columns of atypicality stay empty")
 
 
 def _rows(

@@ -20,12 +20,15 @@ class Gathered(NamedTuple):
     """What is read of the store.
 
     ids, formulas: (n,) of all structures, by id. vectors: of each model the rows of `ids` that it
-    has embedded, ascending, and (rows, dim) float32. refused: why not, by (id, model).
+    has embedded, ascending, and (rows, dim) float32. scores: of each model `atypicality` and `p`,
+    and of several together `p` and `disagreement`, by id. refused: why not, by (id, model).
     """
 
     ids: np.ndarray
     formulas: np.ndarray
     vectors: dict[Side, tuple[np.ndarray, np.ndarray]]
+    scores: dict[Side, pd.DataFrame]
+    together: pd.DataFrame
     refused: dict[tuple[str, str], str]
 
 
@@ -53,9 +56,10 @@ def columns_of(sides: list[Side]) -> Columns:
         **_surrounding(PREFIX),
         f"{PREFIX}duplicate_of": "text",
         f"{PREFIX}cluster": "text",
+        f"{PREFIX}disagreement": "number",
     }
     for prefix in prefixes(sides).values():
-        columns |= _surrounding(prefix)
+        columns |= {**_surrounding(prefix), f"{prefix}atypicality": "number"}
     return columns | {f"{PREFIX}reason": "text", f"{PREFIX}run": "text"}
 
 
@@ -64,6 +68,7 @@ def _surrounding(prefix: str) -> dict[str, Kind]:
         f"{prefix}nearest": "text",
         f"{prefix}distance": "number",
         f"{prefix}neighbours": "neighbours",
+        f"{prefix}atypicality_p": "number",
     }
 
 
@@ -100,6 +105,12 @@ def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
         rows = ids.get_indexer(points.column("structure_id"))
         order = np.argsort(rows)
         vectors[side] = rows[order], points.vectors[order]
+    scores = {
+        side: snapshot.frame(
+            "SELECT id, atypicality, p FROM typicality WHERE model = ? AND layer = ?", list(side)
+        ).set_index("id")
+        for side in sides
+    }
     refused = snapshot.rows(
         "SELECT structure_id, model, reason FROM catalog.main.quarantined WHERE model IS NOT NULL"
     )
@@ -107,8 +118,18 @@ def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
         ids.to_numpy(),
         known["formula"].to_numpy(),
         vectors,
+        scores,
+        _scores_together(snapshot, scores),
         {(id, model): reason for id, model, reason in refused},
     )
+
+
+def _scores_together(snapshot: Snapshot, scores: dict[Side, pd.DataFrame]) -> pd.DataFrame:
+    """How atypical structures are by all models, and how much these disagree; one has no other."""
+    if len(scores) == 1:
+        (only,) = scores.values()
+        return only[["p"]].assign(disagreement=np.nan)
+    return snapshot.frame("SELECT id, p, disagreement FROM disagreement").set_index("id")
 
 
 def compute(gathered: Gathered, *, k: int, within: float) -> Answers:
@@ -130,17 +151,27 @@ def compute(gathered: Gathered, *, k: int, within: float) -> Answers:
     for side, prefix in prefixes(list(gathered.vectors)).items():
         own, vectors = gathered.vectors[side]
         around[prefix] = _spread(own, _nearest(own, vectors, k), len(ids))
+        table[f"{prefix}atypicality"] = gathered.scores[side]["atypicality"]
+        table[f"{prefix}atypicality_p"] = gathered.scores[side]["p"]
+    table[f"{PREFIX}atypicality_p"] = gathered.together["p"]
+    table[f"{PREFIX}disagreement"] = gathered.together["disagreement"]
     table[f"{PREFIX}reason"] = _reasons(gathered)
     return Answers(table, around)
 
 
+def common(gathered: Gathered) -> np.ndarray:
+    """The rows of the structures that all models have embedded, ascending."""
+    first, *others = (rows for rows, _ in gathered.vectors.values())
+    for rows in others:
+        first = np.intersect1d(first, rows, assume_unique=True)
+    return first
+
+
 def _together(gathered: Gathered) -> tuple[np.ndarray, np.ndarray]:
     """Rows that all models have, and vectors whose cosine is the mean of the models' cosines."""
-    sides = list(gathered.vectors.values())
-    rows = sides[0][0]
-    for own, _ in sides[1:]:
-        rows = np.intersect1d(rows, own, assume_unique=True)
-    parts = [vectors[np.searchsorted(own, rows)] for own, vectors in sides]
+    rows = common(gathered)
+    sides = gathered.vectors.values()
+    parts = [vectors[np.searchsorted(own, rows)].astype(np.float64) for own, vectors in sides]
     lengths = [np.linalg.norm(part, axis=1, keepdims=True) for part in parts]
     units = [part / np.where(x > 0, x, 1) for part, x in zip(parts, lengths, strict=True)]
     return rows, np.hstack(units)

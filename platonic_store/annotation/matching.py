@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
 from platonic_store.catalog import fetch_arrow
@@ -10,22 +12,25 @@ from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
 from platonic_store.runtimes.cards import layers_wanted, resolve
 from platonic_store.snapshot import Side
 from platonic_store.structures import Crystal, Rejected, content_hash
+from platonic_store.structures.records import crystal
 
 if TYPE_CHECKING:
     from platonic_store.store import Store
 
 
+ROUNDING = 1e-4  # Å; under one id, what differs by less is one structure written twice
+
+
 class Match(NamedTuple):
     """A record, the structure of the store that it is, or why it is none.
 
-    again: an earlier record is the same structure. has_structure: it is not known by its id alone.
+    again: an earlier record is the same structure.
     """
 
     key: Key
     id: str | None
     reason: str | None = None
     again: bool = False
-    has_structure: bool = False
 
 
 def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[Side]:
@@ -56,9 +61,9 @@ def _side(store: "Store", text: str, ingest: bool) -> Side:
 def match(store: "Store", target: Target, sides: list[Side], ingest: bool) -> list[Match]:
     """Every record's structure in the store, in the target's order.
 
-    A record that has a structure is the one of the store with the same content, whatever its id
-    there; with `ingest`, what the store has not, or a model has not embedded, is ingested first.
-    A record without one is the structure of its id.
+    A record with a structure is the stored one of its id, if they are the same but for rounding,
+    else the one of the same content under whatever id. A record without is that of its id. With
+    `ingest`, structures that the store has not, or a model has not embedded, are ingested first.
     """
     matches = _matched(store, target)
     new = [_ingested(store, target, matches, side) for side in sides if ingest]
@@ -73,9 +78,7 @@ def _matched(store: "Store", target: Target) -> list[Match]:
             for record, id in zip(part, _found(store, part), strict=True):
                 is_new = id is None and isinstance(record.crystal, Crystal)
                 reason = None if id or is_new else _reason(record)
-                matches.append(
-                    Match(record.key, id, reason, id in seen, record.crystal is not None)
-                )
+                matches.append(Match(record.key, id, reason, id in seen))
                 seen.add(id)
             advance(len(part))
     return matches
@@ -84,30 +87,32 @@ def _matched(store: "Store", target: Target) -> list[Match]:
 def _ingested(store: "Store", target: Target, matches: list[Match], side: Side) -> bool:
     """Whether the target had structures that a model had not met, and that are ingested now."""
     met = _met(store, side)
-    if all(match.reason or match.id in met or not match.has_structure for match in matches):
+    if all(match.reason or match.id in met for match in matches):
         return False
     store.ingest(_lacking(store, target, met), [side.model], layers=str(side.layer))
     return True
 
 
 def _lacking(store: "Store", target: Target, met: set[str]) -> Iterator[tuple[str, Crystal]]:
-    """Structures of the target, under their ids in the store, but those `met`.
+    """The structures of the target, under their ids in the store, but those `met`.
 
     A new one has its own id, or where that is taken by another structure, its content's hash.
     """
     named: dict[str, str] = {}
     for part in batches(target.records()):
-        stored = _stored(store, "id", [record.id for record in part if record.id])
-        for record, id in zip(part, _found(store, part), strict=True):
-            if not isinstance(record.crystal, Crystal) or id in met:
-                continue
-            digest = content_hash(record.crystal)
-            if id is None:
-                taken = (named | stored).get(record.id or "", digest) != digest
-                id = digest if taken or record.id is None else record.id
-                named[id] = digest
-            own = {n: v for n, v in record.crystal.properties.items() if not n.startswith(PREFIX)}
-            yield id, record.crystal._replace(properties=own)
+        found = _found(store, part)
+        stored = _crystals(store, [id for id in found if id is not None and id not in met])
+        yield from stored.items()
+        taken = _stored(store, "id", [record.id for record in part if record.id]) | named
+        for record, id in zip(part, found, strict=True):
+            if id is None and isinstance(record.crystal, Crystal):
+                digest = content_hash(record.crystal)
+                is_free = record.id is not None and taken.get(record.id, digest) == digest
+                name = str(record.id) if is_free else digest
+                named[name] = taken[name] = digest
+                own = record.crystal.properties.items()
+                kept = {name: value for name, value in own if not name.startswith(PREFIX)}
+                yield name, record.crystal._replace(properties=kept)
 
 
 def _met(store: "Store", side: Side) -> set[str]:
@@ -134,21 +139,45 @@ def _found(store: "Store", records: list[Record]) -> list[str | None]:
     same: dict[str, list[str]] = {}
     for id, digest in _stored(store, "content_hash", [h for h in hashes if h]).items():
         same.setdefault(digest, []).append(id)
-    bare = [record.id for record in records if record.crystal is None and record.id]
-    known = _stored(store, "id", bare)
+    named = [record for record in records if record.id and not isinstance(record.crystal, Rejected)]
+    known = _stored(store, "id", [str(record.id) for record in named])
+    named = [record for record in named if record.id in known]
+    alike = _alike(store, [record for record in named if record.crystal is not None])
+    alike |= {record.id for record in named if record.crystal is None}
     return [
-        _preferred(same.get(digest, []), record.id)
-        if digest
-        else record.id
-        if record.crystal is None and record.id in known
-        else None
+        record.id if record.id in alike else min(same.get(digest or "", []), default=None)
         for record, digest in zip(records, hashes, strict=True)
     ]
 
 
-def _preferred(ids: list[str], own: str | None) -> str | None:
-    """Of structures with the same content the one with the record's own id, else the first."""
-    return own if own in ids else min(ids, default=None)
+def _alike(store: "Store", records: list[Record]) -> set[str | None]:
+    """The ids of records whose structure is the stored one of that id, but for rounding."""
+    stored = _crystals(store, [str(record.id) for record in records])
+    return {
+        record.id
+        for record in records
+        if isinstance(record.crystal, Crystal) and _same(record.crystal, stored[str(record.id)])
+    }
+
+
+def _same(one: Crystal, other: Crystal) -> bool:
+    return (
+        np.array_equal(one.numbers, other.numbers)
+        and np.allclose(one.positions, other.positions, rtol=0, atol=ROUNDING)
+        and np.allclose(one.cell, other.cell, rtol=0, atol=ROUNDING)
+    )
+
+
+def _crystals(store: "Store", ids: list[str]) -> dict[str, Crystal]:
+    """Stored structures by their ids, without their properties."""
+    if not ids:
+        return {}
+    query = (
+        "SELECT id, numbers, positions, cell, pbc FROM structures WHERE id IN (SELECT unnest(?))"
+    )
+    with store.catalog.reading() as connection:
+        rows = fetch_arrow(connection, query, [ids]).to_pylist()
+    return {row["id"]: crystal(**row, properties={}) for row in rows}
 
 
 def _stored(store: "Store", column: str, values: list[str]) -> dict[str, str]:

@@ -12,8 +12,8 @@ def modes(indices: NDArray[np.int64], spacing: NDArray[np.floating]) -> NDArray[
     The density of a row is told by the distance to its last neighbour. A row's parent is the
     nearest of its neighbours that is denser; a row without one is a mode, and speaks for all that
     climb to it (Koontz, Narendra, Fukunaga, IEEE Trans. Comput. C-25, 936, 1976,
-    DOI 10.1109/TC.1976.1674719). No seed and no iteration: it depends on the rows alone. Of rows
-    equally dense the smaller index counts as denser.
+    DOI 10.1109/TC.1976.1674719). No seed and no iteration: it depends on the rows alone. Between
+    rows whose last neighbours are equally far the sum of the distances decides, then the index.
 
     Args:
         indices: (n, k), each row's k nearest others, nearest first.
@@ -24,7 +24,7 @@ def modes(indices: NDArray[np.int64], spacing: NDArray[np.floating]) -> NDArray[
     """
     n = len(indices)
     rank = np.empty(n, dtype=np.int64)
-    rank[np.lexsort((np.arange(n), spacing[:, -1]))] = np.arange(n)
+    rank[np.lexsort((np.arange(n), spacing.sum(axis=1), spacing[:, -1]))] = np.arange(n)
     denser = rank[indices] < rank[:, None]
     nearest_denser = indices[np.arange(n), denser.argmax(axis=1)]
     return _roots(np.where(denser.any(axis=1), nearest_denser, np.arange(n)))

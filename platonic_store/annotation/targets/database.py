@@ -120,18 +120,11 @@ class DatabaseTarget:
     ) -> None:
         with _told(self.engine.url):
             self._add(columns)
-            runs = self._runs()
-            self._begin(runs, provenance)
+            self._note(provenance)
             with self.engine.connect() as connection:
                 incoming = self._incoming(connection, columns)
                 for part in batches(keys):
                     self._update(connection, incoming, columns, part, answer(part))
-                connection.execute(
-                    sa.update(runs)
-                    .where(runs.c.run == provenance["run"], runs.c.finished_at.is_(None))
-                    .values(finished_at=now())
-                )
-                connection.commit()
 
     def _add(self, columns: Columns) -> None:
         """Give the table the columns that it has not."""
@@ -148,26 +141,22 @@ class DatabaseTarget:
                     )
         self.table = _reflected(self.engine, _dotted(self.table))
 
-    def _runs(self) -> sa.Table:
-        """The table of runs, beside the annotated one; made if there is none."""
+    def _note(self, provenance: dict[str, Any]) -> None:
+        """Describe the run in the table of runs, which is made if there is none."""
         runs = sa.Table(
             RUNS,
             sa.MetaData(),
             sa.Column("run", sa.String(16), primary_key=True),
-            sa.Column("annotated", sa.Text, primary_key=True),
-            sa.Column("started_at", sa.Text),
-            sa.Column("finished_at", sa.Text),
+            sa.Column("annotated", sa.String(200), primary_key=True),
+            sa.Column("at", sa.Text),
             sa.Column("provenance", sa.JSON),
             schema=self.table.schema,
         )
-        runs.create(self.engine, checkfirst=True)
-        return runs
-
-    def _begin(self, runs: sa.Table, provenance: dict[str, Any]) -> None:
         key = {"run": provenance["run"], "annotated": self.table.name}
         with self.engine.begin() as connection:
+            runs.create(connection, checkfirst=True)
             if connection.execute(sa.select(runs).filter_by(**key)).first() is None:
-                row = {**key, "started_at": now(), "provenance": provenance}
+                row = {**key, "at": now(), "provenance": provenance}
                 connection.execute(sa.insert(runs).values(row))
 
     def _incoming(self, connection: sa.Connection, columns: Columns) -> sa.Table:
@@ -214,17 +203,17 @@ def _engine(url: str) -> sa.Engine:
     """An engine to a database that is there."""
     try:
         parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed)
-    except sa.exc.ArgumentError:
-        raise InvalidTarget(f"{url} is not the URL of a database: sqlite:///my.db#table") from None
+        engine = sa.create_engine(parsed, poolclass=sa.NullPool)
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise InvalidTarget(
             f"no driver for {parsed.drivername}:// here ({error}): install one, for PostgreSQL by "
             "`pip install 'platonic-store[postgresql]'`"
         ) from None
-    is_file = parsed.get_backend_name() in ("sqlite", "duckdb")
-    if is_file and parsed.database and not Path(parsed.database).exists():
-        raise InvalidTarget(f"there is no database file {parsed.database}: check the URL")
+    except sa.exc.ArgumentError:
+        raise InvalidTarget(f"{url} is not the URL of a database: sqlite:///my.db#table") from None
+    file = parsed.database if parsed.get_backend_name() in ("sqlite", "duckdb") else None
+    if file and not file.startswith("file:") and not Path(file).exists():
+        raise InvalidTarget(f"there is no database file {file}: check the URL")
     return engine
 
 
