@@ -14,6 +14,7 @@ from platonic_store import sql as sql_front_end
 from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
 from platonic_store.questions import analogies, asked, neighbours, search, typicality
+from platonic_store.questions import transport as moving
 from platonic_store.snapshot import Snapshot, take
 from platonic_store.vectors import Level, Vectors, vector_array
 
@@ -154,6 +155,44 @@ class Reader:
                 where=where,
             )
         return neighbours.compute(sides, k)
+
+    def transport(
+        self, a: str, b: str, *, space: str | None = None, atoms: int = 2000, seed: int = 0
+    ) -> pd.DataFrame:
+        """What it takes to move one model's atoms onto another's, together and by element.
+
+        a, b: `MODEL` or `MODEL@LAYER`; atoms: of a cloud, at most. See
+        `platonic_store.questions.transport.compute` for the frame. The cost is no error of either
+        model: where they differ, this does not say who is right.
+
+        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
+        """
+        with self.snapshot() as snapshot:
+            clouds = moving.gather(snapshot, a, b, space=space)
+        return moving.compute(clouds, atoms=atoms, seed=seed)
+
+    def transport_distance(
+        self,
+        a: Any,
+        b: Any,
+        *,
+        model: str | None = None,
+        layer: int | None = None,
+        across: str | None = None,
+        space: str | None = None,
+    ) -> float:
+        """The mean 1 − cosine of two structures' atoms, matched at the least cost.
+
+        a, b: as the query of `similar`; with `across`, b is as that model sees it.
+
+        Raises: as `similar`.
+        """
+        one = asked.met(self.snapshot, a, model, layer)
+        other = asked.met(self.snapshot, b, across or model, None if across else layer)
+        with self.snapshot() as snapshot:
+            return moving.transport_distance(
+                snapshot, one, other, model=model, layer=layer, across=across, space=space
+            )
 
     def outliers(
         self,

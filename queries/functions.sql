@@ -65,6 +65,15 @@ CREATE OR REPLACE MACRO outliers(
 ) AS TABLE
 SELECT unnest(_outliers(model, layer, k, level), recursive := true);
 
+-- What it takes to move one model's atoms onto another's, a row an element and one for all.
+CREATE OR REPLACE MACRO transport(a, b, space := NULL, atoms := 2000, seed := 0) AS TABLE
+SELECT unnest(_transport(a, b, space, atoms, seed), recursive := true);
+
+-- How far two structures are as sets of atoms.
+CREATE OR REPLACE MACRO transport_distance(
+    a, b, model := NULL, layer := NULL, across := NULL, space := NULL
+) AS _transport_distance(a::VARCHAR, b::VARCHAR, model, layer, across, space);
+
 -- The vector of a structure, or of one of its sites; in a shared space if one is named.
 CREATE OR REPLACE MACRO embedding(
     query, site := NULL, model := NULL, layer := NULL, space := NULL

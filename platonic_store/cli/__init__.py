@@ -5,6 +5,7 @@ import sys
 import typer
 
 from platonic_store.cli import (
+    analogy,
     anchors,
     annotate,
     delete,
@@ -19,6 +20,7 @@ from platonic_store.cli import (
     score,
     similar,
     sql,
+    transport,
     typicality,
 )
 from platonic_store.cli.output import complain
@@ -36,6 +38,8 @@ app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("similar")(similar.run)
 app.command("neighbours")(neighbours.run)
+app.command("analogy")(analogy.run)
+app.command("transport")(transport.run)
 app.command("score")(score.run)
 app.command("outliers")(outliers.run)
 app.command("typicality")(typicality.run)

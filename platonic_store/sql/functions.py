@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
-from platonic_store.questions import analogies, asked, neighbours, search, typicality
+from platonic_store.questions import analogies, asked, neighbours, search, transport, typicality
 from platonic_store.resources import folder
 from platonic_store.snapshot import Snapshot
 
@@ -49,7 +49,7 @@ class Function(NamedTuple):
     @property
     def arrow(self) -> pa.DataType:
         if isinstance(self.columns, str):
-            return pa.list_(pa.float32())
+            return _ARROW.get(self.columns, pa.list_(pa.float32()))
         return pa.list_(pa.struct([(name, _ARROW[type_]) for name, type_ in self.columns.items()]))
 
 
@@ -133,6 +133,24 @@ def _outliers(snapshot: Snapshot, model, layer, k, level) -> pd.DataFrame:
     return typicality.outliers(typicality.judge(waiting, level), k)
 
 
+def _transport(
+    snapshot: Snapshot, a: str | None, b: str | None, space, atoms, seed
+) -> pd.DataFrame | None:
+    if a is None or b is None:
+        return None
+    return transport.transport(snapshot, a, b, space=space, atoms=atoms, seed=seed)
+
+
+def _transport_distance(
+    snapshot: Snapshot, a: str | None, b: str | None, model, layer, across, space
+) -> float | None:
+    if a is None or b is None:
+        return None
+    return transport.transport_distance(
+        snapshot, a, b, model=model, layer=layer, across=across, space=space
+    )
+
+
 _TEXT, _WHOLE, _REAL = "VARCHAR", "INTEGER", "DOUBLE"
 _JUDGED = {
     "id": _TEXT,
@@ -179,6 +197,25 @@ FUNCTIONS = (
     ),
     Function("_typicality", [_TEXT, _TEXT, _WHOLE, _TEXT], _JUDGED, _typicality),
     Function("_outliers", [_TEXT, _WHOLE, _WHOLE, _TEXT], {"rank": "BIGINT", **_JUDGED}, _outliers),
+    Function(
+        "_transport",
+        [_TEXT, _TEXT, _TEXT, _WHOLE, _WHOLE],
+        dict.fromkeys(["a", "b", "space", "element"], _TEXT)
+        | {"atoms": "BIGINT", "cost": _REAL, "error": _REAL, "method": _TEXT}
+        | dict.fromkeys(["cost_paired", "cost_chance", "spread", "difference"], _REAL)
+        | {
+            f"own_{of}{what}": _REAL
+            for of in ("atom", "element", "group")
+            for what in ("", "_chance", "_null")
+        },
+        _transport,
+    ),
+    Function(
+        "_transport_distance",
+        [_TEXT, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
+        _REAL,
+        _transport_distance,
+    ),
     Function("_embedding", [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT], "FLOAT[]", _embedding),
 )
 
