@@ -119,17 +119,27 @@ def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
         known["formula"].to_numpy(),
         vectors,
         scores,
-        _scores_together(snapshot, scores),
+        _scores_together(list(scores.values())),
         {(id, model): reason for id, model, reason in refused},
     )
 
 
-def _scores_together(snapshot: Snapshot, scores: dict[Side, pd.DataFrame]) -> pd.DataFrame:
-    """How atypical structures are by all models, and how much these disagree; one has no other."""
+def _scores_together(scores: list[pd.DataFrame]) -> pd.DataFrame:
+    """`p` by all models, and `disagreement`, of the structures that all have judged.
+
+    p is twice the mean of the models' p-values, at most 1: a p-value however these depend on one
+    another (Vovk and Wang, Biometrika 107, 791, 2020, DOI 10.1093/biomet/asaa027). Disagreement
+    is the difference between the largest and the smallest, from 0 to 1.
+    """
+    ps = pd.concat([frame["p"] for frame in scores], axis=1, join="inner")
     if len(scores) == 1:
-        (only,) = scores.values()
-        return only[["p"]].assign(disagreement=np.nan)
-    return snapshot.frame("SELECT id, p, disagreement FROM disagreement").set_index("id")
+        return ps.assign(disagreement=np.nan)
+    return pd.DataFrame(
+        {
+            "p": (2 * ps.mean(axis=1)).clip(upper=1),
+            "disagreement": ps.max(axis=1) - ps.min(axis=1),
+        }
+    )
 
 
 def compute(gathered: Gathered, *, k: int, within: float) -> Answers:

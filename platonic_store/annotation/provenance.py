@@ -12,9 +12,10 @@ from platonic_store.snapshot import Side, Snapshot
 def describe(snapshot: Snapshot, sides: list[Side], settings: dict[str, Any]) -> dict[str, Any]:
     """The provenance of a run, under its id `run`.
 
-    The id is a digest of all that decides the answers: version, models with their weights,
-    layers and references of typicality, settings, and the structures that the store holds. The same question to the same store
-    has therefore the same id, and what carries it already need not be written again.
+    The id is a digest of all that decides the answers: version, models with their weights, layers
+    and references of typicality, settings, and the structures that the store holds. The same
+    question to the same store has therefore the same id, and what carries it already need not be
+    written again.
     """
     weights = dict(snapshot.rows("SELECT name, checkpoint_sha256 FROM catalog.main.models"))
     references = snapshot.rows("SELECT model, layer, id FROM catalog.main.reference_sets")
