@@ -1,6 +1,6 @@
 """`Reader`: all that can be asked of a store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from platonic_store import picture as pictures
 from platonic_store import sql as sql_front_end
 from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
-from platonic_store.questions import analogies, asked, neighbours, search, typicality
+from platonic_store.questions import analogies, asked, bias, neighbours, search, typicality
 from platonic_store.questions import transport as moving
 from platonic_store.snapshot import Snapshot, take
 from platonic_store.vectors import Level, Vectors, vector_array
@@ -237,6 +237,37 @@ class Reader:
         with self.snapshot() as snapshot:
             waiting = typicality.gather(snapshot, query, model=model, layer=layer, level=level)
         return typicality.judge(waiting, level)
+
+    def bias(
+        self,
+        model: str | None = None,
+        *,
+        by: Sequence[str] = bias.BY,
+        k: int = 10,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Elements, groups, symmetries and dimensionalities where a model differs from all others.
+
+        model: `MODEL` or `MODEL@LAYER`. It compares the k nearest of each of at most 5,000
+        structures. To differ is not to be wrong: the others may share an error. See
+        `platonic_store.questions.bias.bias` for the columns.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model.
+        """
+        with self.snapshot() as snapshot:
+            compared = bias.gather(snapshot, model, seed=seed)
+        return bias.bias(compared, by=by, k=k, seed=seed)
+
+    def merged(self, model: str | None = None, *, k: int = 20, seed: int = 0) -> pd.DataFrame:
+        """The k pairs of structures that a model merges and every other model tells apart.
+
+        See `platonic_store.questions.bias.merged` for the columns.
+
+        Raises: as `bias`.
+        """
+        with self.snapshot() as snapshot:
+            compared = bias.gather(snapshot, model, seed=seed)
+        return bias.merged(compared, k=k)
 
     def sql(
         self,

@@ -74,6 +74,13 @@ CREATE OR REPLACE MACRO transport_distance(
     a, b, model := NULL, layer := NULL, across := NULL, space := NULL
 ) AS _transport_distance(a::VARCHAR, b::VARCHAR, model, layer, across, space);
 
+-- Where a model's neighbourhoods differ from all others'; and the pairs that it alone merges.
+CREATE OR REPLACE MACRO bias(model := NULL, by := NULL, k := 10, seed := 0) AS TABLE
+SELECT unnest(_bias(model, by, k, seed), recursive := true);
+
+CREATE OR REPLACE MACRO merged(model := NULL, k := 20, seed := 0) AS TABLE
+SELECT unnest(_merged(model, k, seed), recursive := true);
+
 -- The vector of a structure, or of one of its sites; in a shared space if one is named.
 CREATE OR REPLACE MACRO embedding(
     query, site := NULL, model := NULL, layer := NULL, space := NULL

@@ -8,6 +8,7 @@ from platonic_store.cli import (
     analogy,
     anchors,
     annotate,
+    bias,
     delete,
     doctor,
     ingest,
@@ -43,6 +44,7 @@ app.command("transport")(transport.run)
 app.command("score")(score.run)
 app.command("outliers")(outliers.run)
 app.command("typicality")(typicality.run)
+app.command("bias")(bias.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)

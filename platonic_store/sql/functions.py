@@ -13,7 +13,15 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
-from platonic_store.questions import analogies, asked, neighbours, search, transport, typicality
+from platonic_store.questions import (
+    analogies,
+    asked,
+    bias,
+    neighbours,
+    search,
+    transport,
+    typicality,
+)
 from platonic_store.resources import folder
 from platonic_store.snapshot import Snapshot
 
@@ -133,6 +141,15 @@ def _outliers(snapshot: Snapshot, model, layer, k, level) -> pd.DataFrame:
     return typicality.outliers(typicality.judge(waiting, level), k)
 
 
+def _bias(snapshot: Snapshot, model, by, k, seed) -> pd.DataFrame:
+    compared = bias.gather(snapshot, model, seed=seed)
+    return bias.bias(compared, by=by or bias.BY, k=k, seed=seed)
+
+
+def _merged(snapshot: Snapshot, model, k, seed) -> pd.DataFrame:
+    return bias.merged(bias.gather(snapshot, model, seed=seed), k=k)
+
+
 def _transport(
     snapshot: Snapshot, a: str | None, b: str | None, space, atoms, seed
 ) -> pd.DataFrame | None:
@@ -215,6 +232,23 @@ FUNCTIONS = (
         [_TEXT, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
         _REAL,
         _transport_distance,
+    ),
+    Function(
+        "_bias",
+        [_TEXT, "VARCHAR[]", _WHOLE, _WHOLE],
+        dict.fromkeys(["model", "by", "value"], _TEXT)
+        | {"structures": "BIGINT"}
+        | dict.fromkeys(["overlap", "overlap_others", "effect", "p", "p_any"], _REAL),
+        _bias,
+    ),
+    Function(
+        "_merged",
+        [_TEXT, _WHOLE, _WHOLE],
+        {"rank": "BIGINT"}
+        | dict.fromkeys(["model", "id", "other", "formula", "formula_other"], _TEXT)
+        | {"spacegroup": _WHOLE, "spacegroup_other": _WHOLE}
+        | dict.fromkeys(["distance", "elsewhere", "effect", "p"], _REAL),
+        _merged,
     ),
     Function("_embedding", [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT], "FLOAT[]", _embedding),
 )
