@@ -75,8 +75,8 @@ CREATE OR REPLACE MACRO transport_distance(
 ) AS _transport_distance(a::VARCHAR, b::VARCHAR, model, layer, across, space);
 
 -- Where a model's neighbourhoods differ from all others'; and the pairs that it alone merges.
-CREATE OR REPLACE MACRO bias(model := NULL, by := NULL, k := 10, seed := 0) AS TABLE
-SELECT unnest(_bias(model, by, k, seed), recursive := true);
+CREATE OR REPLACE MACRO bias(model := NULL, "by" := NULL, k := 10, seed := 0) AS TABLE
+SELECT unnest(_bias(model, "by", k, seed), recursive := true);
 
 CREATE OR REPLACE MACRO merged(model := NULL, k := 20, seed := 0) AS TABLE
 SELECT unnest(_merged(model, k, seed), recursive := true);

@@ -67,7 +67,7 @@ def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int =
 
     A structure's deviation is how much less of its k nearest structures the model shares with the
     others than those share among each other (with one other model: how little it shares). The
-    frame has model, by, value, structures, overlap (with the others), overlap_others (of those),
+    frame has model, kind, value, structures, overlap (with the others), overlap_others (of those),
     effect (the group's mean deviation, less that of all, in standard deviations), p and p_any
     (adjusted for the number of groups), both by permutation.
 
@@ -86,7 +86,7 @@ def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int =
         raise InvalidQuery(f"no group of {FEWEST} among {n} structures: ingest more")
     members = np.stack(list(groups.values()))
     found = geometry.group_effects(deviation, members, seed=seed)
-    frame = pd.DataFrame(list(groups), columns=["by", "value"])
+    frame = pd.DataFrame(list(groups), columns=["kind", "value"])
     frame.insert(0, "model", str(compared.sides[0]))
     sizes = members.sum(1)
     frame = frame.assign(
@@ -95,7 +95,7 @@ def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int =
         overlap_others=members @ others / sizes,
         **found._asdict(),
     )
-    return frame.sort_values(["effect", "by", "value"], ascending=[False, True, True]).reset_index(
+    return frame.sort_values(["effect", "kind", "value"], ascending=[False, True, True]).reset_index(
         drop=True
     )
 

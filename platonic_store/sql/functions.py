@@ -236,7 +236,7 @@ FUNCTIONS = (
     Function(
         "_bias",
         [_TEXT, "VARCHAR[]", _WHOLE, _WHOLE],
-        dict.fromkeys(["model", "by", "value"], _TEXT)
+        dict.fromkeys(["model", "kind", "value"], _TEXT)
         | {"structures": "BIGINT"}
         | dict.fromkeys(["overlap", "overlap_others", "effect", "p", "p_any"], _REAL),
         _bias,
