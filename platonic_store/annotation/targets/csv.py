@@ -40,8 +40,13 @@ class Target:
         crystals = sources.records(self.path, "csv") if self.has_structures else repeat(None)
         with files.text_from(self.path) as file:
             rows = _rows(file, self.path)
-            next(rows)
+            width = len(next(rows))
             for number, (row, crystal) in enumerate(zip(rows, crystals, strict=False)):
+                if len(row) > width:
+                    raise InvalidTarget(
+                        f"row {number + 1} of {self.path} has {len(row)} fields where the header "
+                        f"has {width}: mend it"
+                    )
                 named = self.id is not None and self.id < len(row) and row[self.id].strip()
                 yield Record(number, named or None, crystal)
 
@@ -63,16 +68,11 @@ class Target:
             writer.writerow([*(header[i] for i in own), *columns])
             for part in batches(zip(keys, rows, strict=True)):
                 said = answer([key for key, _ in part])
-                for (key, row), answers in zip(part, said, strict=True):
-                    if len(row) > len(header):
-                        raise InvalidTarget(
-                            f"row {key + 1} of {self.path} has {len(row)} fields where the header "
-                            f"has {len(header)}: mend it"
-                        )
+                for (_, row), answers in zip(part, said, strict=True):
                     cells = row + [""] * (len(header) - len(row))
-                    writer.writerow(
-                        [*(cells[i] for i in own), *(_cell(answers[name]) for name in columns)]
-                    )
+                    ours = [_cell(answers[name]) for name in columns]
+                    # An empty line stays one.
+                    writer.writerow([*(cells[i] for i in own), *ours] if row else [])
         files.note(self.out, provenance)
 
 
