@@ -13,7 +13,16 @@ from platonic_store import picture as pictures
 from platonic_store import sql as sql_front_end
 from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
-from platonic_store.questions import analogies, asked, bias, neighbours, search, typicality
+from platonic_store.questions import (
+    analogies,
+    asked,
+    bias,
+    heads,
+    neighbours,
+    search,
+    stitching,
+    typicality,
+)
 from platonic_store.questions import transport as moving
 from platonic_store.snapshot import Snapshot, take
 from platonic_store.vectors import Level, Vectors, vector_array
@@ -193,6 +202,43 @@ class Reader:
             return moving.transport_distance(
                 snapshot, one, other, model=model, layer=layer, across=across, space=space
             )
+
+    def stitch(
+        self, from_: str, to: str, property: str, *, space: str | None = None, seed: int = 0
+    ) -> pd.DataFrame:
+        """What `to`'s readout of a property makes of the structures as `from_` sees them.
+
+        A ridge regression learns a numeric property of the `structure` view from `to`'s coordinates
+        in a shared space, and is fed with `from_`'s, which it has never seen. Each is a model, or
+        MODEL@LAYER. Beside it: both models' own readouts, one of composition alone, the mean. All
+        read compositions that they were not trained on; those of the anchors are trained on only.
+        The frame has way, readout, fed, r2 between low and high (95 %, resampling compositions),
+        mae in the property's unit, ratio (r2 over that of `to`'s own), n_train, n_test, folds. A
+        high ratio says that both models know the same of the property, not that either is right.
+
+        Raises: InvalidQuery for a property that is no number, ModelNotFound, LayerNotFound,
+        AnchorsNotFound.
+        """
+        with self.snapshot() as snapshot:
+            gathered = stitching.gather(snapshot, from_, to, property, space=space)
+        return stitching.compare(gathered, seed=seed)
+
+    def stitch_head(
+        self, from_: str, to: str, *, space: str | None = None, seed: int = 0
+    ) -> pd.DataFrame:
+        """The energy that `to`'s own head gives when fed with `from_`'s view of the atoms.
+
+        `from_`'s coordinates are decoded to `to`'s last layer by what both are at the anchors.
+        Beside it: `to`'s own coordinates decoded, its own features (its energy, which all are
+        compared with), the mean features of the atom's element, and of all. Up to 2,000 structures
+        whose compositions hold no anchor; mae in eV an atom. Much of an energy is the element's
+        alone, so read r2 beside that of `element`.
+
+        Raises: as `stitch`; InvalidQuery if the head reads more than an atom's last layer.
+        """
+        with self.snapshot() as snapshot:
+            gathered = heads.gather(snapshot, from_, to, space=space, seed=seed)
+        return heads.compare(gathered, seed=seed)
 
     def outliers(
         self,

@@ -52,6 +52,10 @@ CREATE OR REPLACE MACRO neighbours(
 ) AS TABLE
 SELECT unnest(_neighbours(model, layer, across, space, k, level, condition), recursive := true);
 
+-- A numeric property by one model's readout, fed with another model's coordinates.
+CREATE OR REPLACE MACRO stitch(from_model, to_model, property, space := NULL, seed := 0) AS TABLE
+SELECT unnest(_stitch(from_model, to_model, property, space, seed), recursive := true);
+
 -- How unlike what a model has seen here one structure (or, with level := 'atom', its atoms) looks.
 -- Typicality is not confidence. All that `score` judged is in the view of the same name.
 CREATE OR REPLACE MACRO typicality(

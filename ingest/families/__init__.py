@@ -46,7 +46,17 @@ class Official(Protocol):
         """What the package itself gives for an atom's features, layer → (n, dim)."""
 
     def energy(self, model: "Model", structure: Structure) -> float:
-        """eV: the package's own head on the last layer as `model.embed` gives it."""
+        """eV: the package's own head on the layers as `model.embed` gives them."""
+
+    def head(self, model: "Model") -> "Head":
+        """The package's own head, where it reads an atom's last layer and element, nothing else.
+
+        Such a family has this instead of `energy`.
+        """
+
+
+# The last layer's features (n, dim) float32 and the atomic numbers (n,) → energies (n,), eV.
+Head = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Model(Protocol):

@@ -21,6 +21,7 @@ from platonic_store.cli import (
     score,
     similar,
     sql,
+    stitch,
     transport,
     typicality,
 )
@@ -41,6 +42,7 @@ app.command("similar")(similar.run)
 app.command("neighbours")(neighbours.run)
 app.command("analogy")(analogy.run)
 app.command("transport")(transport.run)
+app.command("stitch")(stitch.run)
 app.command("score")(score.run)
 app.command("outliers")(outliers.run)
 app.command("typicality")(typicality.run)

@@ -1,4 +1,4 @@
-"""CHGNet's own calculator and atom features, and its own head on our last layer."""
+"""CHGNet's own calculator and atom features, and its own head on the last layer."""
 
 from contextlib import redirect_stdout
 from typing import Any
@@ -9,7 +9,7 @@ from ase import Atoms
 from chgnet.model import CHGNetCalculator
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from ingest.families import Structure
+from ingest.families import Head, Structure
 
 
 def calculator(model: Any) -> CHGNetCalculator:
@@ -26,13 +26,15 @@ def features(model: Any, structure: Structure) -> dict[int, np.ndarray]:
     return {len(model.layers) - 2: found["atom_fea"]}
 
 
-@torch.inference_mode()
-def energy(model: Any, structure: Structure) -> float:
-    """eV: the mean of the sites' energies, and the composition's, both for an atom."""
-    last = max(model.layers)
-    graph = model.graph(structure)
-    features = torch.from_numpy(model.embed([graph], [last])[last]).to(model.device)
-    sites = model._model.mlp(features)
+def head(model: Any) -> Head:
+    """The site's energy, and its element's by the composition model."""
     composition = model._model.composition_model
-    shift = composition([model._crystal_graph(graph)]).item() if composition else 0.0
-    return float(sites.sum()) + shift * len(sites)
+
+    @torch.inference_mode()
+    def energies(features: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        sites = model._model.mlp(torch.from_numpy(features).to(model.device)).view(-1)
+        if composition is not None:
+            sites = sites + composition.fc.weight[0, torch.from_numpy(numbers).long() - 1]
+        return sites.cpu().numpy()
+
+    return energies

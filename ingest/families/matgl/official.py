@@ -1,4 +1,4 @@
-"""MatGL's own calculator and layer features, and its own head on our last layer."""
+"""MatGL's own calculator and layer features, and its own head on the last layer."""
 
 import logging
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import atomic_numbers
 from matgl.ext.ase import PESCalculator
 from matgl.utils.maths import decompose_tensor, tensor_norm
 
-from ingest.families import Structure
+from ingest.families import Head, Structure
 
 logging.getLogger("matgl.ext.ase").setLevel(logging.ERROR)  # it warns of its default unit of stress
 
@@ -40,14 +41,24 @@ def features(model: Any, structure: Structure) -> dict[int, np.ndarray]:
     return {layer: rows.cpu().numpy() for layer, rows in found.items()}
 
 
-@torch.inference_mode()
-def energy(model: Any, structure: Structure) -> float:
-    """eV: the sites' energies, scaled, and those of the elements alone."""
-    last, potential = max(model.layers), model.potential
-    graph = model.graph(structure)
-    rows = torch.from_numpy(model.embed([graph], [last])[last]).to(model.device)
-    sites = potential.data_std * potential.model.final_layer(rows).sum() + potential.data_mean
-    if potential.element_refs is None:
-        return float(sites)
-    alone = potential.element_refs.property_offset[torch.from_numpy(graph["node_type"])]
-    return float(sites + alone.sum())
+def head(model: Any) -> Head:
+    """The site's energy, scaled, and its element's alone.
+
+    Raises ValueError where the package shifts a structure's energy as a whole.
+    """
+    potential = model.potential
+    if float(potential.data_mean):
+        raise ValueError("its energy has a part that no atom has")
+    known = np.array([atomic_numbers[symbol] for symbol in potential.model.element_types])
+    order = np.argsort(known)
+
+    @torch.inference_mode()
+    def energies(features: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        rows = torch.from_numpy(features).to(model.device)
+        sites = potential.data_std * potential.model.final_layer(rows).view(-1)
+        if potential.element_refs is not None:
+            kinds = torch.from_numpy(order[np.searchsorted(known, numbers, sorter=order)])
+            sites = sites + potential.element_refs.property_offset[kinds]
+        return sites.cpu().numpy()
+
+    return energies

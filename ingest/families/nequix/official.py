@@ -1,14 +1,16 @@
-"""Nequix's own calculator, and its own head on our last layer."""
+"""Nequix's own calculator, and its own head on the last layer."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from nequix.calculator import NequixCalculator
+from nequix.data import atomic_numbers_to_indices
 from nequix.torch_impl.model import save_model
 
-from ingest.families import Structure
+from ingest.families import Head
 
 
 def calculator(model: Any) -> NequixCalculator:
@@ -19,12 +21,15 @@ def calculator(model: Any) -> NequixCalculator:
         return NequixCalculator(model_path=path, backend="torch", use_kernel=False)
 
 
-@torch.inference_mode()
-def energy(model: Any, structure: Structure) -> float:
-    """eV: the sites' energies, scaled and shifted, and those of the elements alone."""
-    last, network = max(model.layers), model.network
-    graph = model.graph(structure)
-    rows = torch.from_numpy(model.embed([graph], [last])[last]).to(model.device)
-    sites = network.readout(rows)[:, 0] * network.scale + network.shift
-    alone = network.atom_energies[torch.from_numpy(graph["species"]).to(model.device)]
-    return float((sites + alone).sum())
+def head(model: Any) -> Head:
+    """The site's energy, scaled and shifted, and its element's alone."""
+    network = model.network
+    kind_of = atomic_numbers_to_indices(model.config["atomic_numbers"])
+
+    @torch.inference_mode()
+    def energies(features: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        sites = network.readout(torch.from_numpy(features).to(model.device))[:, 0]
+        kinds = [kind_of[number] for number in numbers.tolist()]
+        return (sites * network.scale + network.shift + network.atom_energies[kinds]).cpu().numpy()
+
+    return energies

@@ -1,13 +1,19 @@
-"""SevenNet's own calculator, and its own head on our last layer."""
+"""SevenNet's own calculator, and its own head on the last layer."""
 
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import sevenn._keys as KEY
 import torch
 from sevenn.calculator import SevenNetCalculator
 
-from ingest.families import Structure
+from ingest.families import Head
+
+NO_EDGES = {
+    KEY.EDGE_IDX: np.empty((2, 0), dtype=np.int64),
+    KEY.EDGE_VEC: np.empty((0, 3), dtype=np.float32),
+}
 
 
 def calculator(model: Any) -> SevenNetCalculator:
@@ -20,18 +26,21 @@ def calculator(model: Any) -> SevenNetCalculator:
     )
 
 
-@torch.inference_mode()
-def energy(model: Any, structure: Structure) -> float:
-    """eV: all modules after the last gate, the forces' excepted."""
-    last = max(model.layers)
-    graph = model.graph(structure)
-    features = torch.from_numpy(model.embed([graph], [last])[last]).to(model.device)
+def head(model: Any) -> Head:
+    """All modules after the last gate, up to where atoms are summed."""
     modules = dict(model._model.named_children())
-    data = model._batch([graph])
-    data[KEY.ATOM_TYPE] = data[KEY.NODE_FEATURE]  # the species, by which the energy is shifted
-    data[KEY.NODE_FEATURE] = features
     names = list(modules)
-    head = names[names.index(f"{last}_equivariant_gate") + 1 : names.index("force_output")]
-    for name in ["one_hot_modality", *head] if model.modality else head:
-        data = modules[name](data)
-    return float(data[KEY.PRED_TOTAL_ENERGY])
+    first = names.index(f"{max(model.layers)}_equivariant_gate") + 1
+    after = names[first : names.index("force_output")]
+
+    @torch.inference_mode()
+    def energies(features: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        # As one structure: it is the atoms that are asked for.
+        data = model._batch([{KEY.ATOMIC_NUMBERS: numbers, **NO_EDGES}])
+        data[KEY.ATOM_TYPE] = data[KEY.NODE_FEATURE]  # the species, by which the energy is shifted
+        data[KEY.NODE_FEATURE] = torch.from_numpy(features).to(model.device)
+        for name in ["one_hot_modality", *after] if model.modality else after:
+            data = modules[name](data)
+        return data[KEY.ATOMIC_ENERGY][:, 0].cpu().numpy()
+
+    return energies
