@@ -13,7 +13,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.snapshot import Snapshot, one_line
 from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
-from platonic_store.sql.functions import registered
+from platonic_store.sql.functions import FUNCTIONS
+from platonic_store.sql.registry import registered
 
 __all__ = ["init_script", "run"]
 
@@ -31,7 +32,7 @@ def run(
         entry = cookbook.entry(query[1:])
         query, values = entry.sql, cookbook.prepared(snapshot, entry, values)
     snapshot.connection.execute(cookbook.assignments(values))
-    with registered(snapshot) as raised:
+    with registered(snapshot, FUNCTIONS) as raised:
         if not allow_files:
             # Other files, other databases and the network: all out of reach, for good.
             snapshot.connection.execute(
