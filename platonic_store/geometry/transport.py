@@ -141,7 +141,7 @@ def barycentric_map(
     """Where transport takes each atom of x: the mean of its targets, weighted by the coupling.
 
     Each class (say, element) is moved onto the same class of y by itself. Which atom is which is
-    not used, so that the map can be fitted where two models have never seen the same crystal.
+    not used; that both clouds are of the same atoms is.
 
     Args:
         x, y: (n, D) and (n, D), n atoms each; of every class as many.
