@@ -242,9 +242,8 @@ def test_the_command_says_what_it_did_and_what_is_wrong(annotating, target, tmp_
         return subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
 
     mine = target("csv")
-    done = command(
-        mine, "--models", ",".join(MODELS), "--by-id", "--out", str(tmp_path / "out.csv")
-    )
+    models, out = ",".join(MODELS), str(tmp_path / "out.csv")
+    done = command(mine, "--models", models, "--by-id", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "mine.csv: 40 of 40 records written" in done.stderr
     assert len(pd.read_csv(out)) == 40
