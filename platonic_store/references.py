@@ -11,6 +11,7 @@ import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from typing import NamedTuple, Self
 
@@ -81,6 +82,13 @@ class Reference:
     known: Judged
     calibration: Calibration | None = None
 
+    @cached_property
+    def names(self) -> np.ndarray:
+        """(n,) int64 that name the typical sites, in every model's reference alike."""
+        sites = self.known.sites
+        keys = zip(sites["structure_id"], sites["site_index"], strict=True)
+        return np.array([_number(f"{id_}\0{site}") for id_, site in keys], dtype=np.int64)
+
     @property
     def scales(self) -> Calibration:
         if self.calibration is None:
@@ -125,8 +133,11 @@ def kept(key: tuple[str, str]) -> Reference | None:
 
 def composition(formula: str, seed: int) -> int:
     """A number that stands for a formula; which part it is of depends on nothing else."""
-    digest = hashlib.blake2b(f"{seed}\0{formula}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
+    return _number(f"{seed}\0{formula}")
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def part_of(group: int) -> str:
@@ -274,7 +285,7 @@ def _measured(reference: Reference, these: Judged) -> pd.DataFrame:
         found = geometry.score(these.atoms, known.atoms)
     except ValueError as error:
         raise InvalidQuery(f"{reference.model}: {error}: ingest more") from None
-    near = known.sites.iloc[found.nearest]
+    near = known.sites.iloc[found.nearest[:, 0]]
     return these.sites[["structure_id", "site_index", "atomic_number"]].assign(
         atypicality=found.atypicality,
         distance=found.distance,
@@ -283,6 +294,7 @@ def _measured(reference: Reference, these: Judged) -> pd.DataFrame:
         nearest_id=near["structure_id"].to_numpy(),
         nearest_site=near["site_index"].to_numpy(),
         nearest_distance=found.nearest_distance,
+        neighbours=[reference.names[row[row >= 0]] for row in found.nearest],
     )
 
 

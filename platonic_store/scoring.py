@@ -11,7 +11,7 @@ from platonic_store.references import Judged, Reference, Scored
 from platonic_store.snapshot import take
 from platonic_store.vectors import Vectors
 
-_CHUNK = 4_000  # structures judged and committed at once
+CHUNK = 4_000  # structures judged and committed at once
 
 
 def score_model(
@@ -65,8 +65,7 @@ def _save(catalog: Catalog, reference: Reference) -> None:
                 calibration=reference.scales.to_bytes(),
             )
         )
-        members = reference.members.assign(reference=reference.id)
-        insert_arrow(connection, "reference_structures", pa.Table.from_pandas(members))
+        _insert(connection, "reference_structures", reference, reference.members)
 
 
 def _fill(catalog: Catalog, reference: Reference, these: Judged) -> int:
@@ -78,15 +77,18 @@ def _fill(catalog: Catalog, reference: Reference, these: Judged) -> int:
         ).all()
     todo = these.ids[~pd.Index(these.ids).isin(ids)]
     with progress.bar(f"judging {reference.model}", len(todo), "structures") as advance:
-        for start in range(0, len(todo), _CHUNK):
-            part = todo[start : start + _CHUNK]
+        for start in range(0, len(todo), CHUNK):
+            part = todo[start : start + CHUNK]
             found = references.scores(reference, references.chosen(these, part))
             with catalog.writing() as connection:
-                for table, rows in (
-                    ("structure_scores", found.structures),
-                    ("atom_scores", found.atoms),
-                ):
-                    rows = rows.assign(reference=reference.id)
-                    insert_arrow(connection, table, pa.Table.from_pandas(rows))
+                _insert(connection, "structure_scores", reference, found.structures)
+                _insert(connection, "atom_scores", reference, found.atoms)
             advance(len(part))
     return len(todo)
+
+
+def _insert(
+    connection: sa.Connection, table: str, reference: Reference, rows: pd.DataFrame
+) -> None:
+    rows = rows.assign(reference=reference.id)
+    insert_arrow(connection, table, pa.Table.from_pandas(rows, preserve_index=False))

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from platonic_store.catalog.turns import PATIENCE, PAUSE, WAIT_SECONDS, Turns
 from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew, disk_refusal
 
-REVISION = "0002"
+REVISION = "0004"
 
 _HOLDER = re.compile(r"Conflicting lock is held in (?P<program>\S+).*?\(PID (?P<pid>\d+)\)")
 

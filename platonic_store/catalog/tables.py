@@ -168,6 +168,8 @@ spaces = sa.Table(
     sa.Column("recipe", sa.String, nullable=False),
     sa.Column("anchor_set", sa.String, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
+    sa.Column("targets", sa.LargeBinary),
+    sa.Column("agreement", sa.JSON),
 )
 
 projections = sa.Table(
@@ -235,4 +237,5 @@ atom_scores = sa.Table(
     sa.Column("nearest_id", sa.String, nullable=False),
     sa.Column("nearest_site", sa.Integer, nullable=False),
     sa.Column("nearest_distance", sa.Double, nullable=False),
+    sa.Column("neighbours", sa.ARRAY(sa.BigInteger)),
 )

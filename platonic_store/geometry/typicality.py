@@ -21,6 +21,7 @@ from platonic_store.geometry.neighbours import nearest
 
 NEIGHBOURS = 20  # that make a neighbourhood
 NEAREST = 5  # of them, whose distance is averaged
+SHARED = 10  # of them, in which models are compared
 FEWEST = 5  # atoms of an element; with fewer, atoms of all elements are its neighbours
 RIDGE = 0.5  # of the neighbours' variance
 FEWEST_OF_CLASS = 99  # calibration scores, for a p-value of 0.01
@@ -52,7 +53,7 @@ class Scores(NamedTuple):
     residual: length of what the neighbours cannot reconstruct of the atom's unit vector.
     distance: mean (1 - cosine) from the nearest few neighbours.
     nearest_distance: 1 - cosine from the nearest.
-    nearest: (n,) int64, which reference atom that is.
+    nearest: (n, up to `SHARED`) int64, the nearest reference atoms, nearest first, -1 for none.
     """
 
     atypicality: NDArray[np.float64]
@@ -74,16 +75,17 @@ def score(atoms: Atoms, reference: Atoms, k: int = NEIGHBOURS) -> Scores:
     """
     n = len(atoms.vectors)
     a, b, c, d, e = np.empty((5, n))
-    scores = Scores(a, b, c, d, e, nearest=np.empty(n, dtype=np.int64))
+    scores = Scores(a, b, c, d, e, nearest=np.full((n, min(k, SHARED)), -1))
     for rows, index, distance in neighbourhoods(atoms, reference, k):
         found = Scores(
             *_local(_unit(atoms.vectors[rows]), _unit(reference.vectors[index])),
             distance=distance[:, :NEAREST].mean(1),
             nearest_distance=distance[:, 0],
-            nearest=index[:, 0],
+            nearest=index[:, :SHARED],
         )
-        for into, values in zip(scores, found, strict=True):
+        for into, values in zip(scores[:-1], found[:-1], strict=True):
             into[rows] = values
+        scores.nearest[rows, : found.nearest.shape[1]] = found.nearest
     return scores
 
 

@@ -95,9 +95,8 @@ def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int =
         overlap_others=members @ others / sizes,
         **found._asdict(),
     )
-    return frame.sort_values(["effect", "kind", "value"], ascending=[False, True, True]).reset_index(
-        drop=True
-    )
+    order = frame.assign(effect=-frame["effect"]).sort_values(["effect", "kind", "value"]).index
+    return frame.loc[order].reset_index(drop=True)
 
 
 def merged(compared: Compared, *, k: int = 20) -> pd.DataFrame:

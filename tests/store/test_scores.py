@@ -1,0 +1,129 @@
+"""Scores of typicality in the catalogue: kept once, brought up to date, gone in due time."""
+
+from shutil import copytree
+
+import kill_points
+import pandas as pd
+import pytest
+from store_fakes import crystals, know_fakes
+
+from platonic_store import scoring
+from platonic_store.errors import InvalidQuery
+from platonic_store.store import Store
+
+POOL = crystals(60)
+
+
+def first(count: int) -> dict:
+    return dict(list(POOL.items())[:count])
+
+
+def scores(store: Store) -> dict[str, pd.DataFrame]:
+    return {
+        view: store.sql(f"SELECT * EXCLUDE (reference) FROM {view} ORDER BY ALL")
+        for view in ("typicality", "atom_typicality")
+    }
+
+
+def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
+    for view, frame in one.items():
+        pd.testing.assert_frame_equal(frame, other[view], rtol=1e-9)
+
+
+def test_only_what_is_new_is_judged_and_by_the_same_reference(store):
+    store.ingest(first(50), ["fake-a"])
+    (done,) = store.score()
+    assert done.new_structures == 50
+    before = store.sql("FROM typicality")
+    assert store.score() == [done._replace(new_structures=0)]
+    store.ingest(POOL, ["fake-a"])
+    assert store.score() == [done._replace(new_structures=10)]
+    after = store.sql("FROM typicality")
+    assert set(after["id"]) == set(POOL)
+    kept = after[after["id"].isin(before["id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    assert store.doctor()["problems"] == []
+    (renewed,) = store.score(renew=True)
+    assert renewed.reference != done.reference
+    assert store.sql("SELECT DISTINCT reference FROM typicality").squeeze() == renewed.reference
+
+
+def test_the_order_of_ingest_changes_nothing(store, tmp_path):
+    other = Store.open(tmp_path / "other.store")
+    store.ingest(POOL, ["fake-a"])
+    for half in (dict(list(POOL.items())[30:]), first(30)):
+        other.ingest(half, ["fake-a"])
+    assert store.score() == other.score()
+    same(scores(store), scores(other))
+
+
+def test_a_condition_says_what_is_the_reference(store):
+    store.ingest(POOL, ["fake-a"])
+    (every,) = store.score()
+    (some,) = store.score(among="gap > 1")
+    assert some.reference != every.reference
+    assert some.new_structures == 60, "what is no part of the reference is judged as well"
+    assert store.score()[0].reference == some.reference
+    (low,) = store.sql(
+        "SELECT min(gap) FROM typicality JOIN structure s ON s.id = nearest_id"
+    ).iloc[0]
+    assert low > 1
+    with pytest.raises(InvalidQuery, match="where gap > 5 to say what is typical"):
+        store.score(among="gap > 5")
+
+
+def test_scores_go_with_their_structure_and_its_reference(store):
+    store.ingest(first(50), ["fake-a", "fake-b"])
+    store.score()
+    store.ingest(POOL, ["fake-a", "fake-b"])
+    store.score(["fake-a"])
+    store.delete(["c55"])  # judged, and no part of a reference
+    found = store.sql("SELECT model, count(*) AS n FROM typicality GROUP BY ALL ORDER BY ALL")
+    assert found["n"].tolist() == [59, 50]
+    assert "c55" not in set(store.sql("FROM atom_typicality")["id"])
+    store.delete(["c0"])  # part of both references, which are no longer what they were
+    assert not len(store.sql("FROM typicality"))
+    assert not len(store.sql("FROM reference"))
+    assert store.doctor()["problems"] == []
+    assert [done.new_structures for done in store.score()] == [58, 58]
+    assert "c0" not in set(store.sql("FROM typicality")["nearest_id"])
+
+
+def test_doctor_sees_scores_that_lack_atoms(store):
+    store.ingest(POOL, ["fake-a"])
+    store.score()
+    with store.catalog.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM atom_scores WHERE structure_id = 'c7'")
+    (problem,) = store.doctor()["problems"]
+    assert problem.startswith("1 of the structures scored against")
+
+
+class Killed(BaseException):
+    """Nothing in the program expects it."""
+
+
+def test_dying_at_any_point_of_scoring(tmp_path, monkeypatch):
+    know_fakes(in_process=True, patch=monkeypatch.setattr)
+    monkeypatch.setattr(scoring, "CHUNK", 30)
+    whole = Store.open(tmp_path / "whole.store")
+    whole.ingest(POOL, ["fake-a"])
+    countdown, points = 10**9, 0
+
+    def reached(_):
+        nonlocal countdown, points
+        countdown, points = countdown - 1, points + 1
+        if countdown <= 0:
+            raise Killed
+
+    kill_points.install(reached, monkeypatch.setattr)
+    stores = [Store.open(copytree(whole.path, tmp_path / f"{i}.store")) for i in range(4)]
+    whole.score()
+    expected, total = scores(whole), points
+    for store, point in zip(stores, range(2, total, total // 4), strict=False):
+        countdown = point
+        with pytest.raises(Killed):
+            store.score()
+        countdown = 10**9
+        assert store.doctor()["problems"] == []
+        store.score()
+        same(scores(store), expected)
