@@ -20,7 +20,7 @@ from platonic_store.questions import asked, search
 from platonic_store.questions.asked import Newcomer
 from platonic_store.snapshot import Snapshot, VectorTable
 
-_OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?:\s+|$)")
+_OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")
 _EXAMPLE = 'write it like "CaTiO3 - Ca + Sr", with a space on each side of + and -'
 # The properties that say which entry of a formula is the lowest in energy, the best one first.
 _ENERGIES = ("e_above_hull", "energy_above_hull", "formation_energy_per_atom", "energy_per_atom")
@@ -44,7 +44,7 @@ class Term(NamedTuple):
 def parse(expression: str) -> list[tuple[int, str]]:
     """The signs and texts of an expression's terms. Raises InvalidQuery."""
     first, *rest = _OPERATOR.split(expression.strip())
-    texts = [first, *rest[1::2]]
+    texts = [text.strip() for text in (first, *rest[1::2])]
     signs = [1, *(1 if operator == "+" else -1 for operator in rest[::2])]
     if not first and len(texts) > 1:
         signs, texts = signs[1:], texts[1:]

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 
+from platonic_store import errors
 from platonic_store.runtimes import cards
+from platonic_store.runtimes.heads import energies
+from platonic_store.runtimes.preparation import prepare
 
 from ingest import conformance  # isort: skip
-from ingest.families import Structure, load  # isort: skip
+from ingest.families import Structure, load, part  # isort: skip
 
 
 def card(name, **more):
@@ -99,3 +103,19 @@ def test_a_slab_whichever_way_its_vectors_lie(name, package):
     for cell, pbc in zip(cells, [[1, 1, 0]] * 3 + [[0, 1, 1]], strict=True):
         other = slab._replace(cell=np.array(cell, float), pbc=np.array(pbc, bool))
         conformance.deviation(conformance.vectors(model, [other]), wanted)
+
+
+def test_a_head_in_its_own_process_gives_the_calculators_energy():
+    pytest.importorskip("chgnet")
+    ready = prepare(["chgnet-0.3.0"])[0]
+    model = load(ready.card.as_dict(), "cpu")
+    salt, *_ = conformance.crystals()
+    last = max(model.layers)
+    features = model.embed([model.graph(salt)], [last])[last]
+    found = energies(ready, features, salt.numbers)
+    atoms = Atoms(salt.numbers, salt.positions, cell=salt.cell, pbc=salt.pbc)
+    atoms.calc = part(ready.card.as_dict(), "official").calculator(model)
+    assert found.shape == (len(salt.numbers),)
+    assert found.sum() == pytest.approx(atoms.get_potential_energy(), abs=1e-3)
+    with pytest.raises(errors.WorkerFailed, match=r"the head of \S+ gave no energy"):
+        energies(ready, features[:, :-1], salt.numbers)

@@ -1,0 +1,81 @@
+"""Stitching on the store of 288 prototypes: SevenNet-0, CHGNet 0.3.0, one space."""
+
+import pytest
+from typer.testing import CliRunner
+
+from platonic_store import errors
+from platonic_store.cli import app
+
+PAIR = ("sevennet-0", "chgnet-0.3.0")
+
+
+@pytest.fixture(scope="module")
+def volume(prototypes):
+    return prototypes.stitch(*PAIR, "volume")
+
+
+def test_rows_and_what_they_rest_on(prototypes, volume):
+    assert volume["way"].tolist() == ["stitched", "own", "own", "composition", "mean"]
+    stitched, own, *_ = volume.to_dict("records")
+    assert (stitched["readout"], stitched["fed"]) == ("chgnet-0.3.0@2", "sevennet-0@1")
+    assert own["ratio"] == 1
+    assert stitched["ratio"] == stitched["r2"] / own["r2"]
+    assert (volume["low"] <= volume["r2"]).all()
+    assert (volume["r2"] <= volume["high"]).all()
+    (anchored,), (all_,) = (
+        prototypes.sql(f"SELECT count(*) AS n FROM structure {condition}")["n"]
+        for condition in ("WHERE formula IN (SELECT formula FROM anchor)", "")
+    )
+    assert (volume["n_test"] == all_ - anchored).all()
+    assert (volume["n_train"] >= anchored).all()
+
+
+def test_the_mean_reads_nothing(volume):
+    mean = volume.set_index("way").loc["mean"]
+    assert -0.1 < mean["r2"] <= 0
+
+
+def test_seeds_decide_the_folds(prototypes, volume):
+    assert prototypes.stitch(*PAIR, "volume").equals(volume)
+    assert not prototypes.stitch(*PAIR, "volume", seed=1).equals(volume)
+
+
+def test_sql_and_command_line_say_the_same(prototypes, volume):
+    sql = prototypes.sql("FROM stitch('sevennet-0', 'chgnet-0.3.0', 'volume')")
+    assert sql["r2"].tolist() == volume["r2"].tolist()
+    arguments = ["--from", PAIR[0], "--to", PAIR[1], "--property", "volume", "--format", "json"]
+    line = CliRunner().invoke(app, ["stitch", *arguments, "--store", str(prototypes.path)])
+    assert '"stitched"' in line.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "reason"),
+    [
+        ((*PAIR, "formula"), errors.InvalidQuery, "formula is not numeric: .*volume"),
+        ((*PAIR, "hardness"), errors.InvalidQuery, "no property 'hardness': .*volume"),
+        (("sevennet-0@3", PAIR[1], "volume"), errors.LayerNotFound, "not 3"),
+        (("control:soap", PAIR[1], "volume"), errors.ModelNotFound, "no embeddings by"),
+    ],
+)
+def test_wrong_questions_get_one_line(prototypes, arguments, error, reason):
+    with pytest.raises(error, match=reason) as raised:
+        prototypes.stitch(*arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_head_wants_its_last_layer(prototypes):
+    with pytest.raises(errors.LayerNotFound, match="--layers 3"):
+        prototypes.stitch_head(*PAIR)
+
+
+def test_a_head_reads_what_another_model_sees(own_prototypes):
+    """On few crystals: what matters is that the head's own features give its own energy."""
+    ids = own_prototypes.sql("SELECT id FROM structure ORDER BY nsites DESC, id")["id"]
+    anchored = set(own_prototypes.sql("FROM anchor")["structure_id"])
+    own_prototypes.delete([id_ for id_ in ids if id_ not in anchored][:100])
+    own_prototypes.ingest(models=["chgnet-0.3.0"], layers="last")
+    found = own_prototypes.stitch_head(*PAIR).set_index("way")
+    assert found.index.tolist() == ["stitched", "decoded", "own", "element", "mean"]
+    assert (found.loc["own", "r2"], found.loc["own", "mae"]) == (1, 0)
+    assert found.loc["decoded", "r2"] > found.loc["mean", "r2"]
+    assert (found["n_train"] == 100).all()
