@@ -165,6 +165,14 @@ def consensus_outliers(store):
     assert (found["models"] == 2).all()
 
 
+def disagreed_on(store):
+    found = asked(store, "disagreed-on", atypical=0.1).set_index("id")
+    agreement = store.sql("FROM atom_agreement").set_index(["id", "site_index"])
+    least = agreement["agreement"].groupby("id").min()
+    np.testing.assert_allclose(found["disagreement"], 1 - least[found.index])
+    assert 0 < len(found) < 0.25 * len(least)
+
+
 def outlier_sites(store):
     found = asked(store, "outlier-sites", k=1)
     sites = store.sql("FROM atom_typicality WHERE model = 'sevennet-0'")
@@ -223,6 +231,7 @@ CHECKS = [
     typical_to_one_model,
     consensus_outliers,
     outlier_sites,
+    disagreed_on,
     hubs,
     isolated,
     alike_without_common_element,
