@@ -94,6 +94,40 @@ def heat(
     return _styled(figure, height=170 + 42 * len(matrix))
 
 
+def periodic(values: pd.Series, *, title: str, low: float, high: float) -> Any:
+    """The periodic table, coloured by a value for each element symbol."""
+    import numpy as np
+    import plotly.graph_objects as go
+    from pymatgen.core import Element
+
+    z, text = np.full((9, 18), np.nan), np.full((9, 18), "", dtype=object)
+    for element in Element:
+        is_f_block = element.is_lanthanoid or element.is_actinoid
+        row = element.row + (1 if is_f_block else -1)
+        column = (element.Z - 57) % 32 + 2 if is_f_block else element.group - 1
+        if element.Z <= 94:
+            text[row, column] = element.symbol
+            z[row, column] = values.get(element.symbol, np.nan)
+    figure = go.Figure(
+        go.Heatmap(
+            z=z,
+            text=text,
+            zmin=low,
+            zmax=high,
+            colorscale="Viridis",
+            texttemplate="%{text}",
+            hovertemplate="%{text}: %{z:.3f}<extra></extra>",
+            hoverongaps=False,
+            xgap=2,
+            ygap=2,
+            colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
+        )
+    )
+    figure.update_yaxes(autorange="reversed", visible=False)
+    figure.update_xaxes(visible=False)
+    return _styled(figure, height=420)
+
+
 def dots(
     frame: pd.DataFrame,
     *,

@@ -59,8 +59,13 @@ def cell(value: Any) -> str:
         return f"{value:,}".replace("-", "−")
     if isinstance(value, float):
         # Three decimals compare well down a column.
-        large, small = abs(value) >= 1000, 0 < abs(value) < 0.001
-        return f"{value:{',.0f' if large else '.1e' if small else '.3f'}}".replace("-", "−")
+        if abs(value) >= 1000:
+            text = f"{value:,.0f}"
+        elif 0 < abs(value) < 0.001:
+            text = f"{value:.1e}".replace("e-0", "e-")
+        else:
+            text = f"{value:.3f}"
+        return text.replace("-", "−")
     return str(value)
 
 

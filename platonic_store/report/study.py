@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -31,6 +32,12 @@ class Study(NamedTuple):
     def trained(self) -> list[Side]:
         """The sides in the space that training had a part in."""
         return [side for side in self.shared if not is_control(side)]
+
+    def pairs(self) -> list[tuple[Side, Side]]:
+        """Each two trained sides in the space, and the first of them with every control."""
+        first = (self.trained or self.shared)[:1]
+        rest = [side for side in self.shared if side not in self.trained and side not in first]
+        return [*combinations(self.trained, 2), *product(first, rest)]
 
     def sides_in_space(self, least: int = 1) -> list[Side]:
         """The sides in the shared space.

@@ -1,5 +1,14 @@
 """The page's sections, one module each, in reading order."""
 
-from platonic_store.report.sections import analogies, layers, models, space, typicality
+from platonic_store.report.sections import (
+    analogies,
+    bias,
+    layers,
+    models,
+    space,
+    stitching,
+    transport,
+    typicality,
+)
 
-SECTIONS = [models, space, layers, analogies, typicality]
+SECTIONS = [models, space, layers, transport, analogies, stitching, typicality, bias]
