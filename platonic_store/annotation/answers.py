@@ -11,6 +11,7 @@ from platonic_store.annotation.targets import PREFIX, Columns, Kind
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.clusters import first_alike, modes
 from platonic_store.geometry.neighbours import nearest, without_self
+from platonic_store.geometry.typicality import conformal_p
 from platonic_store.snapshot import Side, Snapshot
 
 FIRST = "first"  # of a structure's group of near duplicates
@@ -119,27 +120,38 @@ def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
         known["formula"].to_numpy(),
         vectors,
         scores,
-        _scores_together(list(scores.values())),
+        _scores_together(snapshot, scores),
         {(id, model): reason for id, model, reason in refused},
     )
 
 
-def _scores_together(scores: list[pd.DataFrame]) -> pd.DataFrame:
+def _scores_together(snapshot: Snapshot, scores: dict[Side, pd.DataFrame]) -> pd.DataFrame:
     """`p` by all models, and `disagreement`, of the structures that all have judged.
 
-    p is twice the mean of the models' p-values, at most 1: a p-value however these depend on one
-    another (Vovk and Wang, Biometrika 107, 791, 2020, DOI 10.1093/biomet/asaa027). Disagreement
-    is the difference between the largest and the smallest, from 0 to 1.
+    As in the view `disagreement`, but of these models alone: p is conformal for the mean of −ln p.
     """
-    ps = pd.concat([frame["p"] for frame in scores], axis=1, join="inner")
     if len(scores) == 1:
-        return ps.assign(disagreement=np.nan)
-    return pd.DataFrame(
-        {
-            "p": (2 * ps.mean(axis=1)).clip(upper=1),
-            "disagreement": ps.max(axis=1) - ps.min(axis=1),
-        }
+        (only,) = scores.values()
+        return only[["p"]].assign(disagreement=np.nan)
+    ps = pd.concat([frame["p"] for frame in scores.values()], axis=1, join="inner")
+    surprise = -np.log(ps).mean(axis=1)
+    sides = [{"model": side.model, "layer": side.layer} for side in scores]
+    calibrating = snapshot.rows(
+        "SELECT structure_id FROM catalog.main.reference_structures AS m "
+        "JOIN catalog.main.reference_sets AS r ON r.id = m.reference WHERE m.part = 'calibration' "
+        "AND list_contains(?::STRUCT(model VARCHAR, layer INTEGER)[], "
+        "{'model': r.model, 'layer': r.layer}) GROUP BY structure_id HAVING count(*) = ?",
+        [sides, len(sides)],
     )
+    calibrates = ps.index.isin([id for (id,) in calibrating])
+    p = conformal_p(surprise, surprise[calibrates], calibrates) if calibrates.any() else np.nan
+    disputed = snapshot.frame(
+        "SELECT id, max(disagreement) AS disagreement FROM ("
+        "SELECT id, site_index, 1 - avg(agreement) AS disagreement FROM atom_agreement "
+        "WHERE list_contains($1, model) AND list_contains($1, other) GROUP BY ALL) GROUP BY id",
+        [[side.model for side in scores]],
+    )
+    return pd.DataFrame({"p": p}, index=ps.index).join(disputed.set_index("id"))
 
 
 def compute(gathered: Gathered, *, k: int, within: float) -> Answers:

@@ -194,13 +194,20 @@ def test_a_real_postgresql_answers_by_its_own_sql(annotating, target):
     annotating.annotate(mine, models=MODELS)
     rows = sql(
         mine,
-        "SELECT material_id, platonic_atypicality_p, platonic_neighbours -> 0 ->> 'id' AS nearest, "
-        'platonic_nearest FROM "My crystals" ORDER BY platonic_atypicality_p, material_id',
+        "SELECT material_id, platonic_neighbours -> 0 ->> 'id' AS nearest, platonic_nearest, "
+        'platonic_atypicality_p, platonic_disagreement FROM "My crystals" '
+        "ORDER BY platonic_atypicality_p, material_id",
     )
     ps = [row["platonic_atypicality_p"] for row in rows]
     assert ps == sorted(ps)
     assert 0 < ps[0] < ps[-1] <= 1
     assert all(row["nearest"] == row["platonic_nearest"] for row in rows)
+    said = annotating.sql("SELECT id, p, disagreement FROM disagreement").set_index("id")
+    said = said.loc[[row["material_id"] for row in rows]]
+    assert ps == pytest.approx(said["p"].tolist())
+    assert [row["platonic_disagreement"] for row in rows] == pytest.approx(
+        said["disagreement"].tolist()
+    )
 
 
 @pytest.fixture
