@@ -1,7 +1,7 @@
 """What training adds: `controls.py STORE [--structures N]`, for a store with models and controls.
 
 For every pair of models, embed an atom with the one (row) and look for the same atom among the
-other's (column): recall@10 by the default recipe, with 512 random anchors that are no candidates.
+other's (column): recall@10 by the recipe whitened, with 512 random anchors that are no candidates.
 Candidates are one site of each set of symmetry-equivalent ones, of the first N structures by id.
 The last column is the largest recall of three shuffles. Default layers only. Printed is Markdown.
 """
@@ -17,7 +17,6 @@ from platonic_store import Store
 from platonic_store.geometry.alignment import permutation_null, retrieval
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.projection import fit, project
-from platonic_store.spaces import DEFAULT_RECIPE
 from platonic_store.vectors import vector_matrix
 
 K = 512
@@ -45,7 +44,7 @@ def coordinates(store: Store, models: list[str], structures: int) -> dict[str, n
         rows = vector_matrix(table["vector"])
         anchors = random_rows(np.arange(len(rows)), K, seed=0)
         rest = np.delete(np.arange(len(rows)), anchors)
-        found[model] = project(fit(DEFAULT_RECIPE, rows[anchors]), rows[rest])
+        found[model] = project(fit("whitened", rows[anchors]), rows[rest])
     return found
 
 
@@ -58,7 +57,7 @@ def main() -> None:
     models = store.sql("SELECT name FROM model ORDER BY added_at").name.tolist()
     spaces = coordinates(store, models, options.structures)
     recall = partial(retrieval, k=10)
-    print(f"{len(spaces[models[0]]):,} atoms, K = {K}, {DEFAULT_RECIPE}\n")
+    print(f"{len(spaces[models[0]]):,} atoms, K = {K}, whitened\n")
     print(f"| asks \\ answers | {' | '.join(models)} | null |\n|{'---|' * (len(models) + 2)}")
     for one in models:
         scores = [

@@ -1,44 +1,52 @@
-"""Anchor sets, and the shared spaces that they span.
+"""The shared spaces that anchors span.
 
 A space is a recipe and an anchor set; a model enters it by a projection, which is fitted on the
 model's own embeddings of the anchors and stored whole, so that tomorrow's structure lands where
-today's would have.
+today's would have. A space of the recipe `aligned` is also a consensus about its anchors, which the
+models that were there when it was made reached together, and which is stored: who comes later
+joins it and moves nobody.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
 from typing import NamedTuple, cast
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import commits, progress
-from platonic_store.catalog import Catalog, insert_arrow, literals
+from platonic_store.anchor_sets import AnchorSet, anchor_embeddings, newest_anchors
+from platonic_store.catalog import Catalog
 from platonic_store.catalog import tables as t
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
-from platonic_store.geometry import anchors as select
+from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
-from platonic_store.snapshot import Snapshot, VectorTable, take
+from platonic_store.snapshot import Side, Snapshot, VectorTable, take
 from platonic_store.vectors import Level, Points, Vectors, schema, table_name, vector_array
 
-METHODS = ("direct", "maml", "farthest", "random")
+# Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")
-# By evidence: see docs/recipes.md.
-DEFAULT_RECIPE = "whitened"
+ALIGNED = "aligned"
 _GROUP_ROWS = 200_000
 
 
-class AnchorSet(NamedTuple):
-    """An immutable set of anchor atoms; `id` is the hash of what they are."""
+class Space(NamedTuple):
+    """A shared space: `targets` is what models are mapped to where they agreed on something."""
 
     id: str
-    method: str
-    k: int
-    atoms: pd.DataFrame
+    recipe: str
+    anchors: AnchorSet
+    targets: np.ndarray | None = None
+    penalty: float | None = None
+
+    def fit(self, anchors: np.ndarray) -> Projection:
+        """The projection of a model from its (K, D) embeddings of the anchors."""
+        if self.targets is not None and self.penalty is not None:
+            return join(anchors, self.targets, self.penalty)
+        return fit(cast(Recipe, "whitened" if self.recipe == ALIGNED else self.recipe), anchors)
 
 
 class Projected(NamedTuple):
@@ -50,160 +58,133 @@ class Projected(NamedTuple):
     new_atoms: int
 
 
-def select_anchors(
-    snapshot: Snapshot, method: str, k: int, model: str | None, layer: int | None, seed: int
-) -> tuple[AnchorSet, dict]:
-    """Choose k anchors among a model's distinct atoms (one for each set of equivalent sites)."""
-    if method not in METHODS:
-        raise InvalidQuery(f"no anchor method {method!r}: choose one of {', '.join(METHODS)}")
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    points = snapshot.points(snapshot.embeddings(model, layer, "atom"))
-    distinct = np.flatnonzero(points.column("site_index") == points.column("orbit"))
-    keys = points.keys.select(["structure_id", "site_index"]).take(distinct).to_pandas()
-    order = np.lexsort((keys["site_index"], keys["structure_id"]))
-    keys, vectors = keys.iloc[order], points.vectors[distinct[order]]
-    if len(keys) < k:
-        raise InvalidQuery(f"{k} anchors from {len(keys)} distinct atoms: ask for fewer with `-k`")
-    names = (keys["structure_id"] + ":" + keys["site_index"].astype(str)).to_numpy()
-    if method == "direct":
-        chosen = select.direct(vectors, k, keys=names)
-    elif method == "maml":
-        chosen = select.direct_maml(vectors, k)
-    elif method == "farthest":
-        chosen = select.farthest_point(vectors, k)
-    else:
-        chosen = select.random_rows(names, k, seed)
-    origin = {"model": model, "layer": layer, "seed": seed if method == "random" else None}
-    return _anchor_set(snapshot, method, keys.iloc[np.sort(chosen)]), origin
+def open_space(
+    catalog: Catalog, vectors: Vectors, recipe: str | None = None, anchors: str | None = None
+) -> Space:
+    """The space of a recipe and an anchor set; where it is new and `aligned`, it is agreed on.
 
-
-def anchors_from_file(snapshot: Snapshot, path: Path) -> tuple[AnchorSet, dict]:
-    """Anchors listed in a csv or parquet file with columns structure_id and site_index."""
-    if not path.exists():
-        raise InvalidQuery(f"{path} does not exist: give a csv with structure_id,site_index")
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if missing := {"structure_id", "site_index"} - set(table.columns):
-        raise InvalidQuery(f"{path} has no column {' or '.join(sorted(missing))}")
-    keys = table[["structure_id", "site_index"]].astype({"structure_id": str})
-    for id_ in keys["structure_id"].unique():
-        snapshot.require_structure(id_)
-    origin = {"model": None, "layer": None, "seed": None}
-    return _anchor_set(snapshot, "file", keys.drop_duplicates()), origin
-
-
-def _anchor_set(snapshot: Snapshot, method: str, keys: pd.DataFrame) -> AnchorSet:
-    keys = keys.sort_values(["structure_id", "site_index"], ignore_index=True)
-    hashes = snapshot.describe(keys["structure_id"].unique().tolist()).set_index("id")
-    content = "\n".join(
-        f"{id_}\t{site}\t{hashes.content_hash[id_]}" for id_, site in keys.itertuples(index=False)
-    )
-    id_ = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return AnchorSet(id_, method, len(keys), keys)
-
-
-def save_anchors(catalog: Catalog, anchor_set: AnchorSet, origin: dict) -> None:
-    """Keep an anchor set; the same atoms chosen again are the same set."""
-    with catalog.writing() as connection:
-        if connection.scalar(sa.select(t.anchor_sets.c.id).filter_by(id=anchor_set.id)) is not None:
-            # Chosen again makes it the newest, which is what `project` takes.
-            connection.execute(
-                sa.update(t.anchor_sets)
-                .where(t.anchor_sets.c.id == anchor_set.id)
-                .values(created_at=sa.func.now())
-            )
-            return
-        connection.execute(
-            sa.insert(t.anchor_sets).values(id=anchor_set.id, method=anchor_set.method, **origin)
+    Without a recipe `aligned`, or `whitened` while fewer than two trained models are there.
+    """
+    if recipe not in (None, ALIGNED, *RECIPES):
+        raise InvalidQuery(f"no recipe {recipe!r}: choose one of {', '.join((*RECIPES, ALIGNED))}")
+    with take(catalog, vectors) as snapshot:
+        anchor_set = newest_anchors(snapshot, anchors)
+        known = _agreed_space(snapshot, anchor_set)
+        if known and recipe in (None, ALIGNED):
+            return known
+        embeddings = {} if recipe in RECIPES else _trained(snapshot, anchor_set)
+        formulas = snapshot.describe(anchor_set.atoms["structure_id"].unique().tolist())
+    if recipe is None:
+        recipe = ALIGNED if len(embeddings) > 1 and anchor_set.k >= 4 else "whitened"
+    if recipe != ALIGNED:
+        return Space(f"{recipe}-{anchor_set.k}-{anchor_set.id[:8]}", recipe, anchor_set)
+    if len(embeddings) < 2 or anchor_set.k < 4:
+        raise InvalidQuery(
+            f"recipe 'aligned' needs two trained models that have embedded the anchors, and at "
+            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}: "
+            "run `platonic-store ingest --model NAME`, or take `--recipe whitened`"
         )
-        rows = anchor_set.atoms.assign(anchor_set=anchor_set.id, rank=range(anchor_set.k))
-        insert_arrow(connection, "anchors", pa.Table.from_pandas(rows, preserve_index=False))
+    compositions = anchor_set.atoms["structure_id"].map(formulas.set_index("id")["formula"])
+    return _agree(catalog, anchor_set, embeddings, compositions.to_numpy())
 
 
-def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
-    """The anchor set whose id begins with `id_`, or the newest one."""
+def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
+    """The newest space of these anchors that models have agreed on."""
     rows = snapshot.rows(
-        "SELECT id, method FROM catalog.main.anchor_sets WHERE id LIKE ? ORDER BY created_at DESC",
-        [f"{id_ or ''}%"],
+        "SELECT id, targets, (agreement->>'penalty')::DOUBLE FROM catalog.main.spaces "
+        "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
+        [ALIGNED, anchor_set.id],
     )
     if not rows:
-        raise AnchorsNotFound(
-            f"no anchor set{f' {id_}' if id_ else ''} in the store: "
-            "run `platonic-store anchors select`"
-        )
-    atoms = snapshot.frame(
-        "SELECT structure_id, site_index FROM catalog.main.anchors "
-        "WHERE anchor_set = ? ORDER BY rank",
-        [rows[0][0]],
+        return None
+    id_, targets, penalty = rows[0]
+    array = None if targets is None else np.load(BytesIO(targets), allow_pickle=False)
+    return Space(id_, ALIGNED, anchor_set, array, penalty)
+
+
+def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[Side, np.ndarray]:
+    """The anchors as each trained model (no control) sees them that has embedded them all."""
+    found = {}
+    for name in sorted(snapshot.models()):
+        if name.startswith("control:"):
+            continue
+        side = snapshot.side(name)
+        try:
+            source = snapshot.embeddings(*side, "atom")
+            found[side] = anchor_embeddings(snapshot, source, anchor_set)
+        except AnchorsNotFound:
+            continue
+    return found
+
+
+def _agree(
+    catalog: Catalog,
+    anchor_set: AnchorSet,
+    embeddings: Mapping[Side, np.ndarray],
+    compositions: np.ndarray,
+) -> Space:
+    """Find the consensus of models about the anchors, and keep it with how it was chosen."""
+    models = list(embeddings.values())
+    with progress.counting("agreeing on the anchors", "models") as advance:
+        advance(len(models))
+        choice = choose(models, compositions)
+        targets = None if choice.penalty is None else consensus(models, choice.penalty)
+    content = b"" if targets is None else _npy(targets)
+    digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
+    space = Space(
+        f"{ALIGNED}-{anchor_set.k}-{digest}", ALIGNED, anchor_set, targets, choice.penalty
     )
-    return AnchorSet(rows[0][0], rows[0][1], len(atoms), atoms)
+    agreement = {"models": [str(side) for side in embeddings], **choice._asdict()}
+    with catalog.writing() as connection:
+        connection.execute(
+            sa.insert(t.spaces).values(
+                id=space.id,
+                recipe=ALIGNED,
+                anchor_set=anchor_set.id,
+                targets=content or None,
+                agreement=agreement,
+            )
+        )
+    return space
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def project_model(
-    catalog: Catalog,
-    vectors: Vectors,
-    model: str,
-    *,
-    recipe: str = DEFAULT_RECIPE,
-    anchors: str | None = None,
-    layer: int | None = None,
+    catalog: Catalog, vectors: Vectors, space: Space, model: str, layer: int | None = None
 ) -> Projected:
     """Bring a model's coordinates in a space up to date; only what is new is computed."""
-    if recipe not in RECIPES:
-        raise InvalidQuery(f"no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
     with take(catalog, vectors) as snapshot:
         model = snapshot.model(model)
         layer = snapshot.layer(model, layer)
-        anchor_set = newest_anchors(snapshot, anchors)
-        space = f"{recipe}-{anchor_set.k}-{anchor_set.id[:8]}"
         source = snapshot.embeddings(model, layer, "atom")
         try:
-            fitted, is_new = snapshot.projection(space, model, layer), False
+            fitted, is_new = snapshot.projection(space.id, model, layer), False
         except AnchorsNotFound:
-            fitted, is_new = (
-                fit(cast(Recipe, recipe), _anchor_embeddings(snapshot, source, anchor_set)),
-                True,
-            )
+            fitted = space.fit(anchor_embeddings(snapshot, source, space.anchors))
+            is_new = True
     if is_new:
-        _save_projection(catalog, space, recipe, anchor_set.id, model, layer, fitted)
-    return Projected(space, model, layer, _fill(catalog, vectors, space, source, fitted))
-
-
-def _anchor_embeddings(
-    snapshot: Snapshot, source: VectorTable, anchor_set: AnchorSet
-) -> np.ndarray:
-    """(K, D) embeddings of the anchors by one model, in the anchors' order."""
-    ids = literals(anchor_set.atoms["structure_id"].unique())
-    points = snapshot.points(source, f"structure_id IN ({ids})")
-    rows = points.keys.to_pandas()[["structure_id", "site_index"]].assign(
-        row=range(len(points.vectors))
-    )
-    found = anchor_set.atoms.merge(rows, on=["structure_id", "site_index"], how="left")
-    if absent := int(found["row"].isna().sum()):
-        raise AnchorsNotFound(
-            f"{source.model} has not embedded {absent} of the {anchor_set.k} anchors of "
-            f"{anchor_set.id}: run `platonic-store ingest --model {source.model}`"
-        )
-    return points.vectors[found["row"].to_numpy(dtype=int)]
+        _save_projection(catalog, space, model, layer, fitted)
+    return Projected(space.id, model, layer, _fill(catalog, vectors, space.id, source, fitted))
 
 
 def _save_projection(
-    catalog: Catalog,
-    space: str,
-    recipe: str,
-    anchor_set: str,
-    model: str,
-    layer: int,
-    fitted: Projection,
+    catalog: Catalog, space: Space, model: str, layer: int, fitted: Projection
 ) -> None:
     with catalog.writing() as connection:
-        if connection.scalar(sa.select(t.spaces.c.id).filter_by(id=space)) is None:
+        if connection.scalar(sa.select(t.spaces.c.id).filter_by(id=space.id)) is None:
             connection.execute(
-                sa.insert(t.spaces).values(id=space, recipe=recipe, anchor_set=anchor_set)
+                sa.insert(t.spaces).values(
+                    id=space.id, recipe=space.recipe, anchor_set=space.anchors.id
+                )
             )
         connection.execute(
             sa.insert(t.projections).values(
-                space=space, model=model, layer=layer, parameters=fitted.to_bytes()
+                space=space.id, model=model, layer=layer, parameters=fitted.to_bytes()
             )
         )
 
@@ -212,7 +193,7 @@ def _fill(
     catalog: Catalog, vectors: Vectors, space: str, source: VectorTable, fitted: Projection
 ) -> int:
     """Project the chunks that the space lacks; returns how many atoms those hold."""
-    dim = len(fitted.anchors)
+    dim = fitted.dim
     levels: tuple[Level, ...] = ("atom", "structure")
     names = {
         level: commits.ensure_vector_table(

@@ -7,7 +7,8 @@ from typing import Any
 
 import filelock
 
-from platonic_store import commits, ingestion, scoring, spaces
+from platonic_store import anchor_sets, commits, ingestion, scoring, spaces
+from platonic_store.anchor_sets import AnchorSet
 from platonic_store.annotation.annotate import AnnotationReport, annotate
 from platonic_store.errors import (
     InvalidQuery,
@@ -19,7 +20,7 @@ from platonic_store.ingestion import RunReport, SourceReport
 from platonic_store.reader import Reader
 from platonic_store.references import Scored
 from platonic_store.runtimes.preparation import ByName, prepare
-from platonic_store.spaces import AnchorSet, Projected
+from platonic_store.spaces import Projected
 
 
 class Store(Reader):
@@ -28,7 +29,7 @@ class Store(Reader):
     ```python
     store = Store.open("crystals.store")
     store.ingest("mp20.csv.gz", models=["sevennet-0", "chgnet-0.3.0"])
-    store.select_anchors(k=100)
+    store.select_anchors()
     store.project()
     store.similar("mp-1234", across="chgnet-0.3.0", where="band_gap > 1")
     ```
@@ -200,40 +201,44 @@ class Store(Reader):
 
     def select_anchors(
         self,
-        method: str = "direct",
-        k: int = 100,
+        method: str = anchor_sets.DEFAULT_METHOD,
+        k: int | None = None,
         *,
         model: str | None = None,
         layer: int | None = None,
         seed: int = 0,
         file: str | Path | None = None,
     ) -> AnchorSet:
-        """Choose and keep k anchor atoms.
+        """Choose and keep k anchor atoms; by default a third of the distinct ones, 2,048 at most.
 
-        method: "direct" (DIRECT sampling, the same for the same atoms in any order), "maml" (as
-        the maml package chooses), "farthest" or "random"; or a `file` that lists them.
+        method: "random", "direct" (DIRECT sampling, the same for the same atoms in any order),
+            "maml" (as the maml package chooses) or "farthest"; or a `file` that lists them.
 
         Raises: ModelNotFound, LayerNotFound, InvalidQuery, StructureNotFound.
         """
         with self._writing():
             with self.snapshot() as snapshot:
                 if file is not None:
-                    chosen, origin = spaces.anchors_from_file(snapshot, Path(file))
+                    chosen, origin = anchor_sets.anchors_from_file(snapshot, Path(file))
                 else:
-                    chosen, origin = spaces.select_anchors(snapshot, method, k, model, layer, seed)
-            spaces.save_anchors(self.catalog, chosen, origin)
+                    chosen, origin = anchor_sets.select_anchors(
+                        snapshot, method, k, model, layer, seed
+                    )
+            anchor_sets.save_anchors(self.catalog, chosen, origin)
         return chosen
 
     def project(
         self,
         models: list[str] | tuple[str, ...] = (),
         *,
-        recipe: str = spaces.DEFAULT_RECIPE,
+        recipe: str | None = None,
         anchors: str | None = None,
         layer: int | None = None,
     ) -> list[Projected]:
         """Bring models (all, if none is named) up to date in the space of a recipe and anchors.
 
+        recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
+            trained models have embedded the anchors, else "whitened".
         anchors: an anchor set's id or its beginning; by default the newest set.
 
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
@@ -243,10 +248,9 @@ class Store(Reader):
                 names = [snapshot.model(name) for name in models] or snapshot.models()
                 if not names:
                     snapshot.model(None)
+            space = spaces.open_space(self.catalog, self.vectors, recipe, anchors)
             return [
-                spaces.project_model(
-                    self.catalog, self.vectors, name, recipe=recipe, anchors=anchors, layer=layer
-                )
+                spaces.project_model(self.catalog, self.vectors, space, name, layer)
                 for name in names
             ]
 

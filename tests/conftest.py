@@ -20,7 +20,7 @@ def prototypes_path(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("session") / "prototypes.store"
     store = Store.open(path)
     store.ingest("builtin:aflow-prototypes", MODELS)
-    store.select_anchors(k=100, model="sevennet-0")
+    store.select_anchors("direct", 100, model="sevennet-0")
     store.project(recipe="cosine")
     store.project()
     return path

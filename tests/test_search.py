@@ -106,10 +106,10 @@ def test_projecting_today_is_projecting_tomorrow(prototypes):
     from platonic_store.geometry.projection import project
 
     with prototypes.snapshot() as snapshot:
-        space = snapshot.space("whitened", ["chgnet-0.3.0"])
+        space = snapshot.space("aligned", ["chgnet-0.3.0"])
         fitted = snapshot.projection(space, "chgnet-0.3.0", 2)
     atoms = prototypes.embeddings("chgnet-0.3.0")
-    stored = prototypes.embeddings("chgnet-0.3.0", space="whitened")
+    stored = prototypes.embeddings("chgnet-0.3.0", space="aligned")
     key = ["structure_id", "site_index"]
     order = atoms.sort_by([(name, "ascending") for name in key])
     there = stored.sort_by([(name, "ascending") for name in key])
@@ -129,7 +129,7 @@ def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
     for name, order, batch_atoms in (("one", some, 64), ("other", some[::-1], 17)):
         store = Store.open(tmp_path / name)
         store.ingest(order, ["chgnet-0.3.0"], batch_atoms=batch_atoms)
-        chosen.append(store.select_anchors(k=20))
+        chosen.append(store.select_anchors("direct", 20))
     assert chosen[0].id == chosen[1].id
     assert len(chosen[0].atoms) == 20
 

@@ -18,8 +18,13 @@ app = typer.Typer(no_args_is_help=True, help="Anchor atoms: the ruler that all m
 
 @app.command("select")
 def select(
-    method: Annotated[str, typer.Option(help="direct, maml, farthest or random.")] = "direct",
-    k: Annotated[int, typer.Option("-k", min=2, help="How many.")] = 100,
+    method: Annotated[str, typer.Option(help="random, direct, maml or farthest.")] = "random",
+    k: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            "-k", min=2, help="How many; default: a third of the distinct atoms, 2,048 at most."
+        ),
+    ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--from", help="Choose in this model's embeddings; default: the first's."),

@@ -20,8 +20,12 @@ def run(
     ] = None,
     all_models: Annotated[bool, typer.Option("--all", help="Project every model.")] = False,
     recipe: Annotated[
-        str, typer.Option(help="cosine (the paper's), centred or whitened.")
-    ] = "whitened",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="cosine (the paper's), centred, whitened or aligned; default: aligned, where two "
+            "trained models are there, else whitened."
+        ),
+    ] = None,
     anchors: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="An anchor set, or how it begins; default: the newest."),

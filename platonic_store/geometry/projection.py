@@ -5,7 +5,8 @@ Li and Walsh, arXiv 2512.05349, equation for the platonic coordinates of atom i:
     z_i = [cos(e_i, a_1), …, cos(e_i, a_K)]
 
 A recipe says what happens to e and a before the cosines. It is fitted from the anchors alone, so
-that a new atom is projected tomorrow exactly as today.
+that a new atom is projected tomorrow exactly as today. The recipe `aligned` replaces the cosines by
+a Gaussian of the distance, and reads these similarities through a matrix; see `consensus`.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Recipe = Literal["cosine", "centred", "whitened"]
+Recipe = Literal["cosine", "centred", "whitened", "aligned"]
 
 CHUNK = 8_192  # rows held in double precision at once
+# The Gaussian's width in units of the anchors' typical distance from their mean; docs/recipes.md.
+WIDTH = np.sqrt(5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +31,31 @@ class Projection:
         recipe: its name.
         centre: (D,) float64, subtracted from every embedding.
         transform: (D, D') float64 applied after that, or None.
-        anchors: (K, D') float64, centred, transformed and of unit length (or zero).
+        anchors: (K, D') float64, centred, transformed and of unit length (or zero); for `aligned`
+            centred only.
+        width: of the Gaussian, in units of the embeddings, or None for cosines.
+        weights: (K, d) float64 that the similarities are multiplied by, or None.
     """
 
     recipe: Recipe
     centre: NDArray[np.float64]
     transform: NDArray[np.float64] | None
     anchors: NDArray[np.float64]
+    width: float | None = None
+    weights: NDArray[np.float64] | None = None
+
+    @property
+    def dim(self) -> int:
+        """How many coordinates an atom has."""
+        return self.anchors.shape[0] if self.weights is None else self.weights.shape[1]
 
     def to_bytes(self) -> bytes:
         """An .npz archive without pickles; equal projections give equal bytes."""
         arrays: dict[str, Any] = {"centre": self.centre, "anchors": self.anchors}
         if self.transform is not None:
             arrays["transform"] = self.transform
+        if self.weights is not None:
+            arrays |= {"width": np.array(self.width), "weights": self.weights}
         buffer = BytesIO()
         np.savez(buffer, recipe=np.array(self.recipe), **arrays)
         return buffer.getvalue()
@@ -59,6 +74,8 @@ class Projection:
                     centre=arrays["centre"],
                     transform=arrays.get("transform"),
                     anchors=arrays["anchors"],
+                    width=float(arrays["width"]) if "width" in arrays else None,
+                    weights=arrays.get("weights"),
                 )
         except Exception as error:  # zipfile, numpy and KeyError each have their own
             raise ValueError(f"not a projection: {error}") from error
@@ -72,20 +89,23 @@ def fit(recipe: Recipe, anchors: ArrayLike) -> Projection:
     cosine sees nothing but direction and a few outlying anchors should not own the covariance,
     it applies C^(-1/2), C the Ledoit-Wolf shrinkage (J. Multivar. Anal. 88, 365, 2004) of
     mean(u u^T). The shrinkage has no parameter, adapts to K, and gives directions that K < D
-    anchors do not span the same weight as the average one.
+    anchors do not span the same weight as the average one. `aligned` is fitted to several models:
+    `consensus.join`.
 
     Args:
         recipe: "cosine", "centred" or "whitened".
         anchors: (K, D), finite.
 
     Raises:
-        ValueError: an unknown recipe, anchors not 2-D and finite, or fewer than two of them for a
-            recipe that subtracts their mean.
+        ValueError: an unknown recipe or `aligned`, anchors not 2-D and finite, or fewer than two of
+            them for a recipe that subtracts their mean.
     """
     rows = np.asarray(anchors, dtype=np.float64)
     if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
         raise ValueError(f"anchors must be a finite (K, D) matrix, not of shape {rows.shape}")
-    if _known(recipe) == "cosine":
+    if _known(recipe) == "aligned":
+        raise ValueError("recipe 'aligned' is fitted to several models: `consensus.join`")
+    if recipe == "cosine":
         return Projection(recipe, np.zeros(rows.shape[1]), None, _unit(rows))
     if len(rows) < 2:
         raise ValueError(f"recipe '{recipe}' needs at least two anchors")
@@ -100,6 +120,8 @@ def fit(recipe: Recipe, anchors: ArrayLike) -> Projection:
 def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32]:
     """Coordinates of embeddings: their cosines with the anchors, after the recipe.
 
+    By `aligned`: their directions in the consensus.
+
     Computed in double precision, a chunk at a time, then rounded to single: a row has the same
     coordinates alone as among others, to the last digit or so. An embedding that the recipe
     takes to zero has zero coordinates.
@@ -109,7 +131,7 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
         embeddings: (n, D).
 
     Returns:
-        (n, K) float32 within [-1, 1].
+        (n, K) float32 within [-1, 1]; by `aligned` (n, d) float32 of unit length.
 
     Raises:
         ValueError: embeddings are not (n, D).
@@ -118,13 +140,32 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
     features = len(projection.centre)
     if rows.ndim != 2 or rows.shape[1] != features:
         raise ValueError(f"this projection takes (n, {features}) embeddings, not {rows.shape}")
-    coordinates = np.empty((len(rows), len(projection.anchors)), dtype=np.float32)
+    coordinates = np.empty((len(rows), projection.dim), dtype=np.float32)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK] - projection.centre
         if projection.transform is not None:
             part = part @ projection.transform
-        coordinates[start : start + CHUNK] = _unit(part) @ projection.anchors.T
-    return np.clip(coordinates, -1, 1, out=coordinates)
+        coordinates[start : start + CHUNK] = _read(projection, part)
+    return coordinates
+
+
+def gaussian(a: NDArray[np.float64], b: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """(n, m) similarities exp(-|a - b|² / 2 width²)."""
+    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
+    exponents = (a @ b.T - squares / 2) / width**2
+    return np.exp(np.minimum(exponents, 0, out=exponents), out=exponents)
+
+
+def kernel_width(anchors: NDArray[np.float64]) -> float:
+    """WIDTH times the root mean square distance of the anchors from their mean (1 if none)."""
+    spread = np.sqrt(((anchors - anchors.mean(0)) ** 2).sum(1).mean())
+    return float(WIDTH * spread) or 1.0
+
+
+def _read(projection: Projection, part: NDArray[np.float64]) -> NDArray[np.float64]:
+    if projection.weights is None or projection.width is None:
+        return np.clip(_unit(part) @ projection.anchors.T, -1, 1)
+    return _unit(gaussian(part, projection.anchors, projection.width) @ projection.weights)
 
 
 def _known(recipe: str) -> Recipe:

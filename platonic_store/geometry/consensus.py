@@ -1,0 +1,154 @@
+"""A consensus of several models about the anchors: what the recipe `aligned` maps every model to.
+
+Regularised kernel generalised canonical correlation (MAXVAR: Kettenring, Biometrika 58, 433, 1971,
+equation 3.1; with kernels Bach and Jordan, JMLR 3, 1, 2002). Each model m has a Gaussian kernel
+between the K anchors, K_m, and a ridge smoother P_m = K_m (K_m + λK)^-1. The consensus is the d
+orthogonal columns that all smoothers together keep best, the leading eigenvectors of their mean.
+A model enters by kernel ridge regression from its own embeddings to them: its similarity to each
+anchor, as in the paper, and a matrix that all models' similarities are read through. So a model
+that comes later, or a control, joins and moves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from platonic_store.geometry.alignment import retrieval
+from platonic_store.geometry.anchors import random_rows
+from platonic_store.geometry.projection import Projection, fit, gaussian, kernel_width, project
+
+LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+DIMENSION = 128
+FOLDS = 3
+ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
+# Coordinates that models explain in part count less: by the share explained, to this power.
+SHARPNESS = 8
+
+Floats = NDArray[np.float64]
+
+
+class Choice(NamedTuple):
+    """What cross-validation found.
+
+    penalty: the λ that won, or None where the recipe `whitened` did.
+    recalls: recall@1 of held-out anchors among one another, by λ and for "whitened", the mean over
+        all ordered pairs of models and folds.
+    anchors: how many it was found with.
+    """
+
+    penalty: float | None
+    recalls: dict[str, float]
+    anchors: int
+
+
+def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
+    """The coordinates of the anchors that the models agree on.
+
+    Args:
+        embeddings: of each model (K, D_m), the same anchors in the same order, at least four.
+        penalty: λ above.
+
+    Returns:
+        (K, d) float64, d = min(128, K // 2), columns centred, orthogonal, and scaled by the share
+        of them that the models explain, to the power of SHARPNESS. Signs are fixed: the largest
+        entry of a column is positive.
+
+    Raises:
+        ValueError: the models have not the same number of anchors, or fewer than four.
+    """
+    from scipy.linalg import eigh
+
+    rows = [np.asarray(one, dtype=np.float64) for one in embeddings]
+    k = len(rows[0])
+    if k < 4 or any(len(one) != k for one in rows):
+        raise ValueError(f"{[len(one) for one in rows]} anchors: at least four, the same for all")
+    kept = np.mean([_smoother(one, penalty) for one in rows], axis=0)
+    kept -= kept.mean(0)
+    kept -= kept.mean(1)[:, None]
+    d = min(DIMENSION, k // 2)
+    share, axes = eigh(kept, subset_by_index=[k - d, k - 1], overwrite_a=True)
+    share, axes = np.clip(share[::-1], 0, 1), axes[:, ::-1]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(d)])
+    return axes * np.sqrt(k) * share**SHARPNESS
+
+
+def join(anchors: ArrayLike, targets: ArrayLike, penalty: float) -> Projection:
+    """A model's projection to a consensus: kernel ridge regression on its anchors.
+
+    Args:
+        anchors: (K, D), the model's embeddings of the anchors.
+        targets: (K, d), from `consensus`.
+        penalty: the λ of the consensus.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    rows = np.asarray(anchors, dtype=np.float64)
+    centre, width = rows.mean(0), kernel_width(rows)
+    rows = rows - centre
+    ridge = gaussian(rows, rows, width) + penalty * len(rows) * np.eye(len(rows))
+    weights = cho_solve(cho_factor(ridge, lower=True), np.asarray(targets, dtype=np.float64))
+    return Projection("aligned", centre, None, rows, width, weights)
+
+
+def choose(embeddings: Sequence[ArrayLike], groups: ArrayLike) -> Choice:
+    """λ by cross-validation on the anchors alone, groups (compositions) held out whole.
+
+    The score is recall@1: a held-out anchor, asked with one model, among all that are held out with
+    it, by another model. Ties go to the larger λ. Where `whitened` does better than every λ, it
+    wins.
+
+    Args:
+        embeddings: of each of at least two models (K, D_m), the same anchors in the same order.
+        groups: (K,) labels.
+
+    Raises:
+        ValueError: fewer than two models.
+    """
+    if len(embeddings) < 2:
+        raise ValueError("a consensus needs at least two models")
+    labels = np.asarray(groups).astype(str)
+    few = np.sort(random_rows(np.arange(len(labels)), min(ENOUGH, len(labels)), seed=0))
+    models = [np.asarray(one)[few] for one in embeddings]
+    folds = _folds(labels[few])
+    found: dict[str, list[float]] = {}
+    for fold in range(FOLDS):
+        out = folds == fold
+        if out.sum() < 2 or (~out).sum() < 4:
+            continue
+        for name, projections in _candidates([one[~out] for one in models]).items():
+            spaces = [project(p, one[out]) for p, one in zip(projections, models, strict=True)]
+            pairs = [retrieval(a, b, 1) for a, b in permutations(spaces, 2)]
+            found.setdefault(name, []).append(float(np.mean(pairs)))
+    recalls = {name: float(np.mean(scores)) for name, scores in found.items()}
+    best = max(recalls, key=lambda name: recalls[name], default="whitened")
+    return Choice(None if best == "whitened" else float(best), recalls, len(few))
+
+
+def _candidates(anchors: list[NDArray[Any]]) -> Mapping[str, list[Projection]]:
+    """Each recipe's projections of all models: `whitened`, then λ from large to small."""
+    found = {"whitened": [fit("whitened", one) for one in anchors]}
+    for penalty in reversed(LAMBDAS):
+        targets = consensus(anchors, penalty)
+        found[f"{penalty:g}"] = [join(one, targets, penalty) for one in anchors]
+    return found
+
+
+def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:
+    """The fold of each row: groups in an order of their own, dealt out."""
+    names, which = np.unique(groups, return_inverse=True)
+    place = np.empty(len(names), dtype=np.int64)
+    place[random_rows(names.tolist(), len(names), seed=0)] = np.arange(len(names))
+    return place[which] % FOLDS
+
+
+def _smoother(anchors: Floats, penalty: float) -> Floats:
+    """K (K + λn)^-1 = 1 - λn (K + λn)^-1."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    n = len(anchors)
+    rows = anchors - anchors.mean(0)
+    ridge = gaussian(rows, rows, kernel_width(rows)) + penalty * n * np.eye(n)
+    return np.eye(n) - penalty * n * cho_solve(cho_factor(ridge, lower=True), np.eye(n))

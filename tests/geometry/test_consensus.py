@@ -1,0 +1,121 @@
+"""A consensus of models that are strange, nonlinear, noisy views of one hidden space."""
+
+import numpy as np
+import pytest
+
+from platonic_store.geometry.alignment import retrieval
+from platonic_store.geometry.consensus import choose, consensus, join
+from platonic_store.geometry.projection import Projection, fit, project
+
+K, REST = 160, 300
+PENALTY = 1e-5
+GROUPS = np.arange(K) % 50
+
+
+def views(seed: int = 0, noise: float = 0.02) -> list[np.ndarray]:
+    """Two models of the same K + REST atoms."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.standard_normal((K + REST, 4))
+    mix = [rng.standard_normal((4, dim)) for dim in (12, 20)]
+    clean = [np.tanh(hidden @ mix[0] / 2), np.sin(hidden @ mix[1] / 3) + 5]
+    return [one + noise * rng.standard_normal(one.shape) for one in clean]
+
+
+def aligned(models: list[np.ndarray], penalty: float = PENALTY) -> list[np.ndarray]:
+    targets = consensus([one[:K] for one in models], penalty)
+    return [project(join(one[:K], targets, penalty), one[K:]) for one in models]
+
+
+def test_nonlinear_views_of_one_thing_find_each_other():
+    models = views()
+    mine = retrieval(*aligned(models), 1)
+    whitened = [project(fit("whitened", one[:K]), one[K:]) for one in models]
+    assert mine > 0.8
+    assert mine > retrieval(*whitened, 1) + 0.2
+
+
+def test_what_has_nothing_to_do_with_the_others_finds_nothing():
+    a, b = views(0)[0], views(1)[1]
+    assert retrieval(*aligned([a, b]), 10) < 3 * 10 / REST
+
+
+def test_the_consensus_is_centred_orthogonal_and_of_fixed_signs():
+    targets = consensus([one[:K] for one in views()], PENALTY)
+    assert targets.shape == (K, K // 2)
+    np.testing.assert_allclose(targets.mean(0), 0, atol=1e-9)
+    gram = targets.T @ targets / K
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-9)
+    assert (np.diff(np.diag(gram)) <= 1e-9).all()
+    assert (targets.max(0) >= -targets.min(0)).all()
+
+
+def test_it_is_what_all_smoothers_keep_best():
+    """Against the definition, written out: no direction is kept better than the first column."""
+    models = [one[:K] for one in views()]
+    targets = consensus(models, PENALTY)
+    kept = np.zeros((K, K))
+    for one in models:
+        rows = one - one.mean(0)
+        squares = ((rows[:, None] - rows[None]) ** 2).sum(2)
+        kernel = np.exp(-squares / (2 * 5 * (rows**2).sum(1).mean()))
+        kept += kernel @ np.linalg.inv(kernel + PENALTY * K * np.eye(K)) / len(models)
+    centring = np.eye(K) - 1 / K
+    share = np.linalg.eigvalsh(centring @ kept @ centring)[::-1][: K // 2]
+    np.testing.assert_allclose((targets**2).mean(0), np.clip(share, 0, 1) ** 16, rtol=1e-5)
+
+
+def test_the_order_of_models_and_their_axes_and_units_do_not_matter():
+    a, b = views()
+    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((20, 20)))[0]
+    za, zb = aligned([a, b])
+    for models in ([b, a], [b @ turn * 7 + 3, a]):
+        other_b, other_a = aligned(models)
+        np.testing.assert_allclose(za @ za.T, other_a @ other_a.T, atol=1e-3)
+        np.testing.assert_allclose(zb @ za.T, other_b @ other_a.T, atol=1e-3)
+
+
+def test_rows_are_unit_vectors_alone_as_among_others():
+    models = views()
+    targets = consensus([one[:K] for one in models], PENALTY)
+    fitted = join(models[0][:K], targets, PENALTY)
+    z = project(fitted, models[0])
+    assert z.dtype == np.float32
+    assert z.shape == (K + REST, fitted.dim)
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(project(fitted, models[0][7:8]), z[7:8], atol=1e-6)
+    assert not project(fitted, np.full((1, 12), 1e9)).any(), "like no anchor: no direction"
+
+
+def test_bytes_bring_back_the_same_projection():
+    a, b = views()
+    fitted = join(a[:K], consensus([a[:K], b[:K]], PENALTY), PENALTY)
+    back = Projection.from_bytes(fitted.to_bytes())
+    assert back.recipe == "aligned"
+    np.testing.assert_array_equal(project(back, a), project(fitted, a))
+
+
+def test_cross_validation_prefers_what_finds_the_held_out():
+    choice = choose([one[:K] for one in views()], GROUPS)
+    assert choice.penalty is not None
+    assert choice.recalls[f"{choice.penalty:g}"] == max(choice.recalls.values())
+    assert choice.recalls[f"{choice.penalty:g}"] > choice.recalls["whitened"]
+    assert choice == choose([one[:K] for one in views()], GROUPS)
+
+
+def test_models_with_nothing_in_common_stay_whitened_or_score_as_chance():
+    choice = choose([views(0)[0][:K], views(1)[1][:K]], GROUPS)
+    assert max(choice.recalls.values()) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: choose([np.ones((9, 2))], np.arange(9)), "two models"),
+        (lambda: consensus([np.ones((3, 2))] * 2, PENALTY), "at least four"),
+        (lambda: consensus([np.ones((9, 2)), np.ones((8, 2))], PENALTY), "the same for all"),
+        (lambda: fit("aligned", np.ones((9, 2))), "several models"),
+    ],
+)
+def test_wrong_arguments(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        wrong()
