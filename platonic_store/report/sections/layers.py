@@ -10,6 +10,7 @@ from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.anchors import random_rows
+from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.questions.together import together
 from platonic_store.reader import Reader
@@ -21,17 +22,18 @@ from platonic_store.spaces import RECIPES
 TITLE = "Layers, recipes, anchors"
 ATOMS = 4_000
 ASKED = 1_000
-ANCHORS = (100, 256, 512)
+ANCHORS = (100, 512)
 
 
 class Halves(NamedTuple):
     """(n, D) embeddings of each side: atoms to choose anchors from, and atoms to ask.
 
-    No composition is in both.
+    No composition is in both; `compositions` are the anchors'.
     """
 
     anchors: dict[Side, np.ndarray]
     asked: dict[Side, np.ndarray]
+    compositions: np.ndarray
 
 
 def section(store: Reader, study: Study) -> Section:
@@ -107,6 +109,7 @@ def _halves(snapshot: Snapshot, study: Study) -> Halves:
     return Halves(
         {side: rows[anchors] for side, rows in zip(sides, vectors, strict=True)},
         {side: rows[asked] for side, rows in zip(sides, vectors, strict=True)},
+        compositions[anchors],
     )
 
 
@@ -114,16 +117,33 @@ def _scores(halves: Halves, partners: list[Side]) -> pd.DataFrame:
     """A row a side, partner (another model at its own layer), recipe and number of anchors."""
     pairs = [(a, b) for a in halves.asked for b in partners if a.model != b.model]
     pool = len(halves.anchors[pairs[0][0]])
-    cases = list(product(RECIPES, [k for k in ANCHORS if k <= pool] or [pool]))
+    recipes = [name for name in RECIPES if name != "aligned" or len(partners) > 1]
+    cases = list(product(recipes, [k for k in ANCHORS if k <= pool] or [pool]))
     rows = []
     with progress.bar("layers and recipes", len(cases) * len(pairs), "pairs") as advance:
         for recipe, k in cases:
-            coordinates = {
-                side: project(fit(cast(Recipe, recipe), halves.anchors[side][:k]), asked)
-                for side, asked in halves.asked.items()
-            }
+            coordinates = _coordinates(halves, partners, recipe, k)
             for a, b in pairs:
                 recall = retrieval(coordinates[a], coordinates[b], 10)
                 rows.append((str(a), str(b), recipe, k, recall))
                 advance(1)
     return pd.DataFrame(rows, columns=["side", "partner", "recipe", "anchors", "recall"])
+
+
+def _coordinates(
+    halves: Halves, partners: list[Side], recipe: str, k: int
+) -> dict[Side, np.ndarray]:
+    """Those asked, by each side; to the consensus of the partners all other sides are joined."""
+    if recipe != "aligned":
+        return {
+            side: project(fit(cast(Recipe, recipe), halves.anchors[side][:k]), asked)
+            for side, asked in halves.asked.items()
+        }
+    models = [halves.anchors[side][:k] for side in partners]
+    recalls = choose(models, halves.compositions[:k]).recalls
+    penalty = float(max(recalls.keys() - {"whitened"}, key=lambda name: recalls[name]))
+    targets = consensus(models, penalty)
+    return {
+        side: project(join(halves.anchors[side][:k], targets, penalty), asked)
+        for side, asked in halves.asked.items()
+    }

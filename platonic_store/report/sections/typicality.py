@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from platonic_store import progress
-from platonic_store.questions.typicality import CAVEAT, gather, judge
+from platonic_store.questions.typicality import CAVEAT
 from platonic_store.reader import Reader
 from platonic_store.report.figures import colours_of, heat, legend_of, steps
-from platonic_store.report.study import Figure, Section, Study, Table, is_control, label
+from platonic_store.report.study import Beside, Figure, Section, Study, Table, is_control, label
 
 TITLE = "Typicality"
 SHOWN = 15
@@ -15,20 +15,36 @@ SHOWN = 15
 
 def section(store: Reader, study: Study) -> Section:
     """Every model's scores, how far their orders agree, and the extremes."""
-    frame = _judged(store, study)
+    frame, disputed = _judged(store, study), _disputed(store)
     scores = frame.pivot(index="id", columns="side", values="atypicality")
     sides = [str(side) for side in study.sides if str(side) in scores]
     trained = [side for side in sides if not is_control(side)] or sides
-    scores = scores[sides].dropna()
-    ranks = scores.rank(pct=True)
+    ranks = scores[sides].dropna().rank(pct=True)
     summary = pd.DataFrame(
         {
-            "consensus": ranks[trained].mean(axis=1),
-            "disagreement": ranks[trained].max(axis=1) - ranks[trained].min(axis=1),
+            "mean_rank": ranks[trained].mean(axis=1),
+            "rank_spread": ranks[trained].max(axis=1) - ranks[trained].min(axis=1),
         }
     )
+    findings, beside = _agreement(ranks, trained)
+    return Section(
+        TITLE,
+        _lead(frame, trained),
+        [*_figures(scores, ranks, trained), *_tables(frame, summary, disputed, trained)],
+        frames={
+            "typicality": frame,
+            "typicality_ranks": summary.reset_index(),
+            "disagreement": disputed,
+        },
+        caveat=CAVEAT[0].upper() + CAVEAT[1:] + ".",
+        findings=findings,
+        beside=beside,
+    )
+
+
+def _figures(scores: pd.DataFrame, ranks: pd.DataFrame, trained: list[str]) -> list[Figure]:
     correlation = ranks.corr().rename(index=label, columns=label)
-    blocks: list[Figure | Table] = [
+    return [
         Figure(
             steps(
                 {label(side): np.log10(scores[side][scores[side] > 0]) for side in trained},
@@ -46,34 +62,35 @@ def section(store: Reader, study: Study) -> Section:
             "Controls that correlate as well show that rarity of composition or geometry alone "
             "explains the order.",
         ),
+    ]
+
+
+def _tables(
+    frame: pd.DataFrame, summary: pd.DataFrame, disputed: pd.DataFrame, trained: list[str]
+) -> list[Table]:
+    tables = [
         _extremes(
             frame,
-            summary["consensus"],
+            summary["mean_rank"],
             trained,
-            "The least typical to all trained models together. Consensus is the mean of their "
-            "ranks, 1 the least typical; each model's p is the share of held-out structures "
-            "that score at least so high. Site and nearest typical structure are "
-            f"those of {trained[0]}.",
-        ),
+            "The least typical to all trained models together, by the mean of their ranks, 1 the "
+            "least typical. Each model's p is the share of held-out structures that score at least "
+            f"so high. Site and nearest typical structure are those of {trained[0]}.",
+        )
     ]
     if len(trained) > 1:
-        blocks.append(
-            _extremes(
-                frame,
-                summary["disagreement"],
-                trained,
-                "Where the trained models disagree most: the difference between the highest and "
-                "the lowest of their ranks.",
+        caption = "Where their orders differ most: the highest of the ranks less the lowest."
+        tables.append(_extremes(frame, summary["rank_spread"], trained, caption))
+    if len(disputed):
+        tables.append(
+            Table(
+                disputed.head(SHOWN),
+                "Where the models that `platonic-store score` has run agree least on which typical "
+                "atoms are most like a structure's: disagreement is by the atom site_index; p is "
+                "the consensus of all of them on how atypical the structure is.",
             )
         )
-    return Section(
-        TITLE,
-        _lead(frame, trained, correlation),
-        blocks,
-        frames={"typicality": frame, "consensus": summary.reset_index()},
-        caveat=CAVEAT[0].upper() + CAVEAT[1:] + ".",
-        findings=_findings(scores[trained], ranks[trained]),
-    )
+    return tables
 
 
 def _judged(store: Reader, study: Study) -> pd.DataFrame:
@@ -81,9 +98,8 @@ def _judged(store: Reader, study: Study) -> pd.DataFrame:
     frames = []
     with progress.bar("typicality", len(study.sides), "models") as advance:
         for side in study.sides:
-            with store.snapshot() as snapshot:
-                waiting = gather(snapshot, model=side.model, layer=side.layer)
-            frames.append(judge(waiting).assign(side=str(side)))
+            rows = store.typicality(model=side.model, layer=side.layer)
+            frames.append(rows.assign(side=str(side)))
             advance(1)
     with store.snapshot() as snapshot:
         formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
@@ -91,6 +107,16 @@ def _judged(store: Reader, study: Study) -> pd.DataFrame:
     frame["formula"] = frame["id"].map(formulas)
     frame["nearest_formula"] = frame["nearest_id"].map(formulas)
     return frame
+
+
+def _disputed(store: Reader) -> pd.DataFrame:
+    """The view `disagreement`, which is empty until `score` has run."""
+    with store.snapshot() as snapshot:
+        return snapshot.frame(
+            "SELECT id, formula, disagreement, p_disagreement, p, site_index, "
+            "array_to_string(models, ', ') AS models "
+            "FROM disagreement JOIN structure USING (id) ORDER BY disagreement DESC NULLS LAST, id"
+        )
 
 
 def _extremes(frame: pd.DataFrame, score: pd.Series, trained: list[str], caption: str) -> Table:
@@ -109,26 +135,29 @@ def _extremes(frame: pd.DataFrame, score: pd.Series, trained: list[str], caption
     return Table(shown.reset_index(), caption)
 
 
-def _lead(frame: pd.DataFrame, trained: list[str], correlation: pd.DataFrame) -> str:
+def _lead(frame: pd.DataFrame, trained: list[str]) -> str:
     atypical = [(frame.loc[frame["side"] == side, "p"] <= 0.05).mean() for side in trained]
     shares = ", ".join(
         f"{share:.1%} to {label(side)}" for side, share in zip(trained, atypical, strict=True)
     )
-    return (
-        f"Of {frame['id'].nunique():,} structures, these shares are atypical at p ≤ 0.05: {shares}."
-    )
+    number = frame["id"].nunique()
+    return f"Of {number:,} structures, these shares are atypical at p ≤ 0.05: {shares}."
 
 
-def _findings(scores: pd.DataFrame, ranks: pd.DataFrame) -> list[str]:
-    if ranks.shape[1] < 2:
-        return []
-    pairs = ranks.corr().to_numpy()[np.triu_indices(ranks.shape[1], 1)]
+def _agreement(ranks: pd.DataFrame, trained: list[str]) -> tuple[list[str], list[Beside]]:
+    """The rank correlation of trained models among themselves and with controls."""
+    if len(trained) < 2:
+        return [], []
+    correlation = ranks.corr()
+    pairs = correlation.loc[trained, trained].to_numpy()[np.triu_indices(len(trained), 1)]
+    control = correlation.loc[trained].drop(columns=trained).max().max()
     top = max(1, len(ranks) // 20)
-    least = [set(scores[side].nlargest(top).index) for side in scores]
+    least = [set(ranks[side].nlargest(top).index) for side in trained]
     shared = len(set.intersection(*least)) / top
-    return [
+    finding = (
         f"The trained models order the structures from typical to atypical with a rank correlation "
         f"of {pairs.mean():.2f} ({pairs.min():.2f} to {pairs.max():.2f}), and {shared:.0%} of the "
-        f"least typical twentieth is the same to all of them (chance: "
-        f"{0.05 ** (scores.shape[1] - 1):.2g})."
-    ]
+        f"least typical twentieth is the same to all of them (by chance "
+        f"{0.05 ** (len(trained) - 1):.2g})."
+    )
+    return [finding], [Beside("order of typicality, rank correlation", pairs.mean(), control, 0)]
