@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import duckdb
@@ -31,6 +32,11 @@ class VectorTable(NamedTuple):
     level: Level
     dim: int
     version: int
+    rows: int
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * self.rows * self.dim
 
 
 class Side(NamedTuple):
@@ -51,7 +57,14 @@ class Snapshot:
         self.vectors = vectors
         connection.execute(element_symbol_macro())
         connection.execute((folder("queries") / "views.sql").read_text())
-        self.tables = [VectorTable(*row) for row in self.rows("FROM catalog.main.vector_tables")]
+        self.tables = [
+            VectorTable(*row)
+            for row in self.rows(
+                "SELECT v.*, coalesce(sum(f.rows), 0)::BIGINT FROM catalog.main.vector_tables AS v "
+                "LEFT JOIN catalog.main.fills AS f ON f.table_name = v.name AND f.committed "
+                "GROUP BY ALL ORDER BY v.name"
+            )
+        ]
 
     def rows(self, sql: str, parameters: list | None = None) -> list[tuple]:
         # A cursor of its own: SQL functions call back here while a query is under way.
@@ -65,9 +78,14 @@ class Snapshot:
 
     def models(self) -> list[str]:
         """Models with embeddings here, the first one first."""
-        return [
-            name for (name,) in self.rows("SELECT name FROM catalog.main.models ORDER BY added_at")
-        ]
+        return list(self._default_layers)
+
+    @cached_property
+    def _default_layers(self) -> dict[str, int]:
+        """Of each model, in the order in which they came."""
+        return dict(
+            self.rows("SELECT name, default_layer FROM catalog.main.models ORDER BY added_at")
+        )
 
     def model(self, name: str | None) -> str:
         """`name`, resolved among the models that are here; the first model if None."""
@@ -94,9 +112,7 @@ class Snapshot:
         """`layer`, or the model's default layer where it is stored, else its first stored one."""
         stored = sorted({t.layer for t in self.tables if t.model == model and t.space is None})
         if layer is None:
-            ((default,),) = self.rows(
-                "SELECT default_layer FROM catalog.main.models WHERE name = ?", [model]
-            )
+            default = self._default_layers[model]
             return default if default in stored or not stored else stored[0]
         if layer not in stored:
             raise LayerNotFound(

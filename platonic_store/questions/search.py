@@ -101,20 +101,12 @@ def _nearest(
 
     Exact while the table fits the cache (and whenever there is a condition), by index beyond.
     """
-    if where is None and not _fits(snapshot, table):
+    if where is None and table.nbytes > CACHE_BYTES:
         return _nearest_by_index(snapshot, table, vector, own, k)
     points = snapshot.points(table)
     mask = _candidates(snapshot, table, points, own, where)
     indices, distances = nearest_to_one(vector, points.vectors, points.lengths, k, mask)
     return points.keys.take(indices).to_pandas(), distances
-
-
-def _fits(snapshot: Snapshot, table: VectorTable) -> bool:
-    """Whether the table may be held in memory."""
-    counts = snapshot.rows(
-        "SELECT rows FROM catalog.main.fills WHERE table_name = ? AND committed", [table.name]
-    )
-    return sum(n for (n,) in counts) * table.dim * 4 <= CACHE_BYTES
 
 
 def _nearest_sets(
@@ -130,7 +122,7 @@ def _nearest_sets(
     Exact while the atoms' table fits the cache; beyond, of the structures nearest by their mean.
     """
     condition = None
-    if not _fits(snapshot, table):
+    if table.nbytes > CACHE_BYTES:
         pooled = snapshot.pooled(table)
         mean = asked.mass @ asked.vectors
         query = Query(mean.astype(np.float32), own)
