@@ -15,6 +15,8 @@ from platonic_store.questions.asked import Newcomer, atom_set
 from platonic_store.questions.together import together
 from platonic_store.snapshot import Snapshot
 
+ROUNDING = 1e-6  # of single precision: atoms closer than this are one
+
 
 class Clouds(NamedTuple):
     """The same atoms as two sides see them in a shared space.
@@ -64,7 +66,7 @@ def compute(clouds: Clouds, *, atoms: int = 2000, seed: int = 0) -> pd.DataFrame
     atoms: cost, the least mean 1 − cosine at which b's cloud is reached from a's (it lies between
     cost and cost + error, by method); cost_paired, if every atom goes to itself; cost_chance, if it
     goes everywhere alike; spread, the mean 1 − cosine of two atoms of one cloud; difference, cost
-    over spread. own_atom, own_element and own_group: the share of mass that stays on its own atom,
+    over spread, NaN where all atoms of the cloud are alike. own_atom, own_element and own_group: the share of mass that stays on its own atom,
     on an atom of its own element, of its own group of the periodic table (lanthanides and actinides
     count as group 3); …_chance, that share if all goes everywhere alike; …_null, its 95 % point
     where b's atoms are shuffled.
@@ -108,7 +110,7 @@ def _moved(clouds: Clouds, members: np.ndarray, is_mixed: bool, seed: int) -> di
         "cost_paired": geometry.cost_paired(x, y),
         "cost_chance": geometry.cost_by_chance(x, y),
         "spread": spread,
-        "difference": found.cost / spread if spread else np.nan,
+        "difference": found.cost / spread if spread > ROUNDING else np.nan,
     }
     numbers = clouds.keys["atomic_number"].to_numpy()[members]
     classes = {"own_atom": np.arange(len(members))}
