@@ -66,10 +66,10 @@ def compute(clouds: Clouds, *, atoms: int = 2000, seed: int = 0) -> pd.DataFrame
     atoms: cost, the least mean 1 − cosine at which b's cloud is reached from a's (it lies between
     cost and cost + error, by method); cost_paired, if every atom goes to itself; cost_chance, if it
     goes everywhere alike; spread, the mean 1 − cosine of two atoms of one cloud; difference, cost
-    over spread, NaN where all atoms of the cloud are alike. own_atom, own_element and own_group: the share of mass that stays on its own atom,
-    on an atom of its own element, of its own group of the periodic table (lanthanides and actinides
-    count as group 3); …_chance, that share if all goes everywhere alike; …_null, its 95 % point
-    where b's atoms are shuffled.
+    over spread, NaN where all atoms of the cloud are alike. own_atom, own_element and own_group:
+    the share of mass that stays on its own atom, on an atom of its own element, of its own group of
+    the periodic table (lanthanides and actinides count as group 3); …_chance, that share if all
+    goes everywhere alike; …_null, its 95 % point where b's atoms are shuffled.
 
     Raises: InvalidQuery if atoms < 2.
     """
