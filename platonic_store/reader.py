@@ -284,6 +284,18 @@ class Reader:
             waiting = typicality.gather(snapshot, query, model=model, layer=layer, level=level)
         return typicality.judge(waiting, level)
 
+    def disagreement(self, *, k: int = 20) -> pd.DataFrame:
+        """The k structures whose typical neighbours the models that `score` has run agree on least.
+
+        The frame has rank, the columns of the view `disagreement` and those of `structure`: `p`, the
+        consensus of all models, and `disagreement`, by the atom `site_index`. Typicality is not
+        confidence, and neither is agreement.
+
+        Raises: InvalidQuery if fewer than two models have judged the store.
+        """
+        with self.snapshot() as snapshot:
+            return typicality.described(snapshot, typicality.disagreement(snapshot, k))
+
     def bias(
         self,
         model: str | None = None,

@@ -10,6 +10,7 @@ from platonic_store.cli import (
     annotate,
     bias,
     delete,
+    disagreement,
     doctor,
     ingest,
     models,
@@ -46,6 +47,7 @@ app.command("stitch")(stitch.run)
 app.command("score")(score.run)
 app.command("outliers")(outliers.run)
 app.command("typicality")(typicality.run)
+app.command("disagreement")(disagreement.run)
 app.command("bias")(bias.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)

@@ -106,6 +106,25 @@ def outliers(rows: pd.DataFrame, k: int = 20) -> pd.DataFrame:
     return worst
 
 
+def disagreement(snapshot: Snapshot, k: int = 20) -> pd.DataFrame:
+    """The k rows of the view `disagreement` on which the models agree least, with rank first.
+
+    Raises: InvalidQuery if fewer than two models have judged the store.
+    """
+    if k < 1:
+        raise InvalidQuery(f"k must be at least 1, not {k}")
+    rows = snapshot.frame(
+        "SELECT row_number() OVER (ORDER BY disagreement DESC NULLS LAST, id) AS rank, * "
+        "FROM disagreement ORDER BY rank LIMIT ?",
+        [k],
+    )
+    if rows.empty:
+        raise InvalidQuery(
+            "no two models have judged the same structures: run `platonic-store score`"
+        )
+    return rows
+
+
 def described(snapshot: Snapshot, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with the columns of the `structure` view; those of structures that are gone left out."""
     known = snapshot.describe(rows["id"].unique().tolist())

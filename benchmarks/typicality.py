@@ -1,0 +1,289 @@
+"""What typicality finds: `typicality.py STORE [--frames FRAMES.extxyz.gz] [--work FOLDER]`
+
+STORE holds structures embedded by two models (default: sevennet-0, chgnet-0.3.0). One composition
+in four is held out of the reference. Of the held-out structures some are distorted: rattled
+(Gaussian, σ in Å along each axis), strained (random symmetric strain, largest principal value),
+with their elements shuffled over the sites, or with atoms at random places in their cell (none
+nearer than 1.2 Å where that can be had). Printed are, for each score, the AUROC of distorted
+against held-out, by a structure's least typical atom; the share of held-out structures with
+p ≤ 0.05, which should be 0.05; and, with FRAMES (extxyz with DFT forces), the Spearman correlation
+of structures' scores with the models' true errors of force (mean over atoms, eV/Å) and with their
+disagreement on forces. FOLDER keeps what takes long, for the next run. Printed is Markdown.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from scipy.stats import cauchy, spearmanr
+from sklearn.metrics import roc_auc_score
+
+from platonic_store import Store, references
+from platonic_store.geometry import typicality as geometry
+from platonic_store.geometry.anchors import random_rows
+from platonic_store.references import Judged, Reference
+
+PARTS = [f"hash(formula) % 4 = {part}" for part in range(4)]
+HELD_OUT = PARTS[0]
+RATTLED, STRAINED = (0.1, 0.2, 0.3, 0.5), (0.1, 0.2)
+SCORES = ("atypicality", "distance", "density", "residual")
+
+
+def crystals(store: Store, condition: str) -> dict[str, Atoms]:
+    frame = store.sql(f"SELECT id FROM structure WHERE {condition} ORDER BY id")
+    with store.snapshot() as snapshot:
+        rows = snapshot.frame(
+            "SELECT id, numbers, positions, cell FROM catalog.main.structures "
+            "WHERE id IN (SELECT unnest(?))",
+            [frame["id"].tolist()],
+        )
+    return {
+        row.id: Atoms(
+            row.numbers,
+            positions=row.positions.reshape(-1, 3),
+            cell=row.cell.reshape(3, 3),
+            pbc=True,
+        )
+        for row in rows.itertuples()
+    }
+
+
+def distorted(atoms: Atoms, rng: np.random.Generator) -> dict[str, Atoms]:
+    """One crystal in each of the ways."""
+    found = {}
+    for sigma in RATTLED:
+        found[f"rattled {sigma}"] = moved = atoms.copy()
+        moved.positions += rng.normal(scale=sigma, size=moved.positions.shape)
+    for largest in STRAINED:
+        strain = rng.normal(size=(3, 3))
+        strain += strain.T
+        strain *= largest / np.abs(np.linalg.eigvalsh(strain)).max()
+        found[f"strained {largest}"] = strained = atoms.copy()
+        strained.set_cell(strained.cell[:] @ (np.eye(3) + strain), scale_atoms=True)
+    found["shuffled"] = shuffled = atoms.copy()
+    shuffled.numbers = rng.permutation(shuffled.numbers)
+    found["random"] = random = atoms.copy()
+    for _ in range(200):
+        random.set_scaled_positions(rng.random((len(random), 3)))
+        near = random.get_all_distances(mic=True)[np.triu_indices(len(random), 1)]
+        if not near.size or near.min() > 1.2:
+            break
+    return found
+
+
+def distortions(store: Store, count: int, folder: Path, models: list[str]) -> Store:
+    """A store of some held-out crystals in each of the ways; ids are "way:id"."""
+    pool = crystals(store, HELD_OUT)
+    ids = sorted(pool)
+    chosen = [ids[i] for i in np.sort(random_rows(ids, count, seed=0))]
+    made = {
+        f"{way}:{id_}": atoms
+        for i, id_ in enumerate(chosen)
+        for way, atoms in distorted(pool[id_], np.random.default_rng(i)).items()
+    }
+    other = Store.open(folder / "distorted.store")
+    other.ingest(made, models)
+    return other
+
+
+def reference_of(store: Store, model: str, held_out: str = HELD_OUT) -> tuple[Reference, Judged]:
+    """A calibrated reference without the held-out compositions, and all that the store holds."""
+    with store.snapshot() as snapshot:
+        layer = snapshot.layer(model, None)
+        reference, these = references.new(snapshot, model, layer, among=f"NOT ({held_out})")
+    return references.calibrated(reference, these), these
+
+
+def all_of(store: Store, reference: Reference) -> Judged:
+    with store.snapshot() as snapshot:
+        return references.seen(snapshot, reference.model, reference.layer, reference.seed)
+
+
+def by_structure(reference: Reference, these: Judged) -> pd.DataFrame:
+    """Each score of structures, large for atypical, by the least typical atom; and p."""
+    found = references.scores(reference, these)
+    atoms = found.atoms.assign(density=-found.atoms["density"])
+    frame = atoms.groupby("structure_id")[list(SCORES)].max()
+    known = reference.known.atoms
+    any_element = geometry.score(
+        these.atoms._replace(elements=np.zeros_like(these.atoms.elements)),
+        known._replace(elements=np.zeros_like(known.elements)),
+    )
+    frame["atypicality, any element"] = (
+        pd.Series(any_element.atypicality).groupby(these.sites["structure_id"].to_numpy()).max()
+    )
+    frame["p"] = found.structures.set_index("structure_id")["p"]
+    return frame
+
+
+def combined(frames: list[pd.DataFrame], calibration: list[pd.DataFrame]) -> pd.DataFrame:
+    """Consensus of models: their p-values in one, in several ways."""
+    p = np.stack([frame["p"].to_numpy() for frame in frames])
+    scale = np.stack([frame["p"].to_numpy() for frame in calibration])
+    surprise, usual = (-np.log(values).mean(0) for values in (p, scale))
+    return pd.DataFrame(
+        {
+            "conformal": geometry.conformal_p(surprise, usual),
+            "twice the mean": np.minimum(2 * p.mean(0), 1),
+            "harmonic mean": 1 / (1 / p).mean(0),
+            "Cauchy": cauchy.sf(np.tan((0.5 - p) * np.pi).mean(0)),
+        },
+        index=frames[0].index,
+    )
+
+
+def table(rows: dict[str, pd.Series], title: str) -> None:
+    frame = pd.DataFrame(rows).T
+    print(f"| {title} | {' | '.join(map(str, frame.columns))} |")
+    print(f"|{'---|' * (len(frame.columns) + 1)}")
+    for name, row in frame.iterrows():
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in row)} |")
+    print(flush=True)
+
+
+def aurocs(typical: pd.Series, ways: pd.Series) -> pd.Series:
+    """AUROC of each way of distorting against typical structures; ids are "way:id"."""
+    kinds = ways.groupby(ways.index.str.partition(":").get_level_values(0), sort=False)
+    return kinds.agg(
+        lambda one: roc_auc_score(
+            np.r_[np.zeros(len(typical)), np.ones(len(one))], np.r_[typical, one]
+        )
+    )
+
+
+def forces(frames: list[Atoms], model: str, folder: Path) -> list[np.ndarray]:
+    """What the model's own ASE calculator says, (n, 3) eV/Å for each frame."""
+    kept = folder / f"forces-{model}.npz"
+    if not kept.exists():
+        if model.startswith("sevennet"):
+            from sevenn.calculator import SevenNetCalculator
+
+            calculator = SevenNetCalculator("7net-0", device="cpu")
+        else:
+            from chgnet.model.dynamics import CHGNetCalculator
+
+            calculator = CHGNetCalculator(use_device="cpu")
+        found = {}
+        for i, frame in enumerate(frames):
+            found[str(i)] = calculator.get_forces(frame.copy())
+        np.savez(kept, **found)
+    with np.load(kept) as arrays:
+        return [arrays[str(i)] for i in range(len(frames))]
+
+
+def against_forces(
+    path: Path, folder: Path, judges: dict[str, Reference], models: list[str]
+) -> None:
+    frames = ase.io.read(path, ":")
+    names = [str(frame.info.get("mptrj_snapshot_id", i)) for i, frame in enumerate(frames)]
+    store = Store.open(folder / "frames.store")
+    bare = [Atoms(f.numbers, positions=f.positions, cell=f.cell, pbc=f.pbc) for f in frames]
+    store.ingest(dict(zip(names, bare, strict=True)), models)
+    true = [frame.get_forces() for frame in frames]
+    said = {model: forces(frames, model, folder) for model in models}
+    judged = {m: by_structure(judges[m], all_of(store, judges[m])) for m in models}
+    both = sorted(set.intersection(*(set(frame.index) for frame in judged.values())))
+    pairs = {f"error of {m}": (said[m], true) for m in models}
+    pairs["difference"] = (said[models[0]], said[models[1]])
+    targets = {
+        name: [np.linalg.norm(a - b, axis=1).mean() for a, b in zip(one, other, strict=True)]
+        for name, (one, other) in pairs.items()
+    }
+    targets = pd.DataFrame(targets, index=names).loc[both]
+    rows = {
+        f"{score} by {m}": frame.loc[both, score]
+        for m, frame in judged.items()
+        for score in frame.columns.drop("p")
+    }
+    rows["atoms in the cell"] = pd.Series([len(f) for f in frames], index=names).loc[both]
+    rows["mean |F| of DFT (no score)"] = pd.Series(
+        [np.linalg.norm(f, axis=1).mean() for f in true], index=names
+    ).loc[both]
+    table(
+        {
+            name: pd.Series({t: spearmanr(v, targets[t])[0] for t in targets})
+            for name, v in rows.items()
+        },
+        f"Spearman over {len(both)} frames",
+    )
+
+
+def against_distorted(store: Store, folder: Path, count: int, models: list[str]) -> dict:
+    """Print the AUROCs and false positive rates; returns each model's reference."""
+    ways = distortions(store, count, folder, models)
+    held_out = store.sql(f"SELECT id FROM structure WHERE {HELD_OUT}")["id"].to_numpy()
+    judges, found = {}, {}
+    for model in models:
+        reference, these = reference_of(store, model)
+        judges[model] = reference
+        members = reference.members
+        calibration = members["structure_id"][members["part"] == "calibration"].to_numpy()
+        found[model] = [
+            by_structure(reference, one)
+            for one in (
+                references.chosen(these, held_out),
+                all_of(ways, reference),
+                references.chosen(these, calibration),
+            )
+        ]
+    typical, twisted, usual = (list(frames) for frames in zip(*found.values(), strict=True))
+    both = twisted[0].index.intersection(twisted[1].index)
+    consensus = combined(typical, usual), combined([t.loc[both] for t in twisted], usual)
+    rows = {
+        f"{score}, {model}": aurocs(one[score], other[score])
+        for model, one, other in zip(models, typical, twisted, strict=True)
+        for score in one.columns.drop("p")
+    }
+    rows["consensus"] = aurocs(-consensus[0]["conformal"], -consensus[1]["conformal"])
+    table(rows, f"AUROC, {count} distorted, {len(held_out)} held out")
+    table(
+        {
+            name: rates(values)
+            for name, values in {
+                **{model: one["p"] for model, one in zip(models, typical, strict=True)},
+                **{f"consensus, {name}": consensus[0][name] for name in consensus[0]},
+                **{f"{model}, each part in turn": in_turn(store, model) for model in models},
+            }.items()
+        },
+        "held-out compositions",
+    )
+    return judges
+
+
+def rates(p: pd.Series) -> pd.Series:
+    limits = {f"p ≤ {limit}": (p <= limit).mean() for limit in (0.01, 0.05, 0.2)}
+    return pd.Series({**limits, "mean p": p.mean()})
+
+
+def in_turn(store: Store, model: str) -> pd.Series:
+    """p of all structures, each quarter of the compositions held out in its turn."""
+    p = []
+    for part in PARTS:
+        reference, these = reference_of(store, model, part)
+        ids = store.sql(f"SELECT id FROM structure WHERE {part}")["id"].to_numpy()
+        p.append(references.scores(reference, references.chosen(these, ids)).structures["p"])
+    return pd.concat(p)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store")
+    parser.add_argument("--model", action="append", help="two; default: sevennet-0, chgnet-0.3.0")
+    parser.add_argument("--distorted", type=int, default=300)
+    parser.add_argument("--frames", type=Path)
+    parser.add_argument("--work", type=Path)
+    asked = parser.parse_args()
+    models = asked.model or ["sevennet-0", "chgnet-0.3.0"]
+    with tempfile.TemporaryDirectory() as folder:
+        work = asked.work or Path(folder)
+        judges = against_distorted(Store.open(asked.store), work, asked.distorted, models)
+        if asked.frames:
+            against_forces(asked.frames, work, judges, models)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Typicality of real crystals, asked in every way."""
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from ase import Atoms
+
+from platonic_store.errors import InvalidQuery, StructureNotFound
+
+
+def atoms_of(store, id_: str) -> Atoms:
+    with store.snapshot() as snapshot:
+        ((numbers, positions, cell),) = snapshot.rows(
+            "SELECT numbers, positions, cell FROM catalog.main.structures WHERE id = ?", [id_]
+        )
+    return Atoms(
+        numbers, positions=np.reshape(positions, (-1, 3)), cell=np.reshape(cell, (3, 3)), pbc=True
+    )
+
+
+def test_stored_scores_are_those_that_are_computed(own_prototypes):
+    asked = [("structure", 300), ("atom", 40)]
+    computed = [own_prototypes.outliers(k=k, level=level) for level, k in asked]
+    own_prototypes.score()
+    for (level, k), frame in zip(asked, computed, strict=True):
+        stored = own_prototypes.outliers(k=k, level=level)
+        pd.testing.assert_frame_equal(stored, frame, check_dtype=False)
+    judged = own_prototypes.sql("FROM typicality WHERE model = 'sevennet-0'")
+    assert judged["id"].is_unique
+    # The calibration's p-values are the ranks of its scores; the others' are like them.
+    assert 0.01 < (judged["p"] <= 0.05).mean() < 0.12
+    assert judged["p"].corr(judged["atypicality"], method="spearman") < -0.99
+
+
+def test_no_structure_is_judged_by_its_own_composition(prototypes):
+    near = prototypes.outliers(k=300, level="atom")
+    formulas = dict(prototypes.sql("SELECT id, formula FROM structure").itertuples(index=False))
+    assert (near["id"].map(formulas) != near["nearest_id"].map(formulas)).all()
+
+
+def test_a_file_is_judged_as_if_it_were_stored(prototypes):
+    stored = prototypes.typicality("Spinel").iloc[0]
+    asked = prototypes.typicality(atoms_of(prototypes, "Spinel")).iloc[0]
+    np.testing.assert_allclose(asked["atypicality"], stored["atypicality"], rtol=1e-3)
+    np.testing.assert_allclose(asked["p"], stored["p"], atol=0.02)
+    assert asked["nearest_id"] == stored["nearest_id"]
+
+
+def test_models_are_compared_by_the_neighbours_they_share(own_prototypes):
+    own_prototypes.score()
+    frame = own_prototypes.disagreement(k=300)
+    assert frame["disagreement"].is_monotonic_decreasing
+    assert frame["disagreement"].between(0, 1).all()
+    agreement = own_prototypes.sql("FROM atom_agreement")
+    least = 1 - agreement.groupby("id")["agreement"].min()
+    np.testing.assert_allclose(frame["disagreement"], frame["id"].map(least))
+    # Typical atoms are the same for both models, so by chance they would share hardly any.
+    assert agreement["agreement"].mean() > 0.3
+    assert 0.01 < (frame["p"] <= 0.05).mean() < 0.12
+
+
+def test_the_plain_client_ranks_alike(own_prototypes):
+    own_prototypes.score(["chgnet-0.3.0"])
+    sql = "SELECT id, site_index, p FROM outliers(model := 'chgnet-0.3.0', k := 7)"
+    connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+    connection.execute(own_prototypes.init_sql())
+    pd.testing.assert_frame_equal(connection.execute(sql).df(), own_prototypes.sql(sql))
+    one = "SELECT id, p FROM typicality('Spinel', model := 'chgnet-0.3.0')"
+    pd.testing.assert_frame_equal(connection.execute(one).df(), own_prototypes.sql(one))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda s: s.typicality("Spinell"), StructureNotFound, "Spinel"),
+        (lambda s: s.typicality(["Spinel", "Spinell"]), StructureNotFound, "Spinell"),
+        (lambda s: s.typicality("Spinel", level="bond"), InvalidQuery, "structure, atom"),
+        (lambda s: s.outliers(k=0), InvalidQuery, "at least 1"),
+        (lambda s: s.disagreement(), InvalidQuery, "platonic-store score"),
+    ],
+)
+def test_wrong_questions_get_one_line(prototypes, call, error, says):
+    with pytest.raises(error, match=says) as raised:
+        call(prototypes)
+    assert "\n" not in str(raised.value)
