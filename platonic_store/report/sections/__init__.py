@@ -1,6 +1,7 @@
 """The page's sections, one module each, in reading order."""
 
 from platonic_store.report.sections import (
+    alignment,
     analogies,
     bias,
     layers,
@@ -11,4 +12,14 @@ from platonic_store.report.sections import (
     typicality,
 )
 
-SECTIONS = [models, space, layers, transport, analogies, stitching, typicality, bias]
+SECTIONS = [
+    models,
+    space,
+    alignment,
+    layers,
+    transport,
+    analogies,
+    stitching,
+    typicality,
+    bias,
+]
