@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from platonic_store import Store, references
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.references import Judged, Reference
+from platonic_store.references import Judged, Reference, Scores
 
 PARTS = [f"hash(formula) % 4 = {part}" for part in range(4)]
 HELD_OUT = PARTS[0]
@@ -175,6 +175,29 @@ def forces(frames: list[Atoms], model: str, folder: Path) -> list[np.ndarray]:
         return [arrays[str(i)] for i in range(len(frames))]
 
 
+def disagreements(one: Scores, other: Scores) -> dict[str, pd.Series]:
+    """Ways in which two models may be said to disagree on structures."""
+    atoms = one.atoms.merge(other.atoms, on=["structure_id", "site_index"])
+    unshared = pd.Series(
+        [
+            1 - len(set(a) & set(b)) / max(len(a), len(b))
+            for a, b in zip(atoms["neighbours_x"], atoms["neighbours_y"], strict=True)
+        ]
+    ).groupby(atoms["structure_id"])
+    whole = one.structures.merge(other.structures, on="structure_id").set_index("structure_id")
+    alike = [
+        1 - len(set(a) & set(b)) / len(a)
+        for a, b in zip(whole["neighbours_x"], whole["neighbours_y"], strict=True)
+    ]
+    return {
+        "disagreement: neighbours not shared, worst atom": unshared.max(),
+        "neighbours not shared, mean atom": unshared.mean(),
+        "neighbours not shared, of the whole structure": pd.Series(alike, index=whole.index),
+        "difference of p": (whole["p_x"] - whole["p_y"]).abs(),
+        "difference of ln p": np.log(whole["p_x"] / whole["p_y"]).abs(),
+    }
+
+
 def against_forces(
     path: Path, folder: Path, judges: dict[str, Reference], models: list[str]
 ) -> None:
@@ -199,8 +222,10 @@ def against_forces(
         for m, frame in judged.items()
         for score in frame.columns.drop("p")
     }
+    found = [references.scores(judges[m], all_of(store, judges[m])) for m in models[:2]]
+    rows |= {name: values.loc[both] for name, values in disagreements(*found).items()}
     rows["atoms in the cell"] = pd.Series([len(f) for f in frames], index=names).loc[both]
-    rows["mean |F| of DFT (no score)"] = pd.Series(
+    rows["mean force by DFT (no score)"] = pd.Series(
         [np.linalg.norm(f, axis=1).mean() for f in true], index=names
     ).loc[both]
     table(
