@@ -59,6 +59,7 @@ INTERACTIVE: dict[str, Callable[[Store, str], object]] = {
 WHOLE: dict[str, Callable[[Store], object]] = {
     "score, everything": lambda store: store.score([ONE], renew=True),
     "neighbours of every structure": lambda store: store.neighbours(k=5),
+    "align, a pair of models": lambda store: store.align([ONE, OTHER]),
     "transport, a pair of models": lambda store: store.transport(ONE, OTHER),
     "stitch, a pair of models": lambda store: store.stitch(ONE, OTHER, "energy"),
     "bias of a model": lambda store: store.bias(ONE),

@@ -207,6 +207,14 @@ def retrieval(store):
     assert found["recall_1"] == (own["rank"] == 1).sum() / near["id"].nunique()
 
 
+def alignment_matrix(store):
+    found = asked(store, "alignment-matrix", atoms=100, measure="cka")
+    by_python = store.align(["chgnet-0.3.0", "sevennet-0"], atoms=100)
+    cka = by_python[by_python["measure"] == "cka"]
+    assert found["value"].tolist() == cka["value"].tolist()
+    assert len(found) == 1
+
+
 def not_embedded(store):
     held = store.sql("SELECT model, count(*) AS n FROM quarantine GROUP BY model ORDER BY model")
     found = asked(store, "not-embedded").groupby("model")["records"].sum()
@@ -236,6 +244,7 @@ CHECKS = [
     isolated,
     alike_without_common_element,
     retrieval,
+    alignment_matrix,
     not_embedded,
 ]
 
