@@ -2,7 +2,7 @@
 
 Two tables, in Markdown. The first: every model (or `MODEL@LAYER`; by default all) within itself,
 and composition alone. The second: every model (row) whose terms are answered by every other
-(column), through the shared space. Then N exchanges of one element, `start - X + Y`, by every
+(column), through the shared space, on 2,000 of the cases. Then N exchanges of one element, `start - X + Y`, by every
 model, the answer's own atoms left out of the mean that stands for Y.
 """
 
@@ -92,10 +92,15 @@ def main() -> None:
         cases = substitutions.cases(snapshot)
         two = (cases["apart"] == 2).sum()
         print(f"{len(cases):,} cases; contexts differ by two elements in {two:,}\n")
-        print(within(snapshot, cases, models).to_markdown(index=False, floatfmt=".3f"), "\n")
+        print(
+            within(snapshot, cases, models).to_markdown(index=False, floatfmt=".3f"),
+            "\n",
+            flush=True,
+        )
         if snapshot.rows("FROM catalog.main.spaces"):
-            table = across(snapshot, cases, models, options.space)
-            print(table.to_markdown(index=False, floatfmt=".3f"), "\n")
+            fewer = substitutions.cases(snapshot, limit=2_000)
+            table = across(snapshot, fewer, models, options.space)
+            print(table.to_markdown(index=False, floatfmt=".3f"), "\n", flush=True)
         posed = exchanges(snapshot, cases, options.exchanges)
         rows = [(model, exchange_hits(snapshot, posed, model)) for model in models]
         print(f"{len(posed)} exchanges of one element\n")

@@ -60,8 +60,8 @@ def gather(
         snapshot, [learner, feeder], "structure", space=space, where=f"isfinite({column}::DOUBLE)"
     )
     known = snapshot.frame(
-        f"SELECT s.id, s.formula, {column}::DOUBLE AS value, c.numbers FROM structure AS s "
-        "JOIN catalog.main.structures AS c ON c.id = s.id"
+        f"SELECT id, formula, value, numbers FROM (SELECT id, {column}::DOUBLE AS value "
+        "FROM structure) JOIN catalog.main.structures USING (id)"
     ).set_index("id")
     known = known.loc[rows.keys["structure_id"]]
     anchored = snapshot.frame(
