@@ -14,6 +14,7 @@ from platonic_store import sql as sql_front_end
 from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
 from platonic_store.questions import (
+    alignment,
     analogies,
     asked,
     bias,
@@ -164,6 +165,27 @@ class Reader:
                 where=where,
             )
         return neighbours.compute(sides, k)
+
+    def align(
+        self,
+        models: Sequence[str] | None = None,
+        *,
+        space: str | None = None,
+        atoms: int = 2000,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """How alike models see the same atoms: a row for each pair and measure, with its null.
+
+        models: each `MODEL` or `MODEL@LAYER`; by default all of the store. space: where retrieval
+        asks, by default the newest that holds them all. See
+        `platonic_store.questions.alignment.compute` for the frame. That models agree does not say
+        that they are right, and no value says anything without its null.
+
+        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
+        """
+        with self.snapshot() as snapshot:
+            seen = alignment.gather(snapshot, models, space=space, atoms=atoms, seed=seed)
+        return alignment.compute(seen, seed=seed)
 
     def transport(
         self, a: str, b: str, *, space: str | None = None, atoms: int = 2000, seed: int = 0

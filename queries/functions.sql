@@ -69,6 +69,10 @@ CREATE OR REPLACE MACRO outliers(
 ) AS TABLE
 SELECT unnest(_outliers(model, layer, k, level), recursive := true);
 
+-- How alike two models see the same atoms, a row a measure.
+CREATE OR REPLACE MACRO alignment(a, b, space := NULL, atoms := 2000, seed := 0) AS TABLE
+SELECT unnest(_alignment(a, b, space, atoms, seed), recursive := true);
+
 -- What it takes to move one model's atoms onto another's, a row an element and one for all.
 CREATE OR REPLACE MACRO transport(a, b, space := NULL, atoms := 2000, seed := 0) AS TABLE
 SELECT unnest(_transport(a, b, space, atoms, seed), recursive := true);

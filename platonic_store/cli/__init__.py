@@ -5,6 +5,7 @@ import sys
 import typer
 
 from platonic_store.cli import (
+    align,
     analogy,
     anchors,
     annotate,
@@ -41,6 +42,7 @@ app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("similar")(similar.run)
 app.command("neighbours")(neighbours.run)
+app.command("align")(align.run)
 app.command("analogy")(analogy.run)
 app.command("transport")(transport.run)
 app.command("stitch")(stitch.run)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from platonic_store.questions import (
+    alignment,
     analogies,
     asked,
     bias,
@@ -117,6 +118,15 @@ def _merged(snapshot: Snapshot, model, k, seed) -> pd.DataFrame:
     return bias.merged(bias.gather(snapshot, model, seed=seed), k=k)
 
 
+def _alignment(
+    snapshot: Snapshot, a: str | None, b: str | None, space, atoms, seed
+) -> pd.DataFrame | None:
+    if a is None or b is None:
+        return None
+    seen = alignment.gather(snapshot, [a, b], space=space, atoms=atoms, seed=seed)
+    return alignment.compute(seen, seed=seed)
+
+
 def _transport(
     snapshot: Snapshot, a: str | None, b: str | None, space, atoms, seed
 ) -> pd.DataFrame | None:
@@ -189,6 +199,14 @@ FUNCTIONS = (
     ),
     Function("_typicality", [_TEXT, _TEXT, _WHOLE, _TEXT], _JUDGED, _typicality),
     Function("_outliers", [_TEXT, _WHOLE, _WHOLE, _TEXT], {"rank": "BIGINT", **_JUDGED}, _outliers),
+    Function(
+        "_alignment",
+        [_TEXT, _TEXT, _TEXT, _WHOLE, _WHOLE],
+        {"a": _TEXT, "b": _TEXT, "layer_a": _WHOLE, "layer_b": _WHOLE, "measure": _TEXT}
+        | dict.fromkeys(["value", "null", "null_high", "calibrated", "p", "low", "high"], _REAL)
+        | {"atoms": "BIGINT", "structures": "BIGINT", "space": _TEXT},
+        _alignment,
+    ),
     Function(
         "_transport",
         [_TEXT, _TEXT, _TEXT, _WHOLE, _WHOLE],

@@ -1,0 +1,216 @@
+"""Measures of how alike two models see the same atoms, each with the null of shuffled atoms.
+
+All take the embeddings as they are, row for row the same atoms, less their mean; none needs a
+shared space. n atoms cost a few n × n matrices: sample first. Scores rise with the number of
+coordinates alone (arXiv 2602.14486) and say little by themselves: `calibrated` sets each between
+what shuffled atoms get and the best there is.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from platonic_store.geometry.neighbours import RESOLUTION, distances
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int64]
+
+
+class View:
+    """One model's view of n atoms: rows less their mean, and what follows from them.
+
+    Args:
+        rows: (n, D), finite.
+        k: neighbours of an atom.
+
+    Raises:
+        ValueError: rows not 2-D and finite, fewer than four, or k not in 1…n-1.
+    """
+
+    def __init__(self, rows: ArrayLike, k: int = 10):
+        x = np.asarray(rows, dtype=np.float64)
+        if x.ndim != 2 or len(x) < 4 or not np.isfinite(x).all():
+            raise ValueError(f"at least four finite rows are compared, not {x.shape}")
+        if not 1 <= k < len(x):
+            raise ValueError(f"no {k} neighbours among {len(x)} atoms")
+        self.x, self.k = x - x.mean(0), k
+
+    @cached_property
+    def cosines(self) -> Floats:
+        length = np.linalg.norm(self.x, axis=1, keepdims=True)
+        unit = self.x / np.where(length > 0, length, 1)
+        return unit @ unit.T
+
+    @cached_property
+    def neighbours(self) -> Indices:
+        """(n, k): each atom's k nearest others by cosine."""
+        others = self.cosines.copy()
+        np.fill_diagonal(others, -np.inf)
+        return np.argpartition(-others, self.k - 1, axis=1)[:, : self.k]
+
+    @cached_property
+    def near(self) -> NDArray[np.bool_]:
+        """(n, n): whether j is among i's k nearest."""
+        found = np.zeros(self.cosines.shape, dtype=bool)
+        np.put_along_axis(found, self.neighbours, True, axis=1)
+        return found
+
+    @cached_property
+    def centred(self) -> Floats:
+        """Cosines less each row's mean."""
+        return self.cosines - self.cosines.mean(1, keepdims=True)
+
+    @cached_property
+    def squares(self) -> Floats:
+        """(n, n) squared Euclidean distances."""
+        norms = np.einsum("ij,ij->i", self.x, self.x)
+        return np.maximum(norms[:, None] + norms - 2 * self.x @ self.x.T, 0)
+
+    @cached_property
+    def ranks(self) -> Indices:
+        """(n, n): j's place among i's others by distance, 1 the nearest."""
+        others = self.squares.copy()
+        np.fill_diagonal(others, -1)
+        return np.argsort(np.argsort(others, axis=1, kind="stable"), axis=1)
+
+    @cached_property
+    def dissimilarity(self) -> Floats:
+        """(n, n) ranks of the distances of all pairs, standardised, 0 on the diagonal."""
+        from scipy.stats import rankdata
+
+        n = len(self.x)
+        upper = np.triu_indices(n, 1)
+        ranked = rankdata(self.squares[upper])
+        spread = ranked.std() or 1.0
+        full = np.zeros((n, n), dtype=np.float32)
+        full[upper] = (ranked - ranked.mean()) / spread
+        return full + full.T
+
+
+def mutual_knn(a: View, b: View, order: Indices) -> float:
+    """Mean share of an atom's k nearest (cosine) that both have: Huh et al., arXiv 2405.07987."""
+    return float(b.near[order[:, None], order[a.neighbours]].mean())
+
+
+def cknna(a: View, b: View, order: Indices) -> float:
+    """CKA of nothing but nearest neighbours: Huh et al., arXiv 2405.07987, equations 8 to 10.
+
+    Σ α_ij (K_ij - mean_l K_il)(L_ij - mean_l L_il) over pairs that are neighbours in both models,
+    over the root of the same with each model twice; K and L are cosines.
+    """
+    rows = np.arange(len(a.x))[:, None]
+    j = a.neighbours
+    both = b.near[order[:, None], order[j]]
+    across = (both * a.centred[rows, j] * b.centred[order[:, None], order[j]]).sum()
+    alone = [(view.centred[rows, view.neighbours] ** 2).sum() for view in (a, b)]
+    return float(across / np.sqrt(alone[0] * alone[1])) if min(alone) > 0 else 0.0
+
+
+def cka(a: View, b: View, order: Indices) -> float:
+    """Linear CKA (Kornblith et al., arXiv 1905.00414), debiased.
+
+    Its HSIC is the unbiased estimator of Song et al., JMLR 13, 1393, 2012, equation 5: about 0, not
+    above it, where nothing corresponds, however many coordinates there are.
+    """
+    y = b.x[order]
+    alone = _hsic(a.x, a.x) * _hsic(y, y)
+    return float(_hsic(a.x, y) / np.sqrt(alone)) if alone > 0 else 0.0
+
+
+def _hsic(x: Floats, y: Floats) -> float:
+    """tr(KL) + 1'K1 1'L1 / (n-1)(n-2) - 2 1'KL1 / (n-2), without the diagonals of K = xx', L."""
+    n = len(x)
+    k, l_ = np.einsum("ij,ij->i", x, x), np.einsum("ij,ij->i", y, y)
+    kx, ly = x @ x.sum(0) - k, y @ y.sum(0) - l_
+    trace = ((x.T @ y) ** 2).sum() - k @ l_
+    return float(trace + kx.sum() * ly.sum() / ((n - 1) * (n - 2)) - 2 * kx @ ly / (n - 2))
+
+
+def rsa(a: View, b: View, order: Indices) -> float:
+    """Spearman correlation of all pairs' distances: Kriegeskorte et al., 2008, 10/d6m7k2."""
+    n = len(a.x)
+    return float((a.dissimilarity * b.dissimilarity[np.ix_(order, order)]).sum() / (n * (n - 1)))
+
+
+def procrustes(a: View, b: View, order: Indices) -> float:
+    """1 if a rotation and a scale turn one into the other: |X'Y|_* / |X| |Y|, Schönemann 1966."""
+    size = np.linalg.norm(a.x) * np.linalg.norm(b.x)
+    singular = np.linalg.svd(a.x.T @ b.x[order], compute_uv=False)
+    return float(singular.sum() / size) if size > 0 else 0.0
+
+
+def imbalance(a: View, b: View, order: Indices) -> float:
+    """Information imbalance Δ(a → b): 0 if a's nearest atom is b's, 1 if it is any.
+
+    Glielmo et al., PNAS Nexus 1, pgac039, 2022, equation 1: 2/n times the mean rank in b of an
+    atom's nearest by a. How little of b is known from a.
+    """
+    nearest = (a.ranks == 1).argmax(1)
+    return float(2 / len(a.x) * b.ranks[order, order[nearest]].mean())
+
+
+Measure = Callable[[View, View, Indices], float]
+SYMMETRIC: dict[str, Measure] = {
+    "mutual_knn": mutual_knn,
+    "cknna": cknna,
+    "cka": cka,
+    "rsa": rsa,
+    "procrustes": procrustes,
+}
+DIRECTED: dict[str, Measure] = {"imbalance": imbalance}
+# What a model has with itself, where that is not 1.
+BEST = {"imbalance": 0.0}
+
+
+def found(za: ArrayLike, zb: ArrayLike, k: int) -> Floats:
+    """(n, n) whether b's atom j is among the k nearest by cosine to a's atom i, in a shared space.
+
+    Its diagonal's mean is `alignment.retrieval`, and like there equal distances share their ranks;
+    along a permutation lies what shuffled atoms get.
+
+    Args:
+        za, zb: (n, K), the same atoms in the same order.
+        k: how many answers count.
+    """
+    gaps = distances(np.asarray(za), np.asarray(zb))
+    hits = np.empty(gaps.shape, dtype=np.float32)
+    for row, out in zip(gaps, hits, strict=True):
+        ordered = np.sort(row)
+        nearer = np.searchsorted(ordered, row - RESOLUTION)
+        within = np.searchsorted(ordered, row + RESOLUTION, side="right")
+        out[:] = np.clip((k - nearer) / (within - nearer), 0, 1)
+    return hits
+
+
+def null(measure: Measure, a: View, b: View, n: int, seed: int) -> NDArray[np.float64]:
+    """(n,) values where b's atoms are shuffled: what the measure is where nothing corresponds."""
+    rng = np.random.default_rng(seed)
+    return np.array([measure(a, b, rng.permutation(len(b.x))) for _ in range(n)])
+
+
+def calibrated(value: float, shuffled: ArrayLike, best: float = 1.0) -> float:
+    """(value - mean of the null) / (best - mean of the null): 0 by chance, 1 for a model itself."""
+    chance = float(np.asarray(shuffled).mean())
+    return (value - chance) / (best - chance) if best != chance else 0.0
+
+
+def halves(groups: ArrayLike, n: int, seed: int) -> list[Indices]:
+    """n random halves of the groups (structures), as rows.
+
+    The spread of a statistic over half-samples is its standard error (Shao and Wu, Ann. Stat. 17,
+    1176, 1989, the delete-half jackknife), with atoms of one structure kept together and without
+    the bootstrap's repeated rows, which would be each other's nearest neighbours.
+
+    Raises:
+        ValueError: fewer than four groups.
+    """
+    labels = np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(labels.max(initial=-1)) + 1
+    if count < 4:
+        raise ValueError(f"{count} structures have no halves to speak of")
+    rng = np.random.default_rng(seed)
+    chosen = (rng.permutation(count)[: count // 2] for _ in range(n))
+    return [np.flatnonzero(np.isin(labels, half)) for half in chosen]
