@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,8 @@ from rich.progress import (
 from rich.text import Text
 
 Advance = Callable[[float], None]
+# A bar within another one's block is not drawn: two would fight for the same line.
+_is_under_way = ContextVar("_is_under_way", default=False)
 
 
 def say(line: str, style: str = "") -> None:
@@ -43,9 +46,15 @@ def _shown(
     columns: tuple[ProgressColumn, ...], title: str, total: float | None, unit: str
 ) -> Iterator[Advance]:
     console = Console(stderr=True, emoji=False)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total, unit=unit)
-        yield lambda amount: progress.advance(task, amount)
+    is_outermost = not _is_under_way.get()
+    is_seen = console.is_terminal and is_outermost
+    _is_under_way.set(True)
+    try:
+        with Progress(*columns, console=console, disable=not is_seen) as progress:
+            task = progress.add_task(title, total=total, unit=unit)
+            yield lambda amount: progress.advance(task, amount)
+    finally:
+        _is_under_way.set(not is_outermost)
 
 
 def bar(title: str, total: float, unit: str) -> AbstractContextManager[Advance]:

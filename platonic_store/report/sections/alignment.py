@@ -1,93 +1,125 @@
 """Alignment: how alike each two models see the same atoms, calibrated against chance."""
 
-from functools import partial
-from itertools import permutations
-
 import pandas as pd
 
 from platonic_store import progress
-from platonic_store.geometry.alignment import mutual_knn, permutation_null, retrieval
-from platonic_store.questions.together import together
 from platonic_store.reader import Reader
-from platonic_store.report.figures import heat, wide
-from platonic_store.report.study import Beside, Figure, Section, Study, controls_among, label
+from platonic_store.report.figures import dots, heat
+from platonic_store.report.study import (
+    Beside,
+    Figure,
+    Section,
+    Study,
+    Table,
+    controls_among,
+    label,
+)
 
 TITLE = "Alignment"
-ATOMS = 1_000
-SHUFFLES = 3
-MEASURES = {
-    "recall@10": partial(retrieval, k=10),
-    "mutual 10 nearest": partial(mutual_knn, k=10),
+ATOMS = 500
+HEADLINES = {
+    "retrieval@10": "How often an atom, asked with the model of the row, is among the ten nearest "
+    "atoms of the model of the column, in the shared space.",
+    "mutual_knn": "The share of an atom's ten nearest other atoms that both models have in common, "
+    "each in its own embeddings.",
 }
+_COLUMNS = ["from", "to", "value", "low", "high", "null", "null_high", "calibrated", "p"]
 
 
 def section(store: Reader, study: Study) -> Section:
-    """A matrix of every two models for each measure, with the null beside it."""
+    """A matrix of the models by the headline measures; all measures with null and interval."""
     frame = _aligned(store, study)
-    atoms = int(frame["atoms"].max())
-    blocks, findings, beside = [], [], []
-    for measure, rows in frame.groupby("measure", sort=False):
-        blocks.append(_figure(rows, str(measure), study))
-        controls_in = controls_among(rows, "a", "b")
-        trained, mixed = rows[controls_in == 0], rows[controls_in == 1]
-        if len(trained):
-            score, null = trained["score"], rows["null"].max()
-            beside.append(Beside(str(measure), score.mean(), mixed["score"].max(), null))
-    trained = frame[(frame["measure"] == "recall@10") & (controls_among(frame, "a", "b") == 0)]
+    shown = [name for name in HEADLINES if (frame["measure"] == name).any()]
+    blocks: list[Figure | Table] = [
+        _matrix(frame[frame["measure"] == name], name, study) for name in shown
+    ]
+    blocks += [_intervals(frame), _summary(frame)]
+    first = frame[frame["measure"] == shown[0]]
+    atoms, structures = first["atoms"].max(), first["structures"].max()
+    trained = first[controls_among(first, "from", "to") == 0].sort_values("value")
+    findings = []
     if len(trained):
-        ordered = trained.sort_values("score")
-        low, high = ordered.iloc[0], ordered.iloc[-1]
+        low, high = trained.iloc[0], trained.iloc[-1]
         findings.append(
-            f"In the shared space, an atom seen by one trained model is among the ten nearest of "
-            f"{atoms:,} seen by another in {ordered['score'].mean():.2f} of cases: least "
-            f"for {label(low['a'])} asking {label(low['b'])} ({low['score']:.2f}), most for "
-            f"{label(high['a'])} asking {label(high['b'])} ({high['score']:.2f}); shuffled, at "
-            f"most {frame['null'].max():.3f}."
+            f"By {shown[0]}, the trained models reach {trained['value'].mean():.2f} among {atoms:,}"
+            f" atoms, from {low['value']:.2f} ({label(low['from'])} asking {label(low['to'])}) to "
+            f"{high['value']:.2f} ({label(high['from'])} asking {label(high['to'])}); shuffled "
+            f"atoms at most {first['null_high'].max():.3f} in 95 of 100."
         )
     return Section(
         TITLE,
-        f"The same {atoms:,} distinct atoms in {study.space}, as each two models see them.",
+        f"The same {atoms:,} distinct atoms of {structures:,} structures, as each two trained "
+        "models see them, and as the first of them and each control do.",
         blocks,
         frames={"alignment": frame},
         caveat="Models that share training data may agree because of it. Out of distribution, "
         "models agree where they collapse together; no score here tells the two apart.",
         findings=findings,
-        beside=beside,
+        beside=[_beside(frame[frame["measure"] == name], name) for name in shown],
     )
 
 
 def _aligned(store: Reader, study: Study) -> pd.DataFrame:
-    """A row for each measure and ordered pair of sides: score, and the largest when shuffled."""
-    sides = study.sides_in_space(least=2)
-    with store.snapshot() as snapshot:
-        keys, vectors = together(snapshot, sides, space=study.space, sample=ATOMS, seed=study.seed)
-    seen = dict(zip(sides, vectors, strict=True))
-    pairs = list(permutations(sides, 2))
-    rows = []
-    with progress.bar("alignment", len(pairs) * len(MEASURES), "pairs") as advance:
-        for measure, score in MEASURES.items():
-            for a, b in pairs:
-                null = permutation_null(score, seen[a], seen[b], SHUFFLES, study.seed).max()
-                found = score(seen[a], seen[b])
-                rows.append((measure, str(a), str(b), found, null, len(keys)))
-                advance(1)
-    return pd.DataFrame(rows, columns=["measure", "a", "b", "score", "null", "atoms"])
+    """What `align` says of each pair, with its sides as `from` and `to`."""
+    study.sides_in_space(least=2)
+    pairs, frames = study.pairs(), []
+    with progress.bar("alignment", len(pairs), "pairs") as advance:
+        for a, b in pairs:
+            sides = [str(a), str(b)]
+            frames.append(store.align(sides, space=study.space, atoms=ATOMS, seed=study.seed))
+            advance(1)
+    frame = pd.concat(frames, ignore_index=True)
+    frame.insert(0, "from", frame["a"] + "@" + frame["layer_a"].astype(str))
+    frame.insert(1, "to", frame["b"] + "@" + frame["layer_b"].astype(str))
+    return frame
 
 
-def _figure(rows: pd.DataFrame, measure: str, study: Study) -> Figure:
+def _matrix(rows: pd.DataFrame, measure: str, study: Study) -> Figure:
+    mirrored = rows.rename(columns={"from": "to", "to": "from"})
+    both = pd.concat([rows, mirrored]).drop_duplicates(["from", "to"])
     order = [str(side) for side in study.shared]
-    matrix = wide(rows, "a", "b", "score", order).rename(index=label, columns=label)
+    matrix = both.pivot(index="from", columns="to", values="value").reindex(order, columns=order)
     return Figure(
-        heat(matrix, title=measure),
-        _SEE[measure],
-        f"Where the atoms are shuffled it is at most {rows['null'].max():.3f}. A pair with a "
-        "control shows what needs no training: compare each row with those at the bottom.",
+        heat(matrix.rename(index=label, columns=label), title=measure),
+        HEADLINES[measure],
+        f"Of shuffled atoms 95 in 100 reach at most {rows['null_high'].max():.3f}. What a pair "
+        "with a control reaches needs no training.",
     )
 
 
-_SEE = {
-    "recall@10": "How often an atom, asked with the model of the row, is among the ten nearest "
-    "atoms of the model of the column.",
-    "mutual 10 nearest": "The share of an atom's ten nearest other atoms that both models have in "
-    "common.",
-}
+def _intervals(frame: pd.DataFrame) -> Figure:
+    measures = list(dict.fromkeys(frame["measure"]))
+    kinds = {0: "two trained models", 1: "one is a control"}
+    colours = {"two trained models": "#0072B2", "one is a control": "#999999"}
+    frame = frame.assign(kind=controls_among(frame, "from", "to").map(kinds))
+    frame["order"] = frame["measure"].map(measures.index)
+    return Figure(
+        dots(
+            frame.sort_values("order", kind="stable"),
+            value="calibrated",
+            name="measure",
+            series="kind",
+            colours=colours,
+            title="calibrated: 0 by chance, 1 for a model with itself",
+        ),
+        "Every pair by every measure, each calibrated by its own null.",
+        "Measures see different things (neighbours, linear maps, distances): that one is higher "
+        "than another says nothing.",
+        legend=colours,
+    )
+
+
+def _summary(frame: pd.DataFrame) -> Table:
+    table = frame[["measure", *_COLUMNS]]
+    return Table(
+        table,
+        "Low and high: 95% interval over structures, since atoms of one structure are not "
+        "independent. Null: the mean over shuffled atoms; null high its 95% point; p against it. "
+        "The measures are explained in the documentation of `platonic-store align`.",
+    )
+
+
+def _beside(rows: pd.DataFrame, measure: str) -> Beside:
+    controls_in = controls_among(rows, "from", "to")
+    trained, mixed = rows[controls_in == 0], rows[controls_in == 1]
+    return Beside(measure, trained["value"].mean(), mixed["value"].max(), rows["null_high"].max())
