@@ -25,6 +25,7 @@ def test_a_wheel_finds_cards_migrations_and_queries(tmp_path):
         "store.ingest('builtin:aflow-prototypes'); "
         "print(pathlib.Path(resources.__file__).parent, len(cards.load_cards()) > 5, "
         "(resources.folder('ingest') / 'worker.py').exists(), "
+        "(pathlib.Path(resources.__file__).parent / 'report' / 'page.html.j2').exists(), "
         "store.sql('SELECT count(*) AS n FROM structure')['n'][0], "
         "len(store.sql('@coverage', variables={'fewer': 2})))"
     )
@@ -37,6 +38,7 @@ def test_a_wheel_finds_cards_migrations_and_queries(tmp_path):
     )
     assert done.stdout.split() == [
         str(tmp_path / "site" / "platonic_store"),
+        "True",
         "True",
         "True",
         "288",

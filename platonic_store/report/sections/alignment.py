@@ -62,11 +62,13 @@ def section(store: Reader, study: Study) -> Section:
 def _aligned(store: Reader, study: Study) -> pd.DataFrame:
     """What `align` says of each pair, with its sides as `from` and `to`."""
     study.sides_in_space(least=2)
-    pairs, frames = study.pairs(), []
-    with progress.bar("alignment", len(pairs), "pairs") as advance:
-        for a, b in pairs:
-            sides = [str(a), str(b)]
-            frames.append(store.align(sides, space=study.space, atoms=ATOMS, seed=study.seed))
+    # All trained models at once, since each is read once then; controls with the first of them.
+    several, frames = [study.trained] if len(study.trained) > 1 else [], []
+    several += [[a, b] for a, b in study.pairs() if b not in study.trained]
+    with progress.bar("alignment", len(several), "comparisons") as advance:
+        for sides in several:
+            names = [str(side) for side in sides]
+            frames.append(store.align(names, space=study.space, atoms=ATOMS, seed=study.seed))
             advance(1)
     frame = pd.concat(frames, ignore_index=True)
     frame.insert(0, "from", frame["a"] + "@" + frame["layer_a"].astype(str))

@@ -68,7 +68,7 @@ def section(store: Reader, study: Study) -> Section:
         f"models. The paper's recipe, cosine, finds {papers:.2f} with the same layer and anchors.",
         [
             Figure(
-                heat(matrix, title="recall@10"),
+                heat(matrix, title="retrieval@10"),
                 "Down the rows, what the layer decides; along them, the recipe and the number of "
                 "anchors. Each cell is the mean over the other trained models, each at its own "
                 "layer.",
@@ -84,7 +84,7 @@ def section(store: Reader, study: Study) -> Section:
             f"among their ten nearest in {score:.2f} of cases by the recipe {recipe}, and in "
             f"{papers:.2f} by the paper's cosine."
         ],
-        beside=[Beside("recall@10, best layer and recipe", score, control, 10 / asked)],
+        beside=[Beside("retrieval@10, best layer and recipe", score, control, 10 / asked)],
     )
 
 
