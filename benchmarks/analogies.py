@@ -1,9 +1,9 @@
 """Analogies that a store poses itself: `analogies.py STORE [--space S] [--exchanges N] [MODEL …]`.
 
-Two tables, in Markdown. The first: every model (or `MODEL@LAYER`; by default all) within itself,
-and composition alone. The second: every model (row) whose terms are answered by every other
-(column), through the shared space, on 2,000 of the cases. Then N exchanges of one element, `start - X + Y`, by every
-model, the answer's own atoms left out of the mean that stands for Y.
+Tables in Markdown. The first: every model (or `MODEL@LAYER`; by default all) within itself, and
+composition alone. The second: every model (row) whose terms are answered by every other (column),
+through the shared space, on 2,000 of the cases. The third: N exchanges of one element,
+`start - X + Y`, by every model, the answer's own atoms left out of the mean that stands for Y.
 """
 
 import argparse
