@@ -17,7 +17,7 @@ from platonic_store.reader import Reader
 from platonic_store.report.figures import heat
 from platonic_store.report.study import Beside, Figure, Section, Study, is_control, label
 from platonic_store.snapshot import Side, Snapshot
-from platonic_store.spaces import RECIPES
+from platonic_store.spaces import ALIGNED, RECIPES
 
 TITLE = "Layers, recipes, anchors"
 ATOMS = 4_000
@@ -54,12 +54,6 @@ def section(store: Reader, study: Study) -> Section:
     papers = same.set_index("recipe")["recall"]["cosine"]
     controls = means[[is_control(side) for side in means["side"]]]
     control = controls[(controls["recipe"] == recipe) & (controls["anchors"] == k)]["recall"].max()
-    means["case"] = means["recipe"] + " " + means["anchors"].astype(str)
-    matrix = means.pivot(index="side", columns="case", values="recall").reindex(
-        index=[str(side) for side in halves.asked],
-        columns=[f"{r} {k}" for r, k in product(RECIPES, sorted(means["anchors"].unique()))],
-    )
-    matrix.index = matrix.index.map(label)
     asked = len(next(iter(halves.asked.values())))
     return Section(
         TITLE,
@@ -68,10 +62,10 @@ def section(store: Reader, study: Study) -> Section:
         f"models. The paper's recipe, cosine, finds {papers:.2f} with the same layer and anchors.",
         [
             Figure(
-                heat(matrix, title="retrieval@10"),
+                heat(_matrix(frame), title="retrieval@10"),
                 "Down the rows, what the layer decides; along them, the recipe and the number of "
                 "anchors. Each cell is the mean over the other trained models, each at its own "
-                "layer.",
+                "layer; by aligned, all others join the consensus of these.",
                 f"Recall falls as there are more atoms to choose from: {asked:,} here, so chance "
                 f"is {10 / asked:.3f}. A control that scores well shows what needs no training.",
             )
@@ -86,6 +80,13 @@ def section(store: Reader, study: Study) -> Section:
         ],
         beside=[Beside("retrieval@10, best layer and recipe", score, control, 10 / asked)],
     )
+
+
+def _matrix(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows sides, columns recipes and numbers of anchors, in the order of the frame."""
+    cases = frame.assign(case=frame["recipe"] + " " + frame["anchors"].astype(str))
+    matrix = cases.pivot_table("recall", "side", "case", aggfunc="mean", sort=False)
+    return matrix.rename(index=label)
 
 
 def _halves(snapshot: Snapshot, study: Study) -> Halves:
@@ -117,7 +118,7 @@ def _scores(halves: Halves, partners: list[Side]) -> pd.DataFrame:
     """A row a side, partner (another model at its own layer), recipe and number of anchors."""
     pairs = [(a, b) for a in halves.asked for b in partners if a.model != b.model]
     pool = len(halves.anchors[pairs[0][0]])
-    recipes = [name for name in RECIPES if name != "aligned" or len(partners) > 1]
+    recipes = (*RECIPES, ALIGNED) if len(partners) > 1 else RECIPES
     cases = list(product(recipes, [k for k in ANCHORS if k <= pool] or [pool]))
     rows = []
     with progress.bar("layers and recipes", len(cases) * len(pairs), "pairs") as advance:
@@ -134,7 +135,7 @@ def _coordinates(
     halves: Halves, partners: list[Side], recipe: str, k: int
 ) -> dict[Side, np.ndarray]:
     """Those asked, by each side; to the consensus of the partners all other sides are joined."""
-    if recipe != "aligned":
+    if recipe != ALIGNED:
         return {
             side: project(fit(cast(Recipe, recipe), halves.anchors[side][:k]), asked)
             for side, asked in halves.asked.items()
