@@ -33,58 +33,18 @@ def section(store: Reader, study: Study) -> Section:
         formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
     scored = _scored(store, study, posed)
     within, across = scored[scored["across"].isna()], scored[scored["across"].notna()]
-    is_trained = ~within["model"].map(is_control).astype(bool)
-    trained, controls = within[is_trained], pd.concat([within[~is_trained], alone])
-    shown = pd.concat([within, alone])
-    blocks: list[Figure | Table] = [
-        Figure(
-            _within(shown),
-            "The share of analogies whose nearest crystal is the right one, with the interval of "
-            "95 in 100 bootstrap samples; beside it the nearest neighbour of the first term.",
-            "The elements alone answer many of these: what composition reaches is no merit of a "
-            "model.",
-            legend=SERIES,
-        ),
-        Table(
-            shown[_COLUMNS],
-            "Formula: the nearest crystal has at least the right formula. Polymorph: hits where "
-            "the answer has rivals of its own formula, which composition cannot tell apart.",
-        ),
-    ]
-    best = trained.nlargest(1, "hit")
-    findings = [
-        f"“{_written(posed, formulas, 0)}”: of {len(posed):,} such analogies that the store poses "
-        f"itself, {label(model)} answers {hit:.0%} within its own embeddings; the nearest "
-        f"neighbour of the first term is right in {nearest:.0%}, composition alone in "
-        f"{alone['hit'].iloc[0]:.0%}."
-        for model, hit, nearest in best[["model", "hit", "nearest"]].to_numpy()
-    ]
-    beside = [
-        Beside(
-            "analogies within a model, hit@1",
-            trained["hit"].mean(),
-            controls["hit"].max(),
-            trained["nearest"].mean(),
-        )
-    ]
+    examples = [_written(posed, formulas, row) for row in (0, -1)]
+    blocks = _within(pd.concat([within, alone]))
+    findings, beside = _found_within(within, alone, examples[0])
     if len(across):
         blocks.append(_across(across, study))
-        controls_in = controls_among(across, "model", "across")
-        pairs, mixed = across[controls_in == 0], across[controls_in == 1]
-        if len(pairs):
-            rest = mixed["hit"].max()
-            mean, chance = pairs["hit"].mean(), pairs["nearest"].mean()
-            beside.append(Beside("analogies across models, hit@1", mean, rest, chance))
-            findings.append(
-                f"Asked by one trained model and answered by another, analogies come out right in "
-                f"{mean:.0%} of cases ({pairs['hit'].min():.0%} to {pairs['hit'].max():.0%}; the "
-                f"nearest neighbour alone: {chance:.0%})."
-            )
+        more, others = _found_across(across)
+        findings, beside = findings + more, beside + others
     return Section(
         TITLE,
         f"{len(posed):,} analogies of one prototype in which one element is exchanged for another "
-        f"in two contexts, such as {'; '.join(_written(posed, formulas, i) for i in (0, -1))}. "
-        "All structures of the store are candidates, the three terms excepted.",
+        f"in two contexts, such as {'; '.join(examples)}. All structures of the store are "
+        "candidates, the three terms excepted.",
         blocks,
         frames={"analogies": pd.concat([scored, alone], ignore_index=True)},
         caveat="A prototype is here what the catalogue knows: space group, number of sites and the "
@@ -93,6 +53,37 @@ def section(store: Reader, study: Study) -> Section:
         findings=findings,
         beside=beside,
     )
+
+
+def _found_within(
+    within: pd.DataFrame, alone: pd.DataFrame, example: str
+) -> tuple[list[str], list[Beside]]:
+    is_trained = ~within["model"].map(is_control).astype(bool)
+    trained, controls = within[is_trained], pd.concat([within[~is_trained], alone])
+    findings = [
+        f"“{example}”: of {cases:,} such analogies that the store poses itself, {label(model)} "
+        f"answers {hit:.0%} within its own embeddings; the nearest neighbour of the first term is "
+        f"right in {nearest:.0%}, composition alone in {alone['hit'].iloc[0]:.0%}."
+        for model, hit, nearest, cases in trained.nlargest(1, "hit")[
+            ["model", "hit", "nearest", "cases"]
+        ].to_numpy()
+    ]
+    score, null = trained["hit"].mean(), trained["nearest"].mean()
+    return findings, [Beside("analogies within a model", score, controls["hit"].max(), null)]
+
+
+def _found_across(across: pd.DataFrame) -> tuple[list[str], list[Beside]]:
+    controls_in = controls_among(across, "model", "across")
+    pairs, mixed = across[controls_in == 0], across[controls_in == 1]
+    if pairs.empty:
+        return [], []
+    hit, null = pairs["hit"], pairs["nearest"].mean()
+    finding = (
+        f"Asked by one trained model and answered by another, analogies come out right in "
+        f"{hit.mean():.0%} of cases ({hit.min():.0%} to {hit.max():.0%}; with a control in the "
+        f"place of one at most {mixed['hit'].max():.0%}; the nearest neighbour alone {null:.0%})."
+    )
+    return [finding], [Beside("analogies across models", hit.mean(), mixed["hit"].max(), null)]
 
 
 def _scored(store: Reader, study: Study, posed: pd.DataFrame) -> pd.DataFrame:
@@ -121,21 +112,13 @@ def _written(posed: pd.DataFrame, formulas: dict[str, str], row: int) -> str:
     return f"{start} − {minus} + {plus} → {target}"
 
 
-def _within(shown: pd.DataFrame):
-    long = pd.concat(
-        [
-            shown.assign(series="the analogy", value=shown["hit"]),
-            shown.assign(
-                series="nearest neighbour alone",
-                value=shown["nearest"],
-                low=shown["nearest"],
-                high=shown["nearest"],
-            ),
-        ]
-    )
-    long["name"] = long["model"].map(label)
-    return dots(
-        long,
+def _within(shown: pd.DataFrame) -> list[Figure | Table]:
+    hits = shown.assign(series="the analogy", value=shown["hit"])
+    baseline = shown.assign(series="nearest neighbour alone", value=shown["nearest"])
+    baseline["low"] = baseline["high"] = baseline["value"]
+    long = pd.concat([hits, baseline])
+    plot = dots(
+        long.assign(name=long["model"].map(label)),
         value="value",
         name="name",
         series="series",
@@ -144,6 +127,21 @@ def _within(shown: pd.DataFrame):
         interval=("low", "high"),
         range=(0, 1.02),
     )
+    return [
+        Figure(
+            plot,
+            "The share of analogies whose nearest crystal is the right one, with the interval of "
+            "95 in 100 bootstrap samples; beside it the nearest neighbour of the first term.",
+            "The elements alone answer many of these: what composition reaches is no merit of a "
+            "model.",
+            legend=SERIES,
+        ),
+        Table(
+            shown[_COLUMNS],
+            "Formula: the nearest crystal has at least the right formula. Polymorph: hits where "
+            "the answer has rivals of its own formula, which composition cannot tell apart.",
+        ),
+    ]
 
 
 def _across(across: pd.DataFrame, study: Study) -> Figure:

@@ -1,6 +1,7 @@
 """The shared space: the same atoms in every panel."""
 
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,51 +26,37 @@ _IS_ANCHOR = (
 )
 
 
+class Placed(NamedTuple):
+    """A row a side and atom, with x and y on axes that hold these shares of the variance."""
+
+    atoms: pd.DataFrame
+    explained: np.ndarray
+    anchors: int
+
+
 def section(store: Reader, study: Study) -> Section:
     """A panel a model, on the axes along which the trained models' atoms vary most."""
-    sides = study.sides_in_space()
-    with store.snapshot() as snapshot:
-        anchors = together(snapshot, sides, where=_IS_ANCHOR.format(study.space))
-        sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
-        keys, atoms = together(snapshot, sides, sample=sample, seed=study.seed)
-        symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
-        formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
-    vectors = [
-        project(fit("centred", ruler), rows)
-        for ruler, rows in zip(anchors.vectors, atoms, strict=True)
-    ]
-    of_axes = study.trained or sides
-    axes = flat_map.principal_axes(
-        np.concatenate([v for side, v in zip(sides, vectors, strict=True) if side in of_axes])
-    )
-    keys["element"] = keys["atomic_number"].map(symbols)
-    groups = {symbol: group_of(symbol) for symbol in keys["element"].unique()}
-    keys["group"] = keys["element"].map(groups)
-    frame = pd.concat(
-        keys.assign(model=str(side), x=xy[:, 0], y=xy[:, 1])
-        for side, xy in zip(sides, (flat_map.apply(axes, v) for v in vectors), strict=True)
-    )
-    hover = [
-        f"{escape(str(formulas[id_]))}, {element} at site {site}<br>{escape(id_)}"
-        for id_, site, element in keys[["structure_id", "site_index", "element"]].itertuples(
-            index=False
-        )
-    ]
+    atoms, explained, anchors = _placed(store, study)
+    frames = {label(side): atoms[atoms["model"] == str(side)] for side in study.shared}
+    first = next(iter(frames.values()))
     plot = panels(
-        {label(side): frame[frame["model"] == str(side)] for side in sides},
-        colours=keys["group"].map(GROUPS).tolist(),
-        hover=hover,
-        x=f"axis 1 ({axes.explained[0]:.0%} of the variance)",
-        y=f"axis 2 ({axes.explained[1]:.0%})",
+        frames,
+        colours=first["group"].map(GROUPS).tolist(),
+        hover=[
+            f"{escape(str(formula))}, {element} at site {site}<br>{escape(id_)}"
+            for id_, site, element, formula in first[
+                ["structure_id", "site_index", "element", "formula"]
+            ].to_numpy()
+        ],
+        x=f"axis 1 ({explained[0]:.0%} of the variance)",
+        y=f"axis 2 ({explained[1]:.0%})",
     )
-    present = {name: colour for name, colour in GROUPS.items() if name in set(groups.values())}
     return Section(
         TITLE,
-        f"{len(keys):,} distinct atoms (a sample by content, seed {study.seed}), each in every "
-        f"panel, as {len(sides)} models place them: by their cosines with the "
-        f"{len(anchors.keys)} anchors of {study.space}, seen from the anchors' mean. All panels "
-        "share the two axes along which the trained models' atoms vary most, "
-        f"{axes.explained.sum():.0%} of their variance.",
+        f"{len(first):,} distinct atoms (a sample by content, seed {study.seed}), each in every "
+        f"panel, as {len(frames)} models place them: by their cosines with the {anchors} anchors "
+        f"of {study.space}, seen from the anchors' mean. All panels share the two axes along which "
+        f"the trained models' atoms vary most, {explained.sum():.0%} of their variance.",
         [
             Figure(
                 plot,
@@ -77,9 +64,33 @@ def section(store: Reader, study: Study) -> Section:
                 "point at an atom to find it in every panel.",
                 "Two axes are a shadow of the space: what overlaps here may be far apart there, "
                 "and panels that look alike are no measure. The next section measures.",
-                legend=present,
+                legend={name: GROUPS[name] for name in GROUPS if (first["group"] == name).any()},
                 linked=True,
             )
         ],
-        frames={"space": frame},
+        frames={"space": atoms},
     )
+
+
+def _placed(store: Reader, study: Study) -> Placed:
+    sides = study.sides_in_space()
+    with store.snapshot() as snapshot:
+        anchors = together(snapshot, sides, where=_IS_ANCHOR.format(study.space))
+        sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
+        keys, rows = together(snapshot, sides, sample=sample, seed=study.seed)
+        symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
+        formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
+    seen = {
+        side: project(fit("centred", ruler), embedded)
+        for side, ruler, embedded in zip(sides, anchors.vectors, rows, strict=True)
+    }
+    of_axes = study.trained or sides
+    axes = flat_map.principal_axes(np.concatenate([seen[side] for side in of_axes]))
+    keys["element"] = keys["atomic_number"].map(symbols)
+    keys["group"] = keys["element"].map({symbol: group_of(symbol) for symbol in symbols.values()})
+    keys["formula"] = keys["structure_id"].map(formulas)
+    placed = []
+    for side, coordinates in seen.items():
+        x, y = flat_map.apply(axes, coordinates).T
+        placed.append(keys.assign(model=str(side), x=x, y=y))
+    return Placed(pd.concat(placed, ignore_index=True), axes.explained, len(anchors.keys))

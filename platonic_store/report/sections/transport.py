@@ -31,64 +31,38 @@ def section(store: Reader, study: Study) -> Section:
     """Every pair of trained models, and every control against the first of them."""
     frame = _transported(store, study)
     whole = frame[frame["element"] == "all"]
-    controls_in = controls_among(whole, "a", "b")
-    trained, mixed = whole[controls_in == 0], whole[controls_in == 1]
-    blocks: list[Figure | Table] = [
-        Figure(
-            _shares(whole),
-            "The share of the mass that the cheapest transport leaves on its own atom, its own "
-            "element and its own group of the periodic table. Grey: the 95 % point of its own "
-            "atom's share where the atoms are shuffled.",
-            "To stay on its own element takes no physics: a control that knows nothing but "
-            "elements does that.",
-            legend=SERIES,
-        )
-    ]
-    if len(trained):
-        alone = frame[(frame["element"] != "all") & frame["a"].isin(trained["a"])]
-        alone = alone[controls_among(alone, "a", "b") == 0]
-        blocks.append(
-            Figure(
-                periodic(
-                    alone.groupby("element")["own_atom"].mean(),
-                    title="own atom",
-                    low=0,
-                    high=1,
-                ),
-                "Element by element: the share of an element's atoms that end on themselves when "
-                "only they are moved, the mean over the pairs of trained models.",
-                "Elements with fewer atoms in the store have it easier: transport.parquet has the "
-                "number, chance and null of each.",
-            )
-        )
-    blocks.append(
-        Table(
-            whole[_COLUMNS],
-            "Costs are means of 1 − cosine: of the cheapest transport, of leaving every atom where "
-            "it is, and of sending it everywhere alike. Error bounds what the method may be off.",
-        )
+    findings, beside = _found(whole)
+    costs = Table(
+        whole[_COLUMNS],
+        "Costs are means of 1 − cosine: of the cheapest transport, of leaving every atom where it "
+        "is, and of sending it everywhere alike. Error bounds what the method may be off.",
     )
-    findings, beside = [], []
-    if len(trained):
-        own, element = trained["own_atom"].mean(), trained["own_element"].mean()
-        null, control = trained["own_atom_null"].mean(), mixed["own_atom"].max()
-        findings.append(
-            f"Moved onto another trained model's atoms at the least cost, {own:.0%} of a model's "
-            f"atoms end on themselves (shuffled: at most {null:.1%}) and {element:.0%} on their "
-            "own element."
-        )
-        beside.append(Beside("transport, share on its own atom", own, control, null))
     return Section(
         TITLE,
         f"Optimal transport of {whole['atoms'].max():,} atoms in {study.space}, pair by pair: the "
         "model's atoms are moved onto the other's so that the mean 1 − cosine is least, without "
         "being told which atom is which.",
-        blocks,
+        [_shares(whole), *_elements(frame), costs],
         frames={"transport": frame},
         caveat="A low cost says that two clouds coincide, not that either is right.",
         findings=findings,
         beside=beside,
     )
+
+
+def _found(whole: pd.DataFrame) -> tuple[list[str], list[Beside]]:
+    controls_in = controls_among(whole, "a", "b")
+    trained, mixed = whole[controls_in == 0], whole[controls_in == 1]
+    if trained.empty:
+        return [], []
+    own, element = trained["own_atom"].mean(), trained["own_element"].mean()
+    null, control = trained["own_atom_null"].mean(), mixed["own_atom"].max()
+    finding = (
+        f"Moved onto another trained model's atoms at the least cost, {own:.0%} of a model's "
+        f"atoms end on themselves (shuffled: at most {null:.1%}) and {element:.0%} on their own "
+        "element."
+    )
+    return [finding], [Beside("transport, share on its own atom", own, control, null)]
 
 
 def _transported(store: Reader, study: Study) -> pd.DataFrame:
@@ -105,14 +79,14 @@ def _pair(store: Reader, study: Study, a: Side, b: Side) -> pd.DataFrame:
     return store.transport(str(a), str(b), space=study.space, atoms=ATOMS, seed=study.seed)
 
 
-def _shares(whole: pd.DataFrame):
+def _shares(whole: pd.DataFrame) -> Figure:
     pair = whole["a"].map(label) + " → " + whole["b"].map(label)
     columns = ("own_atom", "own_element", "own_group", "own_atom_null")
     long = pd.concat(
         whole.assign(pair=pair, series=name, value=whole[column])
         for name, column in zip(SERIES, columns, strict=True)
     )
-    return dots(
+    plot = dots(
         long,
         value="value",
         name="pair",
@@ -121,3 +95,28 @@ def _shares(whole: pd.DataFrame):
         title="share of the mass",
         range=(-0.02, 1.02),
     )
+    return Figure(
+        plot,
+        "The share of the mass that the cheapest transport leaves on its own atom, its own element "
+        "and its own group of the periodic table. Grey: the 95 % point of its own atom's share "
+        "where the atoms are shuffled.",
+        "To stay on its own element takes no physics: a control that knows nothing but elements "
+        "does that.",
+        legend=SERIES,
+    )
+
+
+def _elements(frame: pd.DataFrame) -> list[Figure]:
+    alone = frame[(frame["element"] != "all") & (controls_among(frame, "a", "b") == 0)]
+    if alone.empty:
+        return []
+    shares = alone.groupby("element")["own_atom"].mean()
+    return [
+        Figure(
+            periodic(shares, title="own atom", low=0, high=1),
+            "Element by element: the share of an element's atoms that end on themselves when only "
+            "they are moved, the mean over the pairs of trained models.",
+            "Elements with fewer atoms in the store have it easier: transport.parquet has the "
+            "number, chance and null of each.",
+        )
+    ]
