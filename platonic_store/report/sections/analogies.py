@@ -78,10 +78,11 @@ def _found_across(across: pd.DataFrame) -> tuple[list[str], list[Beside]]:
     if pairs.empty:
         return [], []
     hit, null = pairs["hit"], pairs["nearest"].mean()
+    control = f"with a control in one's place at most {mixed['hit'].max():.0%}; "
     finding = (
         f"Asked by one trained model and answered by another, analogies come out right in "
-        f"{hit.mean():.0%} of cases ({hit.min():.0%} to {hit.max():.0%}; with a control in the "
-        f"place of one at most {mixed['hit'].max():.0%}; the nearest neighbour alone {null:.0%})."
+        f"{hit.mean():.0%} of cases ({hit.min():.0%} to {hit.max():.0%}; "
+        f"{control if len(mixed) else ''}the nearest neighbour alone {null:.0%})."
     )
     return [finding], [Beside("analogies across models", hit.mean(), mixed["hit"].max(), null)]
 
