@@ -18,7 +18,7 @@ started=$SECONDS
 echo "288 AFLOW prototype crystals, embedded by SevenNet-0 and CHGNet 0.3.0:"
 run ingest builtin:aflow-prototypes --model sevennet-0 --model chgnet-0.3.0
 echo -e "\nTwo layers of two networks that never met become comparable through anchors:"
-run anchors select --method direct -k 100 --from sevennet-0
+run anchors select
 run project --all
 echo -e "\nWhat does SevenNet-0 find most like spinel?"
 run similar Spinel --model sevennet-0 -k 5
@@ -26,9 +26,13 @@ echo -e "\nThe same, asked with SevenNet-0 and answered from CHGNet's side:"
 run similar Spinel --model sevennet-0 --across chgnet-0.3.0 -k 5
 echo -e "\nThe same in SQL, joined with what the store knows:"
 run sql "SELECT rank, distance, id, formula, spacegroup FROM similar_structures('Spinel', model := 'sevennet-0', across := 'chgnet-0.3.0', k := 5) WHERE list_contains(elements, 'O')"
+echo -e "\nHow alike do the two see the same atoms, beside what chance would give?"
+run align sevennet-0 chgnet-0.3.0
 echo -e "\nThe least typical crystals of this store, to SevenNet-0's eye:"
+run score
 run outliers --model sevennet-0 -k 5
-echo -e "\nA picture of the space:"
+echo -e "\nA picture of the space, and the whole study as one page:"
 run picture --out "$out"
+run report --out "$out/report.html"
 run doctor
-echo -e "\nDone in $((SECONDS - started)) s. Look at $out/map.png, and hover over $out/map.html."
+echo -e "\nDone in $((SECONDS - started)) s. Look at $out/map.png, and open $out/report.html."
