@@ -62,7 +62,8 @@ def together(
         )
     keys = keys.sort_values(names, ignore_index=True)
     if sample is not None and len(keys) > sample:
-        texts = keys[names].astype(str).agg(":".join, axis=1).to_numpy()
+        # Not the texts that random anchors are drawn by: the sample would be the anchors.
+        texts = "sample " + keys[names].astype(str).agg(":".join, axis=1).to_numpy(dtype=object)
         keys = keys.iloc[np.sort(random_rows(texts, sample, seed))].reset_index(drop=True)
     vectors = [
         snapshot.points(table).vectors[keys[f"row_{i}"].to_numpy()]

@@ -18,6 +18,13 @@ from platonic_store.snapshot import Snapshot
 ROUNDING = 1e-6  # of single precision: atoms closer than this are one
 
 
+_NO_ANCHOR = (
+    "(structure_id, site_index) NOT IN (SELECT (a.structure_id, a.site_index) "
+    "FROM catalog.main.anchors AS a JOIN catalog.main.spaces AS s USING (anchor_set) "
+    "WHERE s.id = '{}')"
+)
+
+
 class Clouds(NamedTuple):
     """The same atoms as two sides see them in a shared space.
 
@@ -48,13 +55,15 @@ def transport(
 def gather(snapshot: Snapshot, a: str, b: str, *, space: str | None = None) -> Clouds:
     """All atoms that both have in the space, one of each set of symmetry-equivalent ones.
 
+    The space's anchors are left out: that they are where they are in both is how it was made.
+
     a, b: `MODEL` or `MODEL@LAYER`; space: a space's id or recipe, by default the newest.
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
     """
     sides = [snapshot.side(a), snapshot.side(b)]
     space = snapshot.space(space, [side.model for side in sides])
-    found = together(snapshot, sides, space=space)
+    found = together(snapshot, sides, space=space, where=_NO_ANCHOR.format(space))
     x, y = found.vectors
     return Clouds(str(sides[0]), str(sides[1]), space, found.keys, x, y)
 
@@ -78,7 +87,7 @@ def compute(clouds: Clouds, *, atoms: int = 2000, seed: int = 0) -> pd.DataFrame
     numbers = clouds.keys["atomic_number"].to_numpy()
     elements = np.unique(numbers).tolist()
     keys = clouds.keys["structure_id"] + ":" + clouds.keys["site_index"].astype(str)
-    names = keys.to_numpy(dtype=object)
+    names = "sample " + keys.to_numpy(dtype=object)
     rows = []
     with progress.bar("transport", len(elements) + 1, "clouds") as advance:
         for number in [None, *elements]:

@@ -48,7 +48,7 @@ def section(store: Reader, study: Study) -> Section:
                 ["structure_id", "site_index", "element", "formula"]
             ].to_numpy()
         ],
-        x=f"axis 1 ({explained[0]:.0%} of the variance)",
+        x=f"axis 1 ({explained[0]:.0%})",
         y=f"axis 2 ({explained[1]:.0%})",
     )
     return Section(

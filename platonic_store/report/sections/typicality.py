@@ -158,6 +158,6 @@ def _agreement(ranks: pd.DataFrame, trained: list[str]) -> tuple[list[str], list
         f"The trained models order the structures from typical to atypical with a rank correlation "
         f"of {pairs.mean():.2f} ({pairs.min():.2f} to {pairs.max():.2f}), and {shared:.0%} of the "
         f"least typical twentieth is the same to all of them (by chance "
-        f"{0.05 ** (len(trained) - 1):.2g})."
+        f"{0.05 ** (len(trained) - 1):.1%})."
     )
     return [finding], [Beside("order of typicality, rank correlation", pairs.mean(), control, 0)]
