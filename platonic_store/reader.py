@@ -1,18 +1,13 @@
 """`Reader`: all that can be asked of a store."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from platonic_store import picture as pictures
-from platonic_store import sql as sql_front_end
-from platonic_store.catalog import Catalog
-from platonic_store.errors import StoreNotFound
+from platonic_store.opened import Opened
 from platonic_store.questions import (
     alignment,
     analogies,
@@ -25,35 +20,11 @@ from platonic_store.questions import (
     typicality,
 )
 from platonic_store.questions import transport as moving
-from platonic_store.snapshot import Snapshot, take
-from platonic_store.vectors import Level, Vectors, vector_array
+from platonic_store.vectors import Level
 
 
-class Reader:
+class Reader(Opened):
     """The questions of a `Store`: each is answered from the last committed state."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.catalog = Catalog(path / "catalog.duckdb")
-        self.vectors = Vectors(path / "vectors")
-        self._is_known = False
-
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """The last committed state, for several queries that must see the same one.
-
-        Raises: StoreNotFound if nothing was ever ingested.
-        """
-        self._require()
-        return take(self.catalog, self.vectors)
-
-    def _require(self) -> None:
-        # Asked once: a catalogue that was there stays one.
-        self._is_known = self._is_known or self.catalog.revision() is not None
-        if not self._is_known or not self.catalog.path.exists():
-            raise StoreNotFound(
-                f"there is no store at {self.path}: run `platonic-store ingest SOURCE "
-                f"--model sevennet-0 --store {self.path}`"
-            )
 
     def similar(
         self,
@@ -307,10 +278,10 @@ class Reader:
         return typicality.judge(waiting, level)
 
     def disagreement(self, *, k: int = 20) -> pd.DataFrame:
-        """The k structures whose typical neighbours the models that `score` has run agree on least.
+        """The k structures on whose typical neighbours the models, by `score`, agree least.
 
-        The frame has rank, the columns of the view `disagreement` and those of `structure`: `p`, the
-        consensus of all models, and `disagreement`, by the atom `site_index`. Typicality is not
+        The frame has rank, the columns of the view `disagreement` and those of `structure`: `p`,
+        the consensus of all models, and `disagreement`, by the atom `site_index`. Typicality is not
         confidence, and neither is agreement.
 
         Raises: InvalidQuery if fewer than two models have judged the store.
@@ -348,95 +319,6 @@ class Reader:
         with self.snapshot() as snapshot:
             compared = bias.gather(snapshot, model, seed=seed)
         return bias.merged(compared, k=k)
-
-    def sql(
-        self,
-        query: str,
-        *,
-        variables: Mapping[str, object] | None = None,
-        allow_files: bool = False,
-    ) -> pd.DataFrame:
-        """Run read-only SQL over the views and functions of the store; see docs/sql.md.
-
-        query: SQL, or `@name` of the cookbook; see docs/cookbook.md.
-        variables: what `getvariable('name')` gives in the query, as text.
-
-        It reaches nothing outside the store unless `allow_files`.
-
-        Raises: InvalidQuery with what DuckDB says.
-        """
-        return self.sql_arrow(query, variables=variables, allow_files=allow_files).to_pandas()
-
-    def sql_arrow(
-        self,
-        query: str,
-        *,
-        variables: Mapping[str, object] | None = None,
-        allow_files: bool = False,
-    ) -> pa.Table:
-        """Like `sql`, as an Arrow table."""
-        with self.snapshot() as snapshot:
-            return sql_front_end.run(snapshot, query, variables=variables, allow_files=allow_files)
-
-    def init_sql(self) -> str:
-        """A script with which the plain `duckdb` client opens this store."""
-        with self.snapshot() as snapshot:
-            return sql_front_end.init_script(snapshot, self.path.resolve())
-
-    def embeddings(
-        self,
-        model: str | None = None,
-        layer: int | None = None,
-        *,
-        level: Level = "atom",
-        space: str | None = None,
-    ) -> pa.Table:
-        """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
-
-        `platonic_store.vectors.vector_matrix(table["vector"])` gives (n, dim) float32.
-
-        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
-        """
-        with self.snapshot() as snapshot:
-            model = snapshot.model(model)
-            layer = snapshot.layer(model, layer)
-            if space is None:
-                table = snapshot.embeddings(model, layer, level)
-            else:
-                space = snapshot.space(space, [model])
-                table = snapshot.coordinates(space, model, layer, level)
-            points = snapshot.points(table)
-        return points.keys.drop_columns("chunk_id").append_column(
-            "vector", vector_array(points.vectors)
-        )
-
-    def vector(
-        self,
-        query: Any,
-        *,
-        model: str | None = None,
-        layer: int | None = None,
-        space: str | None = None,
-        site: int | None = None,
-    ) -> np.ndarray:
-        """(dim,) float32: the embedding of one structure, or of one of its atoms."""
-        query = asked.met(self.snapshot, query, model, layer)
-        with self.snapshot() as snapshot:
-            return asked.vector(snapshot, query, model=model, layer=layer, space=space, site=site)
-
-    def _repr_html_(self) -> str:
-        """The models of the store, for notebooks."""
-        if self.catalog.revision() is None:
-            return f"<p>platonic-store at <code>{self.path}</code>, nothing ingested yet</p>"
-        counts = self.sql(
-            "SELECT count(*) AS structures, sum(nsites)::BIGINT AS atoms FROM structure"
-        )
-        models = self.sql("SELECT name, family, layers, default_layer, structures FROM model")
-        n, atoms = counts.iloc[0]
-        return (
-            f"<p>platonic-store at <code>{self.path}</code>: {n:,} structures, {atoms or 0:,} atoms"
-            f"</p>{models.to_html(index=False)}"
-        )
 
     def picture(self, folder: str | Path, *, space: str | None = None) -> list[Path]:
         """Draw the shared space, a panel a model on the same axes, as PNG and HTML with hover.
