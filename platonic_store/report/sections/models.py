@@ -43,13 +43,12 @@ def section(store: Reader, study: Study) -> Section:
             Table(
                 shown,
                 "The layer is the one this page speaks of. Seconds are the sum over the model's "
-                "runs of wall time on the device named. A random control's hash names weights and "
-                "shuffle; full hashes are in models.parquet.",
+                "runs of wall time on the device named. Full hashes are in models.parquet.",
             )
         ],
         frames={"models": frame, "quarantine": quarantined},
         caveat="Controls are no potentials: composition knows an atom's element alone, SOAP its "
-        "geometry alone, and a random control is a model's architecture with its weights shuffled. "
+        "geometry alone, and a random control is a model's architecture before any training. "
         "What a control does as well as a trained model, training did not bring.",
     )
 
