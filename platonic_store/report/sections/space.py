@@ -56,7 +56,8 @@ def section(store: Reader, study: Study) -> Section:
         f"{len(first):,} distinct atoms (a sample by content, seed {study.seed}), each in every "
         f"panel, as {len(frames)} models place them: by their coordinates in {study.space}, "
         f"which rests on {anchors} anchors, seen from the anchors' mean. All panels share the two "
-        f"axes along which the trained models' atoms vary most, {explained.sum():.0%} of their variance.",
+        f"axes along which the trained models' atoms vary most, {explained.sum():.0%} of their "
+        "variance.",
         [
             Figure(
                 plot,
