@@ -62,12 +62,16 @@ def met(
     expression: str,
     model: str | None,
     layer: int | None,
-) -> list[Term]:
-    """The terms of an expression, files embedded; no snapshot is held while the model runs.
+) -> str | list[Term]:
+    """An expression that any snapshot can answer: where it names files, its terms, these embedded.
+
+    No snapshot is held while the model runs.
 
     Raises: InvalidQuery, UnreadableSource, StructureNotFound.
     """
     parsed = parse(expression)
+    if not any(Path(text).exists() for _, text in parsed):
+        return expression
     with take() as snapshot:
         terms = [_known(snapshot, sign, text) for sign, text in parsed]
     return [
