@@ -22,6 +22,7 @@ bench: $(VENV)/dev
 
 docs: $(VENV)/dev
 	$(BIN)/python docs/commands.py > docs/commands.md
+	$(BIN)/python docs/cookbook.py > docs/cookbook.md
 
 clean:
 	rm -rf $(VENV) .maml demo-output
