@@ -6,11 +6,12 @@ anchors alone. With `--structures N` those of the first N by id are asked and ar
 answer; without, half of the compositions are asked and every distinct atom of the store may answer.
 One site of each set of symmetry-equivalent ones; at most 2,000 are asked, by content.
 
-Two tables in Markdown: layer × recipe × K for two models (`--models`, by default the first two
-trained ones), the other at its default layer, both ways averaged; and every model and control of
-the store against every other at its default layer with most anchors, where the consensus is of the
-trained models alone. The null is three shuffles' largest recall@10. The λ is found by
-cross-validation on the anchors, as `platonic-store project` does.
+Three tables in Markdown: layer × recipe × K for two models (`--models`, by default the first two
+trained ones), the other at its default layer, both ways averaged; every model and control of
+the store against every other at its default layer, aligned with most anchors, where the consensus
+is of the trained models alone; and the first of the two models in a consensus with each other one
+alone, so that a control has the same say as a model. The null is three shuffles' largest recall@10.
+The λ is found by cross-validation on the anchors, as `platonic-store project` does.
 """
 
 import argparse
@@ -23,11 +24,11 @@ from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.neighbours import RESOLUTION, distances
-from platonic_store.geometry.projection import fit, project
+from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.questions.together import together
 from platonic_store.snapshot import Side, Snapshot
 
-RECIPES = ("cosine", "centred", "whitened", "aligned")
+RECIPES: tuple[Recipe, ...] = ("cosine", "centred", "whitened", "aligned")
 ASKED = 2000
 
 
@@ -70,7 +71,7 @@ def recall(za: np.ndarray, zb: np.ndarray, asked: np.ndarray, order: np.ndarray 
 
 
 def spaces(
-    rows: Sequence[np.ndarray], split: Split, k: int, recipe: str, trained: Iterable[int]
+    rows: Sequence[np.ndarray], split: Split, k: int, recipe: Recipe, trained: Iterable[int]
 ) -> list[np.ndarray]:
     """The answers' coordinates by each model; `trained` are the models that may agree."""
     anchors = split.anchors(k)
@@ -91,6 +92,7 @@ def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -
         for layer in sorted(layer for name, layer in stored if name == model):
             sides = [Side(model, layer), snapshot.side(other)]
             rows = together(snapshot, sides).vectors
+            assert len(rows[0]) == len(split.names), "not all models have embedded all atoms"
             for k in ks:
                 cells = []
                 for recipe in RECIPES:
@@ -103,20 +105,28 @@ def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -
 def by_model(snapshot: Snapshot, sides: list[Side], split: Split, k: int) -> None:
     rows = together(snapshot, sides).vectors
     trained = [i for i, side in enumerate(sides) if not side.model.startswith("control:")]
-    for recipe in ("whitened", "aligned"):
-        seen = spaces(rows, split, k, recipe, trained)
-        print(f"\nrecall@10, {recipe}, K = {k}\n")
-        print(f"| asks \\ answers | {' | '.join(map(str, sides))} | null |")
-        print(f"|{'---|' * (len(sides) + 2)}")
-        for i, side in enumerate(sides):
-            cells = [
-                "" if i == j else f"{recall(seen[i], other, split.asked)[1]:.3f}"
-                for j, other in enumerate(seen)
-            ]
-            orders = [np.random.default_rng(n).permutation(len(seen[i])) for n in range(3)]
-            other = seen[i - 1]
-            null = max(recall(seen[i], other, split.asked, order)[1] for order in orders)
-            print(f"| {side} | {' | '.join(cells)} | {null:.4f} |", flush=True)
+    seen = spaces(rows, split, k, "aligned", trained)
+    print(f"\nrecall@10, aligned, K = {k}\n")
+    print(f"| asks \\ answers | {' | '.join(map(str, sides))} | null |")
+    print(f"|{'---|' * (len(sides) + 2)}")
+    for i, side in enumerate(sides):
+        cells = [
+            "" if i == j else f"{recall(seen[i], other, split.asked)[1]:.3f}"
+            for j, other in enumerate(seen)
+        ]
+        orders = [np.random.default_rng(n).permutation(len(seen[i])) for n in range(3)]
+        other = seen[i - 1]
+        null = max(recall(seen[i], other, split.asked, order)[1] for order in orders)
+        print(f"| {side} | {' | '.join(cells)} | {null:.4f} |", flush=True)
+
+
+def by_pair(snapshot: Snapshot, side: Side, others: list[Side], split: Split, k: int) -> None:
+    print(f"\nrecall@1 / @10, a consensus of {side} and one other, K = {k}\n")
+    print(f"| other | {side} asks | {side} answers |\n|---|---|---|")
+    for other in others:
+        a, b = spaces(together(snapshot, [side, other]).vectors, split, k, "aligned", (0, 1))
+        cells = ["{:.3f} / {:.3f}".format(*recall(*two, split.asked)) for two in ((a, b), (b, a))]
+        print(f"| {other} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -136,8 +146,11 @@ def main() -> None:
             f"{len(split.asked):,} atoms asked, {len(split.answers):,} may answer, anchors among "
             f"{len(split.pool):,} of other compositions\n"
         )
-        by_layer(snapshot, options.models or trained[:2], split, ks)
+        pair = options.models or trained[:2]
+        by_layer(snapshot, pair, split, ks)
         by_model(snapshot, sides, split, ks[-1])
+        one = snapshot.side(pair[0])
+        by_pair(snapshot, one, [side for side in sides if side != one], split, ks[-1])
 
 
 if __name__ == "__main__":
