@@ -54,10 +54,10 @@ def section(store: Reader, study: Study) -> Section:
     return Section(
         TITLE,
         f"{len(first):,} distinct atoms (a sample by content, seed {study.seed}), each in every "
-        f"panel, as {len(frames)} models place them: by their coordinates in {study.space}, "
-        f"which rests on {anchors} anchors, seen from the anchors' mean. All panels share the two "
-        f"axes along which the trained models' atoms vary most, {explained.sum():.0%} of their "
-        "variance.",
+        f"panel, as {len(frames)} models place them: by their cosines with the {anchors:,} anchors "
+        f"of {study.space}, seen from the anchors' mean (the recipe `centred`, whichever is the "
+        "space's own). All panels share the two axes along which the trained models' atoms vary "
+        f"most, {explained.sum():.0%} of their variance.",
         [
             Figure(
                 plot,
