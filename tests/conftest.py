@@ -5,8 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from platonic_store.store import Store
+
+# Tests are not timed: a busy machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 MODELS = ["sevennet-0", "chgnet-0.3.0"]
 
