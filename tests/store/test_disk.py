@@ -70,7 +70,7 @@ def _free(folder: Path) -> int:
 
 def test_a_read_only_store_answers_and_is_not_written(disk):
     folder = disk("size=50m")
-    pool = crystals(10)
+    pool = crystals(40)
     store = Store.open(folder / "read-only.store")
     store.ingest(pool, ["fake-a", "fake-b"])
     store.select_anchors(k=5)
