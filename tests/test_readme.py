@@ -21,15 +21,15 @@ def blocks(language: str) -> list[str]:
 def test_examples_run_as_printed(tmp_path, prototypes_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
-    for script in blocks("bash"):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+    # One shell, as a reader has: what a block exports, the next ones know.
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(blocks("bash"))],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     for script in blocks("python"):
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
