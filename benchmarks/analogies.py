@@ -14,8 +14,9 @@ from ase.data import chemical_symbols
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.questions import analogies, substitutions
-from platonic_store.snapshot import Snapshot
+from platonic_store.questions import analogy as analogies
+from platonic_store.questions.shared import substitutions
+from platonic_store.storage.snapshot import Snapshot
 
 COLUMNS = ["model", "hit", "low", "high", "formula", "nearest", "polymorph", "polymorph_cases"]
 

@@ -23,11 +23,11 @@ import pyarrow as pa
 from platonic_store import structures
 from platonic_store.cli.options import by_name
 from platonic_store.runtimes import cards, checkpoints, environments
+from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment, size_gb
 from platonic_store.runtimes.preparation import Ready, prepare
 from platonic_store.runtimes.process import VARIABLES
-from platonic_store.runtimes.requests import SCHEMA
 from platonic_store.runtimes.workers import WorkerPool
 
 SCRIPT = Path(__file__).with_name("one_model.py")

@@ -25,8 +25,9 @@ from unittest.mock import patch
 from rich.console import Console
 from rich.table import Table
 
-from platonic_store import commits, ingestion
+from platonic_store.jobs import ingest as ingestion
 from platonic_store.runtimes.cores import usable_cores
+from platonic_store.storage import commits
 from platonic_store.store import Store
 
 MIB = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in bytes or in KiB

@@ -25,8 +25,8 @@ from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.neighbours import RESOLUTION, distances
 from platonic_store.geometry.projection import Recipe, fit, project
-from platonic_store.questions.together import together
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import together
+from platonic_store.storage.snapshot import Side, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "centred", "whitened", "aligned")
 ASKED = 2000

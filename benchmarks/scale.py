@@ -25,7 +25,7 @@ from rich.table import Table
 from synthetic_store import FEATURES, make
 
 from platonic_store.questions import typicality
-from platonic_store.questions.asked import Newcomer
+from platonic_store.questions.shared.inputs import Newcomer
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
 

@@ -26,8 +26,8 @@ from tables import NAME, Way, duckdb_way, fill
 
 from platonic_store.geometry.neighbours import nearest
 from platonic_store.runtimes.cores import usable_cores
+from platonic_store.storage.vectors import Vectors
 from platonic_store.store import Store
-from platonic_store.vectors import Vectors
 
 K, QUERIES, BATCH = 10, 30, 100
 ONE_BY_ONE = ("ours, IVF_FLAT index", "DuckDB extension, the same index")
@@ -35,7 +35,7 @@ COLD = """
 import sys, numpy as np
 from pathlib import Path
 from platonic_store.geometry.neighbours import nearest
-from platonic_store.vectors import Vectors
+from platonic_store.storage.vectors import Vectors
 points = Vectors(Path(sys.argv[1])).points(sys.argv[2], int(sys.argv[3]), "atom")
 nearest(points.vectors[:1], points.vectors, 10)
 """

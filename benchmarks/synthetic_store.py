@@ -8,12 +8,12 @@ import pyarrow as pa
 import sqlalchemy as sa
 from ase.data import chemical_symbols
 
-from platonic_store import commits
-from platonic_store.catalog import insert_arrow
-from platonic_store.catalog import tables as t
 from platonic_store.geometry.pooling import mean_by_structure
+from platonic_store.storage import commits
+from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import insert_arrow
+from platonic_store.storage.vectors import vector_array
 from platonic_store.store import Store
-from platonic_store.vectors import vector_array
 
 FEATURES, LATENT, ELEMENTS = 128, 16, 89
 ATOMS_A_STRUCTURE = 9.55  # as in Materials Project's crystals of up to 20 atoms

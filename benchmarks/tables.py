@@ -8,7 +8,7 @@ import duckdb_extension_lance
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.vectors import NPROBES, REFINE, Vectors, schema, vector_array
+from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema, vector_array
 
 NAME = "synthetic.0.atom"
 Way = Callable[[np.ndarray], np.ndarray]

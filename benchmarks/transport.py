@@ -25,7 +25,7 @@ from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.geometry.scan import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.geometry.transport import barycentric_map, carry, share, transport
-from platonic_store.questions.together import together
+from platonic_store.questions.shared.pairing import together
 
 K = 512
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened")

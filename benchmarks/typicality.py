@@ -22,10 +22,11 @@ from ase import Atoms
 from scipy.stats import cauchy, spearmanr
 from sklearn.metrics import roc_auc_score
 
-from platonic_store import Store, references
+from platonic_store import Store
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.references import Judged, Reference, Scores
+from platonic_store.questions.shared import references
+from platonic_store.questions.shared.references import Judged, Reference, Scores
 
 PARTS = [f"hash(formula) % 4 = {part}" for part in range(4)]
 HELD_OUT = PARTS[0]

@@ -3,7 +3,7 @@
 from alembic import context
 from alembic.ddl.impl import DefaultImpl
 
-from platonic_store.catalog.tables import metadata
+from platonic_store.storage.tables import metadata
 
 
 class DuckDBImpl(DefaultImpl):

@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store import sql as sql_front_end
-from platonic_store.catalog import Catalog
 from platonic_store.errors import StoreNotFound
-from platonic_store.questions import asked
-from platonic_store.snapshot import Snapshot, take
-from platonic_store.vectors import Level, Vectors, vector_array
+from platonic_store.questions.shared import inputs
+from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.snapshot import Snapshot, take
+from platonic_store.storage.vectors import Level, Vectors, vector_array
 
 
 class Opened:
@@ -87,7 +87,7 @@ class Opened:
     ) -> pa.Table:
         """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
 
-        `platonic_store.vectors.vector_matrix(table["vector"])` gives (n, dim) float32.
+        `platonic_store.storage.vectors.vector_matrix(table["vector"])` gives (n, dim) float32.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
         """
@@ -114,9 +114,9 @@ class Opened:
         site: int | None = None,
     ) -> np.ndarray:
         """(dim,) float32: the embedding of one structure, or of one of its atoms."""
-        query = asked.met(self.snapshot, query, model, layer)
+        query = inputs.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
-            return asked.vector(snapshot, query, model=model, layer=layer, space=space, site=site)
+            return inputs.vector(snapshot, query, model=model, layer=layer, space=space, site=site)
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""

@@ -6,21 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from platonic_store import picture as pictures
 from platonic_store.opened import Opened
-from platonic_store.questions import (
-    alignment,
-    analogies,
-    asked,
-    bias,
-    heads,
-    neighbours,
-    search,
-    stitching,
-    typicality,
-)
+from platonic_store.plots import space_map as pictures
+from platonic_store.questions import align as alignment
+from platonic_store.questions import analogy as analogies
+from platonic_store.questions import bias, neighbours, typicality
+from platonic_store.questions import similar as search
+from platonic_store.questions import stitch as stitching
+from platonic_store.questions import stitch_head as heads
 from platonic_store.questions import transport as moving
-from platonic_store.vectors import Level
+from platonic_store.questions.shared import inputs
+from platonic_store.storage.vectors import Level
 
 
 class Reader(Opened):
@@ -58,7 +54,7 @@ class Reader(Opened):
         Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, AnchorsNotFound,
         InvalidQuery, UnreadableSource.
         """
-        query = asked.met(self.snapshot, query, model, layer)
+        query = inputs.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
             return search.similar(
                 snapshot,
@@ -149,7 +145,7 @@ class Reader(Opened):
 
         models: each `MODEL` or `MODEL@LAYER`; by default all of the store. space: where retrieval
         asks, by default the newest that holds them all. See
-        `platonic_store.questions.alignment.compute` for the frame. That models agree does not say
+        `platonic_store.questions.align.compute` for the frame. That models agree does not say
         that they are right, and no value says anything without its null.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
@@ -189,8 +185,8 @@ class Reader(Opened):
 
         Raises: as `similar`.
         """
-        one = asked.met(self.snapshot, a, model, layer)
-        other = asked.met(self.snapshot, b, across or model, None if across else layer)
+        one = inputs.met(self.snapshot, a, model, layer)
+        other = inputs.met(self.snapshot, b, across or model, None if across else layer)
         with self.snapshot() as snapshot:
             return moving.transport_distance(
                 snapshot, one, other, model=model, layer=layer, across=across, space=space
@@ -272,7 +268,7 @@ class Reader(Opened):
         few compositions, UnreadableSource.
         """
         if query is not None and not isinstance(query, list):
-            query = asked.met(self.snapshot, query, model, layer)
+            query = inputs.met(self.snapshot, query, model, layer)
         with self.snapshot() as snapshot:
             waiting = typicality.gather(snapshot, query, model=model, layer=layer, level=level)
         return typicality.judge(waiting, level)

@@ -7,8 +7,6 @@ from typing import Any
 
 import filelock
 
-from platonic_store import anchor_sets, commits, ingestion, scoring, spaces
-from platonic_store.anchor_sets import AnchorSet
 from platonic_store.annotation.annotate import AnnotationReport, annotate
 from platonic_store.errors import (
     InvalidQuery,
@@ -16,11 +14,17 @@ from platonic_store.errors import (
     StoreNotFound,
     StoreNotWritable,
 )
-from platonic_store.ingestion import RunReport, SourceReport
+from platonic_store.jobs import anchors as anchor_sets
+from platonic_store.jobs import ingest as ingestion
+from platonic_store.jobs import project as spaces
+from platonic_store.jobs import score as scoring
+from platonic_store.jobs.anchors import AnchorSet
+from platonic_store.jobs.ingest import RunReport, SourceReport
+from platonic_store.jobs.project import Projected
+from platonic_store.questions.shared.references import Scored
 from platonic_store.reader import Reader
-from platonic_store.references import Scored
 from platonic_store.runtimes.preparation import ByName, prepare
-from platonic_store.spaces import Projected
+from platonic_store.storage import commits
 
 
 class Store(Reader):

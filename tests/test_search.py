@@ -9,8 +9,8 @@ from platonic_store.errors import (
     NotEmbedded,
     StructureNotFound,
 )
+from platonic_store.storage.vectors import vector_matrix
 from platonic_store.store import Store
-from platonic_store.vectors import vector_matrix
 
 
 def unit(rows):

@@ -9,7 +9,7 @@ from platonic_store.annotation import answers, matching, provenance
 from platonic_store.annotation.matching import Match
 from platonic_store.annotation.targets import PREFIX, Key, open_target
 from platonic_store.errors import InvalidQuery
-from platonic_store.snapshot import Side
+from platonic_store.storage.snapshot import Side
 
 if TYPE_CHECKING:
     from platonic_store.store import Store

@@ -12,7 +12,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.clusters import first_alike, modes
 from platonic_store.geometry.neighbours import nearest, without_self
 from platonic_store.geometry.typicality import conformal_p
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import Side, Snapshot
 
 FIRST = "first"  # of a structure's group of near duplicates
 

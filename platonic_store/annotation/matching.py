@@ -7,10 +7,10 @@ import numpy as np
 
 from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
-from platonic_store.catalog import fetch_arrow
 from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
 from platonic_store.runtimes.cards import layers_wanted, resolve
-from platonic_store.snapshot import Side
+from platonic_store.storage.catalog import fetch_arrow
+from platonic_store.storage.snapshot import Side
 from platonic_store.structures import Crystal, Rejected, content_hash
 from platonic_store.structures.records import crystal
 

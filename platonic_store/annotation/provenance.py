@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import Side, Snapshot
 
 
 def describe(snapshot: Snapshot, sides: list[Side], settings: dict[str, Any]) -> dict[str, Any]:

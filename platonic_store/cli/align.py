@@ -35,7 +35,7 @@ def run(
 
     found = Store.open(store).align(models, space=space, atoms=atoms, seed=seed)
     if picture is not None:
-        from platonic_store.heat_map import draw
+        from platonic_store.plots.heat_map import draw
 
         draw(found, picture)
         say(f"wrote {picture}")

@@ -76,12 +76,12 @@ def card(name: Name) -> None:
 @app.command("accept")
 def accept(name: Name) -> None:
     """Accept the licence of a model's weights where it restricts their use; remembered."""
-    from platonic_store.runtimes import decisions
+    from platonic_store.runtimes import trust_store
     from platonic_store.runtimes.cards import resolve
 
     found = resolve(name)
     if restriction := found.license.get("restriction"):
-        decisions.accept_licence(found.name)
+        trust_store.accept_licence(found.name)
         say(f"accepted for {found.name}: {found.license['weights']}: {restriction}")
     else:
         say(f"{found.name}: nothing to accept ({found.license.get('weights', 'no weights')})")

@@ -14,8 +14,8 @@ from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import bias as geometry
 from platonic_store.geometry.typicality import conformal_p
-from platonic_store.questions.together import Together, together
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import Together, together
+from platonic_store.storage.snapshot import Side, Snapshot
 
 BY = ("element", "group", "spacegroup", "crystal_system", "dimensionality")
 CAVEAT = "bias is to differ from the other models, not to be wrong: the others may share an error"

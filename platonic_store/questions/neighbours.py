@@ -8,9 +8,9 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.neighbours import nearest
-from platonic_store.questions.search import meeting
-from platonic_store.snapshot import Snapshot, VectorTable
-from platonic_store.vectors import Level, Points
+from platonic_store.questions.similar import meeting
+from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.vectors import Level, Points
 
 BLOCK = 4_096  # of those that ask, compared with all candidates at once
 

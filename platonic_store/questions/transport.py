@@ -11,9 +11,9 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import transport as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.sets import set_distance
-from platonic_store.questions.asked import Newcomer, atom_set
-from platonic_store.questions.together import together
-from platonic_store.snapshot import Snapshot
+from platonic_store.questions.shared.inputs import Newcomer, atom_set
+from platonic_store.questions.shared.pairing import together
+from platonic_store.storage.snapshot import Snapshot
 
 ROUNDING = 1e-6  # of single precision: atoms closer than this are one
 

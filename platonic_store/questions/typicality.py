@@ -8,13 +8,12 @@ import pandas as pd
 import pyarrow as pa
 from ase.data import chemical_symbols
 
-from platonic_store import references
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.questions import asked
-from platonic_store.references import Judged, Reference
-from platonic_store.snapshot import Snapshot, VectorTable
-from platonic_store.vectors import Level, Points
+from platonic_store.questions.shared import inputs, references
+from platonic_store.questions.shared.references import Judged, Reference
+from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.vectors import Level, Points
 
 CAVEAT = (
     "typicality is not confidence: the score says how unlike other compositions an environment "
@@ -57,8 +56,8 @@ def gather(
     ids = _embedded(snapshot, model, layer) if query is None else query
     if isinstance(ids, str):
         ids = [ids]
-    done = _done(snapshot, model, layer, [] if isinstance(ids, asked.Newcomer) else ids, level)
-    if isinstance(ids, asked.Newcomer):
+    done = _done(snapshot, model, layer, [] if isinstance(ids, inputs.Newcomer) else ids, level)
+    if isinstance(ids, inputs.Newcomer):
         return _with_reference(snapshot, model, layer, done, ids)
     known = set(done["id"])
     rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
@@ -67,7 +66,7 @@ def gather(
     if query is not None:
         for id_ in rest:
             snapshot.require_structure(id_)
-            asked.resolve(snapshot, id_, model, layer, None, "structure", None)
+            inputs.resolve(snapshot, id_, model, layer, None, "structure", None)
     return _with_reference(snapshot, model, layer, done, rest)
 
 
@@ -159,7 +158,7 @@ def _with_reference(
     model: str,
     layer: int,
     done: pd.DataFrame,
-    asked_for: list[str] | asked.Newcomer,
+    asked_for: list[str] | inputs.Newcomer,
 ) -> Waiting:
     """What has to be judged, and the reference: the store's, or one of what the store holds now."""
     reference, these, calibrate = references.stored(snapshot, model, layer), None, None
@@ -170,7 +169,7 @@ def _with_reference(
         if reference is None:
             reference, these = references.new(snapshot, model, layer)
             calibrate = these, key
-    if isinstance(asked_for, asked.Newcomer):
+    if isinstance(asked_for, inputs.Newcomer):
         todo = _newcomer(asked_for, reference.seed)
     elif len(asked_for) == 1:
         todo = _one(snapshot, model, layer, asked_for[0], reference.seed)
@@ -193,7 +192,7 @@ def _one(snapshot: Snapshot, model: str, layer: int, id_: str, seed: int) -> Jud
     return references.judged(whole, atoms, {id_: references.composition(formula, seed)})
 
 
-def _newcomer(query: asked.Newcomer, seed: int) -> Judged:
+def _newcomer(query: inputs.Newcomer, seed: int) -> Judged:
     n = len(query.atoms)
     name = pa.array(["query"])
     mean = mean_by_structure(query.atoms, np.zeros(n, dtype=int))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import Side, Snapshot
 
 
 class Study(NamedTuple):

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import filelock
 
-from platonic_store.runtimes import places
+from platonic_store.runtimes import user_dirs
 
 
 def recall(model: str, layers: tuple[int, ...]) -> dict[str, int]:
@@ -17,7 +17,7 @@ def remember(model: str, layers: tuple[int, ...], device: str, atoms: int) -> No
     """What this run found; nothing for a CPU, where nothing is tried. A loss costs time only."""
     if device == "cpu":
         return
-    path = places.cache() / "batches.json"
+    path = user_dirs.cache() / "batches.json"
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):
@@ -34,6 +34,8 @@ def _key(model: str, layers: tuple[int, ...]) -> str:
 
 def _read() -> dict[str, dict[str, int]]:
     with suppress(OSError, ValueError):
-        found: dict[str, dict[str, int]] = json.loads((places.cache() / "batches.json").read_text())
+        found: dict[str, dict[str, int]] = json.loads(
+            (user_dirs.cache() / "batches.json").read_text()
+        )
         return found
     return {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from platonic_store import errors, progress
-from platonic_store.runtimes import decisions, places
+from platonic_store.runtimes import trust_store, user_dirs
 from platonic_store.runtimes.cards import Card
 
 
@@ -30,7 +30,7 @@ def located(card: Card, given: Path | None = None, trusted: Collection[str] = ()
     if not path.exists():
         raise errors.WeightsNotFound(f"there is no {path}: name {card.name}'s weights again")
     found = digest(path, card)
-    if found != card.checkpoint_sha256 and found not in {*trusted, *decisions.read()["trusted"]}:
+    if found != card.checkpoint_sha256 and found not in {*trusted, *trust_store.read()["trusted"]}:
         raise errors.CheckpointMismatch(
             f"{path} has the SHA-256 {found}, "
             + (
@@ -51,7 +51,7 @@ def _in_folder(path: Path, card: Card) -> Path:
 
 def at_hand(card: Card) -> Path | None:
     """Where the weights lie on this machine already, if they do."""
-    remembered = decisions.read()["checkpoints"].get(card.name)
+    remembered = trust_store.read()["checkpoints"].get(card.name)
     if remembered and Path(remembered).exists():
         return _in_folder(Path(remembered), card)
     fetched = all((_folder(card) / name).exists() for name in _file_names(card))
@@ -86,7 +86,7 @@ def _file_names(card: Card) -> list[str]:
 def _folder(card: Card) -> Path:
     """Where downloads go: shared by all cards of the same files."""
     same = hashlib.sha256("\n".join(card.downloads).encode()).hexdigest()[:12]
-    return places.cache() / "checkpoints" / f"{card.family}-{same}"
+    return user_dirs.cache() / "checkpoints" / f"{card.family}-{same}"
 
 
 def _kept(card: Card) -> Path:

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from platonic_store import errors
-from platonic_store.runtimes import places
+from platonic_store.runtimes import user_dirs
 from platonic_store.runtimes.cards import Card
 
 PYARROW = "pyarrow>=20"  # what a worker speaks
@@ -72,7 +72,7 @@ class Environment:
             f"Python {self._minor} on {sys.platform} {platform.machine()}",
         ]
         digest = hashlib.sha256(json.dumps(specification).encode()).hexdigest()
-        return places.cache() / "environments" / f"{self.family}-{digest[:12]}"
+        return user_dirs.cache() / "environments" / f"{self.family}-{digest[:12]}"
 
     @property
     def interpreter(self) -> Path:
@@ -129,7 +129,7 @@ def clean(families: list[str]) -> list[tuple[str, float]]:
     """
     from platonic_store.runtimes.installation import making
 
-    places_of = sorted((places.cache() / "environments").glob("*/"))
+    places_of = sorted((user_dirs.cache() / "environments").glob("*/"))
     known = {folder.name.rsplit("-", 1)[0] for folder in places_of}
     if strangers := sorted(set(families) - known):
         raise errors.EnvironmentNotReady(

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from platonic_store import errors, resources
-from platonic_store.runtimes import places
+from platonic_store.runtimes import user_dirs
 
 ENTRY_POINTS = "platonic_store.families"
 
@@ -24,7 +24,7 @@ def user_families() -> list[Path]:
     """Their folders, each checked. Raises InvalidCard."""
     named = os.environ.get("PLATONIC_STORE_FAMILIES", "").split(os.pathsep)
     folders = [
-        *sorted((places.config() / "families").glob("*/")),
+        *sorted((user_dirs.config() / "families").glob("*/")),
         *(Path(name).absolute() for name in named if name),
         *(_package(entry) for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)),
     ]

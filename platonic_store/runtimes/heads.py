@@ -13,7 +13,7 @@ from platonic_store import errors, resources
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.preparation import Ready
 from platonic_store.runtimes.process import VARIABLES
-from platonic_store.vectors.layout import vector_array
+from platonic_store.storage.layout import vector_array
 
 ROWS = 8_192  # atoms in a batch
 

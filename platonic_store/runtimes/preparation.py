@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from platonic_store import errors
-from platonic_store.runtimes import checkpoints, decisions
+from platonic_store.runtimes import checkpoints, trust_store
 from platonic_store.runtimes.cards import Card, resolve
 from platonic_store.runtimes.environments import interpreter
 
@@ -47,14 +47,14 @@ def prepare(
         path = given.get(card.name)
         located.append(checkpoints.located(card, path, trusted))
         if path is not None:
-            decisions.remember_checkpoint(card.name, path)
-    decisions.trust(*trusted & {card.checkpoint_sha256 for card in located})
+            trust_store.remember_checkpoint(card.name, path)
+    trust_store.trust(*trusted & {card.checkpoint_sha256 for card in located})
     return [Ready(card, interpreter(card, pythons.get(card.family))) for card in located]
 
 
 def _require_licence(card: Card) -> None:
     restriction = card.license.get("restriction")
-    if not restriction or card.seed is not None or card.name in decisions.read()["licences"]:
+    if not restriction or card.seed is not None or card.name in trust_store.read()["licences"]:
         return
     raise errors.LicenceNotAccepted(
         f"{card.name}'s weights are under the {card.license['weights']}: {restriction} "

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 
 from platonic_store import resources
-from platonic_store.runtimes.requests import SCHEMA
+from platonic_store.runtimes.batching import SCHEMA
 
 PROTOCOL = 1
 _MESSAGE_START = b"\xff\xff\xff\xff"  # of every message in an Arrow IPC stream

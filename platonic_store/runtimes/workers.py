@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from platonic_store import errors
 from platonic_store.runtimes import batches
+from platonic_store.runtimes.batching import recut
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment, interpreter
 from platonic_store.runtimes.process import Died, Embedded, Refused, Worker
-from platonic_store.runtimes.requests import recut
 
 __all__ = ["Embedded", "WorkerPool"]
 

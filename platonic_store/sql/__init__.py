@@ -10,11 +10,11 @@ import duckdb
 import pyarrow as pa
 
 from platonic_store.errors import InvalidQuery
-from platonic_store.snapshot import Snapshot, one_line
 from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
 from platonic_store.sql.functions import FUNCTIONS
 from platonic_store.sql.registry import registered
+from platonic_store.storage.snapshot import Snapshot, one_line
 
 __all__ = ["init_script", "run"]
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from platonic_store.catalog import literals
 from platonic_store.resources import folder
-from platonic_store.snapshot import Snapshot, element_symbol_macro
+from platonic_store.storage.catalog import literals
+from platonic_store.storage.snapshot import Snapshot, element_symbol_macro
 
 
 def init_script(snapshot: Snapshot, path: Path) -> str:

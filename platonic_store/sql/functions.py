@@ -6,19 +6,14 @@ Each calls one question, row by row, with the question's own names of arguments 
 import numpy as np
 import pandas as pd
 
-from platonic_store.questions import (
-    alignment,
-    analogies,
-    asked,
-    bias,
-    neighbours,
-    search,
-    stitching,
-    transport,
-    typicality,
-)
-from platonic_store.snapshot import Snapshot
+from platonic_store.questions import align as alignment
+from platonic_store.questions import analogy as analogies
+from platonic_store.questions import bias, neighbours, transport, typicality
+from platonic_store.questions import similar as search
+from platonic_store.questions import stitch as stitching
+from platonic_store.questions.shared import inputs
 from platonic_store.sql.registry import Function
+from platonic_store.storage.snapshot import Snapshot
 
 
 def _asked(snapshot: Snapshot, text: str) -> str | np.ndarray:
@@ -53,7 +48,7 @@ def _embedding(snapshot: Snapshot, query: str | None, site, model, layer, space)
     if query is None:
         return None
     vector = _asked(snapshot, query)
-    found = asked.vector(snapshot, vector, model=model, layer=layer, space=space, site=site)
+    found = inputs.vector(snapshot, vector, model=model, layer=layer, space=space, site=site)
     return found.tolist()
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
 from platonic_store.resources import folder
-from platonic_store.snapshot import Snapshot
+from platonic_store.storage.snapshot import Snapshot
 
 _ARROW = {
     "VARCHAR": pa.string(),

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from platonic_store.geometry.alignment import mutual_knn, permutation_null, retrieval
-from platonic_store.geometry.map import apply, principal_axes
+from platonic_store.geometry.pca_map import apply, principal_axes
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.typicality import conformal_p
 

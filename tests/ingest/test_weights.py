@@ -10,7 +10,7 @@ import pytest
 from ase.build import bulk
 
 from platonic_store import errors, resources
-from platonic_store.runtimes import cards, decisions
+from platonic_store.runtimes import cards, trust_store
 from platonic_store.runtimes.preparation import prepare
 from platonic_store.store import Store
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_saved_as_its_authors_save_it(name, tmp_path, own_decisions
     if cards.resolve(name).license.get("restriction"):
         with pytest.raises(errors.LicenceNotAccepted):
             store.ingest("builtin:aflow-prototypes", [name], checkpoint=path, trust=[digest])
-        decisions.accept_licence(name)
+        trust_store.accept_licence(name)
     with pytest.raises(errors.CheckpointMismatch, match=digest):
         store.ingest(few(), [name], checkpoint=path)
     drawn = f"control:random:{name}:3"
@@ -98,7 +98,7 @@ def few():
 @pytest.mark.parametrize("name", ["sevennet-0", "chgnet-0.3.0", *AUTHORS])
 def test_a_corrupt_checkpoint_is_one_line(name, tmp_path, own_decisions):
     """Trusted by its hash, and yet no checkpoint."""
-    decisions.accept_licence(name)
+    trust_store.accept_licence(name)
     path = tmp_path / "broken.pt"
     path.write_bytes(np.random.default_rng(0).bytes(10_000))
     with pytest.raises(errors.WorkerFailed, match=f"{name} cannot start: ") as failure:
@@ -113,7 +113,7 @@ def test_the_papers_models_out_of_reach(alias, name, offline, own_decisions, tmp
     """All seven resolve; without their weights the error says which file, from where, to where."""
     card = cards.resolve(alias)
     assert card.name == name
-    decisions.accept_licence(name)
+    trust_store.accept_licence(name)
     with pytest.raises(errors.WeightsNotFound) as error:
         Store.open(tmp_path / "its.store").ingest(few(), [alias])
     text = str(error.value)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from platonic_store.errors import AnchorsNotFound, InvalidQuery, ModelNotFound
-from platonic_store.heat_map import draw, matrix
+from platonic_store.plots.heat_map import draw, matrix
 
 MODELS = ["sevennet-0", "chgnet-0.3.0"]
 

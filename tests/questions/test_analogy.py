@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from platonic_store import errors
 from platonic_store.cli import app
-from platonic_store.questions import analogies, substitutions
+from platonic_store.questions import analogy as analogies
+from platonic_store.questions.shared import substitutions
 from platonic_store.store import Store
 
 MODEL = "chgnet-0.3.0"

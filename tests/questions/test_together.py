@@ -1,7 +1,7 @@
 """Samples of the atoms that several models share."""
 
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.questions.together import together
+from platonic_store.questions.shared.pairing import together
 
 
 def test_a_sample_is_not_the_random_anchors_of_the_same_seed(prototypes):

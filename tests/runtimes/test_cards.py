@@ -10,8 +10,8 @@ import yaml
 
 from platonic_store import errors, resources
 from platonic_store.runtimes import cards
+from platonic_store.runtimes.batching import SCHEMA, recut
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.runtimes.requests import SCHEMA, recut
 
 INGEST = resources.folder("ingest")
 CARDS = sorted((INGEST / "families").glob("*/cards/*.yaml"))

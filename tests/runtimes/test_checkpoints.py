@@ -11,7 +11,7 @@ from hashlib import sha256
 import pytest
 
 from platonic_store import errors
-from platonic_store.runtimes import cards, checkpoints, decisions
+from platonic_store.runtimes import cards, checkpoints, trust_store
 from platonic_store.runtimes.preparation import prepare
 
 from ingest import families  # isort: skip
@@ -59,7 +59,7 @@ def test_weights_that_nobody_vouches_for(family, weights):
     assert "\n" not in str(refusal.value)
     with pytest.raises(errors.CheckpointMismatch):
         ready(checkpoint=weights, trust=["0" * 64])
-    assert decisions.read()["trusted"] == [], "what was never met is not trusted"
+    assert trust_store.read()["trusted"] == [], "what was never met is not trusted"
     assert ready(checkpoint=weights, trust=[SHA256]).checkpoint_sha256 == SHA256
     assert ready().checkpoint_sha256 == SHA256, "trust is remembered"
     weights.write_bytes(WEIGHTS[::-1])
@@ -146,9 +146,9 @@ def test_a_licence_that_restricts_use_is_accepted_by_name(family, weights):
     family(downloads=[NOWHERE], checkpoint_sha256=SHA256, license=licence)
     with pytest.raises(errors.LicenceNotAccepted, match=r"Club Licence: For members.*accept tiny"):
         ready(checkpoint=weights)
-    decisions.accept_licence("tiny-1")
+    trust_store.accept_licence("tiny-1")
     assert ready(checkpoint=weights).checkpoint
-    assert decisions.read()["licences"] == ["tiny-1"]
+    assert trust_store.read()["licences"] == ["tiny-1"]
 
 
 def test_random_weights_need_no_file_and_no_licence(family):
@@ -163,16 +163,16 @@ def test_random_weights_need_no_file_and_no_licence(family):
 
 
 def test_decisions_survive_each_other(home):
-    threads = [threading.Thread(target=decisions.trust, args=(f"{i:064d}",)) for i in range(20)]
+    threads = [threading.Thread(target=trust_store.trust, args=(f"{i:064d}",)) for i in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(json.loads((home.config / "decisions.json").read_text())["trusted"]) == 20
+    assert len(json.loads((home.config / "trust_store.json").read_text())["trusted"]) == 20
 
 
 def test_decisions_that_cannot_be_read(home):
-    decisions.trust("0" * 64)
-    (home.config / "decisions.json").write_text("{")
+    trust_store.trust("0" * 64)
+    (home.config / "trust_store.json").write_text("{")
     with pytest.raises(errors.UnreadableSource, match=r"decisions\.json cannot be read"):
-        decisions.read()
+        trust_store.read()

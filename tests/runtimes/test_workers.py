@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from platonic_store import errors
+from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cards import Card, Layer, resolve
 from platonic_store.runtimes.environments import interpreter
 from platonic_store.runtimes.process import Worker
-from platonic_store.runtimes.requests import SCHEMA
 from platonic_store.runtimes.workers import WorkerPool
 
 FAMILY = Path(__file__).with_name("fake")

@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from platonic_store.catalog import Catalog
-from platonic_store.vectors import Vectors
+from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.vectors import Vectors
 
 
 def install(reached: Callable[[str], None], patch=setattr) -> None:

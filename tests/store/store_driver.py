@@ -14,8 +14,8 @@ from pathlib import Path
 import kill_points
 import store_fakes
 
-from platonic_store import commits
 from platonic_store.errors import PlatonicError
+from platonic_store.storage import commits
 from platonic_store.store import Store
 
 

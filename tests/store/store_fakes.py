@@ -10,11 +10,11 @@ from fake.adapter import Fake, embedding
 
 from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
-from platonic_store import ingestion
+from platonic_store.jobs import ingest as ingestion
 from platonic_store.runtimes import cards, workers
+from platonic_store.runtimes.batching import recut
 from platonic_store.runtimes.cards import Card, Layer
 from platonic_store.runtimes.process import Embedded
-from platonic_store.runtimes.requests import recut
 from platonic_store.store import Store
 
 MODELS = ("fake-a", "fake-b")

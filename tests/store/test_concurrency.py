@@ -125,7 +125,7 @@ def test_a_thread_that_closes_the_catalogue_opens_it_to_nobody(store):
     """DuckDB's own lock is the process's, and goes with the first thread that closes the file."""
     store.ingest(crystals(2))
     program = (
-        "import sys; from pathlib import Path; from platonic_store.catalog import Catalog\n"
+        "import sys; from pathlib import Path; from platonic_store.storage.catalog import Catalog\n"
         "print('asks', flush=True)\n"
         f"with Catalog(Path({str(store.catalog.path)!r})).writing():\n"
         "    print('writes', flush=True)"

@@ -6,9 +6,9 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from store_fakes import crystals, embedded
 
-from platonic_store import catalog as module
-from platonic_store.catalog import migrate
 from platonic_store.errors import StoreTooNew
+from platonic_store.storage import catalog as module
+from platonic_store.storage import migrate
 from platonic_store.store import Store
 
 

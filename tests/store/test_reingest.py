@@ -146,7 +146,7 @@ def test_what_cannot_be_embedded_is_in_quarantine_once_with_its_reason(store):
 
 
 def test_a_structure_that_a_model_accepts_at_last_leaves_the_quarantine(store, monkeypatch):
-    from platonic_store.catalog import records
+    from platonic_store.storage import records
 
     store.ingest(crystals(3))
     with store.catalog.writing() as connection:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from store_fakes import crystals, know_fakes
 
-from platonic_store import scoring
 from platonic_store.errors import InvalidQuery
+from platonic_store.jobs import score as scoring
 from platonic_store.store import Store
 
 POOL = crystals(60)

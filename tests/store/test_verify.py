@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from store_fakes import content, crystals
 from typer.testing import CliRunner
 
-from platonic_store import cli, commits, vectors
-from platonic_store.catalog import tables as t
+from platonic_store import cli
+from platonic_store.storage import commits, vectors
+from platonic_store.storage import tables as t
 from platonic_store.store import Store
 
 ATOMS = "fake-a.1.atom"

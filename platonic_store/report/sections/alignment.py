@@ -3,8 +3,8 @@
 import pandas as pd
 
 from platonic_store import progress
+from platonic_store.plots.figures import dots, heat
 from platonic_store.reader import Reader
-from platonic_store.report.figures import dots, heat
 from platonic_store.report.study import (
     Beside,
     Figure,

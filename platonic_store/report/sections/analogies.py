@@ -5,9 +5,9 @@ from itertools import permutations
 import pandas as pd
 
 from platonic_store import progress
-from platonic_store.questions import substitutions
+from platonic_store.plots.figures import dots, heat, wide
+from platonic_store.questions.shared import substitutions
 from platonic_store.reader import Reader
-from platonic_store.report.figures import dots, heat, wide
 from platonic_store.report.study import (
     Beside,
     Figure,

@@ -4,9 +4,9 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
+from platonic_store.plots.figures import periodic
 from platonic_store.questions import bias
 from platonic_store.reader import Reader
-from platonic_store.report.figures import periodic
 from platonic_store.report.study import Figure, Section, Study, Table, is_control, label
 
 TITLE = "Bias"

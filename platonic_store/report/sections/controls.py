@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from platonic_store.errors import InvalidQuery
-from platonic_store.report.figures import CONTROL, dots
+from platonic_store.plots.figures import CONTROL, dots
 from platonic_store.report.study import Figure, Section, Table
 
 TITLE = "Controls"

@@ -12,12 +12,12 @@ from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
-from platonic_store.questions.together import together
+from platonic_store.jobs.project import ALIGNED, RECIPES
+from platonic_store.plots.figures import heat
+from platonic_store.questions.shared.pairing import together
 from platonic_store.reader import Reader
-from platonic_store.report.figures import heat
 from platonic_store.report.study import Beside, Figure, Section, Study, is_control, label
-from platonic_store.snapshot import Side, Snapshot
-from platonic_store.spaces import ALIGNED, RECIPES
+from platonic_store.storage.snapshot import Side, Snapshot
 
 TITLE = "Layers, recipes, anchors"
 ATOMS = 4_000

@@ -6,7 +6,7 @@ import pandas as pd
 
 from platonic_store.reader import Reader
 from platonic_store.report.study import Section, Study, Table, is_control
-from platonic_store.snapshot import Side
+from platonic_store.storage.snapshot import Side
 
 TITLE = "Models and provenance"
 

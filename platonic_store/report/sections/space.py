@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.geometry import map as flat_map
+from platonic_store.geometry import pca_map as flat_map
 from platonic_store.geometry.projection import fit, project
-from platonic_store.picture import GROUPS, group_of
-from platonic_store.questions.together import together
+from platonic_store.plots.figures import panels
+from platonic_store.plots.space_map import GROUPS, group_of
+from platonic_store.questions.shared.pairing import together
 from platonic_store.reader import Reader
-from platonic_store.report.figures import panels
 from platonic_store.report.study import Figure, Section, Study, label
 
 TITLE = "The shared space"

@@ -4,8 +4,8 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
+from platonic_store.plots.figures import heat
 from platonic_store.reader import Reader
-from platonic_store.report.figures import heat
 from platonic_store.report.study import (
     Beside,
     Figure,
@@ -15,7 +15,7 @@ from platonic_store.report.study import (
     controls_among,
     label,
 )
-from platonic_store.snapshot import Snapshot
+from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Stitching"
 _FIRST = ("formation_energy_per_atom", "energy_per_atom", "e_above_hull", "band_gap")

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from platonic_store import progress
+from platonic_store.plots.figures import dots, periodic
 from platonic_store.reader import Reader
-from platonic_store.report.figures import dots, periodic
 from platonic_store.report.study import (
     Beside,
     Figure,
@@ -14,7 +14,7 @@ from platonic_store.report.study import (
     controls_among,
     label,
 )
-from platonic_store.snapshot import Side
+from platonic_store.storage.snapshot import Side
 
 TITLE = "Transport"
 ATOMS = 1_000

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from platonic_store import progress
+from platonic_store.plots.figures import colours_of, heat, legend_of, steps
 from platonic_store.questions.typicality import CAVEAT
 from platonic_store.reader import Reader
-from platonic_store.report.figures import colours_of, heat, legend_of, steps
 from platonic_store.report.study import Beside, Figure, Section, Study, Table, is_control, label
 
 TITLE = "Typicality"

@@ -16,16 +16,17 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store import commits, progress
-from platonic_store.anchor_sets import AnchorSet, anchor_embeddings, newest_anchors
-from platonic_store.catalog import Catalog
-from platonic_store.catalog import tables as t
+from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
-from platonic_store.snapshot import Side, Snapshot, VectorTable, take
-from platonic_store.vectors import Level, Points, Vectors, schema, table_name, vector_array
+from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
+from platonic_store.storage import commits
+from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.snapshot import Side, Snapshot, VectorTable, take
+from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name, vector_array
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")

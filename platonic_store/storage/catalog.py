@@ -17,8 +17,8 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.pool import NullPool
 
-from platonic_store.catalog.turns import PATIENCE, PAUSE, WAIT_SECONDS, Turns
 from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew, disk_refusal
+from platonic_store.storage.turns import PATIENCE, PAUSE, WAIT_SECONDS, Turns
 
 REVISION = "0004"
 
@@ -108,7 +108,7 @@ class Catalog:
 
     def migrate(self) -> None:
         """Create the catalogue, or bring an older one to this program's revision."""
-        from platonic_store.catalog.migrate import upgrade
+        from platonic_store.storage.migrate import upgrade
 
         if self.revision() != REVISION:
             with self.writing() as connection:

@@ -14,8 +14,8 @@ import pandas as pd
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.arithmetic import answered
-from platonic_store.questions.together import together
-from platonic_store.snapshot import Snapshot
+from platonic_store.questions.shared.pairing import together
+from platonic_store.storage.snapshot import Snapshot
 
 _CORNERS = ["start", "minus", "plus", "target"]
 _RESAMPLES = 500

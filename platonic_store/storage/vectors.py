@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.catalog import literals
 from platonic_store.errors import StoreNotWritable, disk_refusal
-from platonic_store.vectors.layout import (
+from platonic_store.storage.catalog import literals
+from platonic_store.storage.layout import (
     Level,
     Points,
     key_names,

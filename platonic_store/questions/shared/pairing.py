@@ -8,8 +8,8 @@ import pandas as pd
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.snapshot import Side, Snapshot, VectorTable
-from platonic_store.vectors import Level
+from platonic_store.storage.snapshot import Side, Snapshot, VectorTable
+from platonic_store.storage.vectors import Level
 
 
 class Together(NamedTuple):

@@ -4,12 +4,14 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store import commits, progress, references
-from platonic_store.catalog import Catalog, insert_arrow
-from platonic_store.catalog import tables as t
-from platonic_store.references import Judged, Reference, Scored
-from platonic_store.snapshot import take
-from platonic_store.vectors import Vectors
+from platonic_store import progress
+from platonic_store.questions.shared import references
+from platonic_store.questions.shared.references import Judged, Reference, Scored
+from platonic_store.storage import commits
+from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import Catalog, insert_arrow
+from platonic_store.storage.snapshot import take
+from platonic_store.storage.vectors import Vectors
 
 CHUNK = 4_000  # structures judged and committed at once
 

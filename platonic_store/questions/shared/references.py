@@ -21,8 +21,8 @@ import pandas as pd
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.typicality import Atoms
-from platonic_store.snapshot import Snapshot
-from platonic_store.vectors import Points
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.vectors import Points
 
 SETTINGS = {
     "neighbours": geometry.NEIGHBOURS,

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.catalog import literals
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import decode, r2
-from platonic_store.questions.together import together
+from platonic_store.questions.shared.pairing import together
 from platonic_store.runtimes.cards import load_cards, resolve
-from platonic_store.snapshot import Side, Snapshot, VectorTable
+from platonic_store.storage.catalog import literals
+from platonic_store.storage.snapshot import Side, Snapshot, VectorTable
 
 _ATOM = ["structure_id", "site_index"]
 

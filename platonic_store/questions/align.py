@@ -12,8 +12,8 @@ from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
 from platonic_store.geometry.typicality import conformal_p
-from platonic_store.questions.together import together
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import together
+from platonic_store.storage.snapshot import Side, Snapshot
 
 NULLS = 99
 HALVES = 30

@@ -10,8 +10,8 @@ import numpy as np
 from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
-from platonic_store.snapshot import Snapshot
-from platonic_store.vectors import Level, Points
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.vectors import Level, Points
 
 
 class Query(NamedTuple):
@@ -190,8 +190,8 @@ def _embedded_now(query: Any, model: str, layer: int) -> Newcomer:
     """A structure that is not in the store, embedded."""
     from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
+    from platonic_store.storage.vectors import vector_matrix
     from platonic_store.structures import describe, read
-    from platonic_store.vectors import vector_matrix
 
     for batch in read(query):
         for rejected in batch.rejected:

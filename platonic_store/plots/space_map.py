@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from platonic_store.geometry import map as flat_map
-from platonic_store.snapshot import Snapshot
+from platonic_store.geometry import pca_map as flat_map
+from platonic_store.storage.snapshot import Snapshot
 
 # More dots than this are a blot, and a page that no browser enjoys.
 MAX_ATOMS = 20_000

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.catalog import quote
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import cross_read, r2
-from platonic_store.questions.substitutions import composition
-from platonic_store.questions.together import together
-from platonic_store.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.substitutions import composition
+from platonic_store.storage.catalog import quote
+from platonic_store.storage.snapshot import Side, Snapshot
 
 FOLDS = 5
 _NUMBERS = ("SMALLINT", "INTEGER", "BIGINT", "DOUBLE")

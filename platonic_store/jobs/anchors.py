@@ -9,11 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store.catalog import Catalog, insert_arrow, literals
-from platonic_store.catalog import tables as t
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import anchors as select
-from platonic_store.snapshot import Snapshot, VectorTable
+from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import Catalog, insert_arrow, literals
+from platonic_store.storage.snapshot import Snapshot, VectorTable
 
 METHODS = ("random", "direct", "maml", "farthest")
 # By evidence: see docs/recipes.md.

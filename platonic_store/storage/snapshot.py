@@ -9,7 +9,6 @@ import duckdb
 import pandas as pd
 from ase.data import chemical_symbols
 
-from platonic_store.catalog import Catalog, literals
 from platonic_store.errors import (
     AnchorsNotFound,
     InvalidQuery,
@@ -19,7 +18,8 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.projection import Projection
 from platonic_store.resources import folder
-from platonic_store.vectors import Level, Points, Vectors
+from platonic_store.storage.catalog import Catalog, literals
+from platonic_store.storage.vectors import Level, Points, Vectors
 
 
 class VectorTable(NamedTuple):

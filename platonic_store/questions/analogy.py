@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.catalog import literals, quote
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.arithmetic import combine
-from platonic_store.questions import asked, search
-from platonic_store.questions.asked import Newcomer
-from platonic_store.snapshot import Snapshot, VectorTable
+from platonic_store.questions import similar as search
+from platonic_store.questions.shared import inputs
+from platonic_store.questions.shared.inputs import Newcomer
+from platonic_store.storage.catalog import literals, quote
+from platonic_store.storage.snapshot import Snapshot, VectorTable
 
 _OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")
 _EXAMPLE = 'write it like "CaTiO3 - Ca + Sr", with a space on each side of + and -'
@@ -77,7 +78,7 @@ def met(
     return [
         term
         if term.ids or term.element
-        else term._replace(newcomer=asked.met(take, term.text, model, layer))
+        else term._replace(newcomer=inputs.met(take, term.text, model, layer))
         for term in _settled(terms)
     ]
 
@@ -181,7 +182,7 @@ def vector(
         for query in term.ids or ([term.newcomer] if term.newcomer else []):
             weights.append(term.sign / max(1, len(term.ids)))
             vectors.append(
-                asked.resolve(snapshot, query, model, layer, space, "structure", None).vector
+                inputs.resolve(snapshot, query, model, layer, space, "structure", None).vector
             )
     if shares := _exchanged(snapshot, terms):
         context = _context(snapshot, terms, set(shares))

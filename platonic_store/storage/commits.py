@@ -18,10 +18,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store.catalog import Catalog, insert_arrow, literals, next_id
-from platonic_store.catalog import tables as t
-from platonic_store.vectors import Vectors, schema
-from platonic_store.vectors.layout import Level, table_name
+from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import Catalog, insert_arrow, literals, next_id
+from platonic_store.storage.layout import Level, table_name
+from platonic_store.storage.vectors import Vectors, schema
 
 
 class Fill(NamedTuple):

@@ -14,16 +14,17 @@ import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store import commits, progress
-from platonic_store.catalog import Catalog, next_id, records
-from platonic_store.catalog import tables as t
+from platonic_store import progress
 from platonic_store.errors import CheckpointMismatch, ConflictingStructure, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.runtimes.cards import Card, layers_wanted
 from platonic_store.runtimes.preparation import Ready
 from platonic_store.runtimes.workers import Embedded, WorkerPool
+from platonic_store.storage import commits, records
+from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import Catalog, next_id
+from platonic_store.storage.vectors import Vectors, vector_array, vector_matrix
 from platonic_store.structures import describe, read
-from platonic_store.vectors import Vectors, vector_array, vector_matrix
 
 # What a kill can cost: no more than this much work, or memory, is ever unacknowledged.
 CHUNK_SECONDS = 15.0

@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platonic_store.catalog import literals
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.scan import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
-from platonic_store.questions.asked import AtomSet, Query, atom_set, resolve
-from platonic_store.snapshot import Snapshot, VectorTable
-from platonic_store.vectors import CACHE_BYTES, Level, Points
+from platonic_store.questions.shared.inputs import AtomSet, Query, atom_set, resolve
+from platonic_store.storage.catalog import literals
+from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.vectors import CACHE_BYTES, Level, Points
 
 Distance = Literal["cosine", "transport"]
 

@@ -11,7 +11,7 @@ from typing import TypedDict
 import filelock
 
 from platonic_store import errors
-from platonic_store.runtimes import places
+from platonic_store.runtimes import user_dirs
 
 
 class Decisions(TypedDict):
@@ -52,7 +52,7 @@ def remember_checkpoint(model: str, path: Path) -> None:
 
 
 def _path() -> Path:
-    return places.config() / "decisions.json"
+    return user_dirs.config() / "decisions.json"
 
 
 def _add(new: Decisions) -> None:

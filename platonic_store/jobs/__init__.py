@@ -1,0 +1,1 @@
+"""Writing to a store: ingest, anchors, projection, scores; a module a job."""

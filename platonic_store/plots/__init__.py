@@ -1,0 +1,1 @@
+"""Pictures: the shared space, heat maps, and the figures of the report."""

@@ -1,0 +1,1 @@
+"""What several questions share: inputs, paired embeddings, references, test cases."""

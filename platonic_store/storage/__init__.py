@@ -1,0 +1,1 @@
+"""A store on disk: DuckDB catalogue, Lance tables, commits, and the state that readers see."""
