@@ -1,16 +1,72 @@
 """Every error that platonic-store raises on purpose.
 
 One base class, each error also a built-in kind, so that `except KeyError` works as well as
-`except PlatonicError`. A message is one line: what was wrong, then the command that mends it.
+`except PlatonicError`. The message is one line: what was wrong. What mends it is `error.hint`, which
+every front end words in its own way: a method call in Python, a command in a terminal.
 """
+
+from collections.abc import Callable
+
+
+class Call:
+    """A call that would help: `Call("ingest", models=["chgnet-0.3.0"])` is a method of `Store`,
+    `Call("models.accept", "mace-omat-0")` a function of the package.
+
+    Words in capitals stand for what only the user knows: `Call("ingest", "SOURCE")`.
+    """
+
+    def __init__(self, name: str, /, *arguments: object, **options: object):
+        self.name, self.arguments, self.options = name, arguments, options
+
+    def __str__(self) -> str:
+        parts = [_python(value) for value in self.arguments]
+        parts += [f"{name}={_python(value)}" for name, value in self.options.items()]
+        owner = "platonic_store" if "." in self.name else "store"
+        return f"{owner}.{self.name}({', '.join(parts)})"
+
+
+def _python(value: object) -> str:
+    is_placeholder = isinstance(value, str) and value.isupper() and value.isalpha()
+    return str(value) if is_placeholder else repr(value)
+
+
+def worded(hint: tuple[str | Call, ...], call: Callable[[Call], str] = str) -> str:
+    """A hint in a front end's words: `call` says how a call is written there.
+
+    Calls in a row are steps; what is separated by text are alternatives.
+    """
+    texts: list[str] = []
+    was_call = False
+    for part in hint:
+        if isinstance(part, str):
+            texts.append(part)
+        elif was_call:
+            texts[-1] += f" and then `{call(part)}`"
+        else:
+            texts.append(f"run `{call(part)}`")
+        was_call = isinstance(part, Call)
+    return ", or ".join(texts)
 
 
 class PlatonicError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend.
+
+    message: what was wrong, in one line. hint: what mends it, in words that hold in every front end
+    or as calls of the Python API.
+    """
+
+    def __init__(self, message: str = "", *hint: str | Call):
+        super().__init__(message)
+        self.hint = hint
+        if hint:
+            self.add_note(f"hint: {worded(hint)}")
 
     def __str__(self) -> str:
         # KeyError would print the repr of its argument, quotes and all.
-        return str(self.args[0]) if self.args else type(self).__name__
+        return str(self.args[0]) if self.args and self.args[0] else type(self).__name__
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (*self.args, *self.hint)
 
 
 def disk_refusal(error: Exception) -> str | None:

@@ -62,12 +62,13 @@ app.command("doctor")(doctor.run)
 
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr and exit code 1."""
+    from platonic_store.cli import hints
     from platonic_store.errors import PlatonicError
 
     try:
         app()
     except PlatonicError as error:
-        complain(str(error))
+        complain(hints.line(error))
         sys.exit(1)
     except KeyboardInterrupt:
         complain("stopped; what was committed is kept: the same command again goes on from there")
