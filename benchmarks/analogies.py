@@ -69,7 +69,7 @@ def exchanges(snapshot: Snapshot, cases: pd.DataFrame, n: int) -> pd.DataFrame:
 
 def exchange_hits(snapshot: Snapshot, posed: pd.DataFrame, model: str) -> float:
     """The share of exchanges whose nearest structure, `start` left out, is the target."""
-    side = snapshot.side(model)
+    side = snapshot.model_layer(model)
     points = snapshot.points(snapshot.embeddings(*side, "structure"))
     units = points.vectors / np.maximum(points.lengths, 1e-30)[:, None]
     ids, hits = points.column("structure_id"), 0

@@ -26,7 +26,7 @@ from platonic_store.runtimes import cards, checkpoints, environments
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment, size_gb
-from platonic_store.runtimes.preparation import Ready, prepare
+from platonic_store.runtimes.preparation import RunnableModel, prepare
 from platonic_store.runtimes.process import VARIABLES
 from platonic_store.runtimes.workers import WorkerPool
 
@@ -50,7 +50,7 @@ def crystals(card: cards.Card, count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(fitting[:count], schema=SCHEMA)
 
 
-def ready(name: str, given: dict[str, str]) -> Ready:
+def ready(name: str, given: dict[str, str]) -> RunnableModel:
     """The model with weights that are here, else with random ones."""
     card = cards.resolve(name)
     if checkpoints.needed(card) and not (name in given or checkpoints.at_hand(card)):
@@ -59,7 +59,7 @@ def ready(name: str, given: dict[str, str]) -> Ready:
     return prepare([name], checkpoint=mine)[0]
 
 
-def in_one_process(model: Ready, batch: pa.RecordBatch) -> dict[str, float]:
+def in_one_process(model: RunnableModel, batch: pa.RecordBatch) -> dict[str, float]:
     """Way → atoms per second, in the model's interpreter."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as writer:
@@ -75,7 +75,7 @@ def in_one_process(model: Ready, batch: pa.RecordBatch) -> dict[str, float]:
     return rates
 
 
-def in_a_pool(model: Ready, batch: pa.RecordBatch) -> float:
+def in_a_pool(model: RunnableModel, batch: pa.RecordBatch) -> float:
     """Atoms per second through the workers of an ingest; their start is not counted.
 
     The batch must be many requests, or most of the time one worker waits for the other's last.

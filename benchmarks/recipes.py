@@ -25,8 +25,8 @@ from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.neighbours import RESOLUTION, distances
 from platonic_store.geometry.projection import Recipe, fit, project
-from platonic_store.questions.shared.pairing import together
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "centred", "whitened", "aligned")
 ASKED = 2000
@@ -90,8 +90,8 @@ def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -
     stored = {(t.model, t.layer) for t in snapshot.tables if t.space is None}
     for model, other in (pair, pair[::-1]):
         for layer in sorted(layer for name, layer in stored if name == model):
-            sides = [Side(model, layer), snapshot.side(other)]
-            rows = together(snapshot, sides).vectors
+            sides = [ModelLayer(model, layer), snapshot.model_layer(other)]
+            rows = paired_embeddings(snapshot, sides).vectors
             assert len(rows[0]) == len(split.names), "not all models have embedded all atoms"
             for k in ks:
                 cells = []
@@ -102,8 +102,8 @@ def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -
                 print(f"| {sides[0]} | {sides[1]} | {k} | {' | '.join(cells)} |", flush=True)
 
 
-def by_model(snapshot: Snapshot, sides: list[Side], split: Split, k: int) -> None:
-    rows = together(snapshot, sides).vectors
+def by_model(snapshot: Snapshot, sides: list[ModelLayer], split: Split, k: int) -> None:
+    rows = paired_embeddings(snapshot, sides).vectors
     trained = [i for i, side in enumerate(sides) if not side.model.startswith("control:")]
     seen = spaces(rows, split, k, "aligned", trained)
     print(f"\nrecall@10, aligned, K = {k}\n")
@@ -120,11 +120,15 @@ def by_model(snapshot: Snapshot, sides: list[Side], split: Split, k: int) -> Non
         print(f"| {side} | {' | '.join(cells)} | {null:.4f} |", flush=True)
 
 
-def by_pair(snapshot: Snapshot, side: Side, others: list[Side], split: Split, k: int) -> None:
+def by_pair(
+    snapshot: Snapshot, side: ModelLayer, others: list[ModelLayer], split: Split, k: int
+) -> None:
     print(f"\nrecall@1 / @10, a consensus of {side} and one other, K = {k}\n")
     print(f"| other | {side} asks | {side} answers |\n|---|---|---|")
     for other in others:
-        a, b = spaces(together(snapshot, [side, other]).vectors, split, k, "aligned", (0, 1))
+        a, b = spaces(
+            paired_embeddings(snapshot, [side, other]).vectors, split, k, "aligned", (0, 1)
+        )
         cells = ["{:.3f} / {:.3f}".format(*recall(*two, split.asked)) for two in ((a, b), (b, a))]
         print(f"| {other} | {' | '.join(cells)} |", flush=True)
 
@@ -137,10 +141,10 @@ def main() -> None:
     parser.add_argument("--anchors", nargs="+", type=int, default=[100, 512, 2048])
     options = parser.parse_args()
     with Store.open(options.store).snapshot() as snapshot:
-        sides = [snapshot.side(name) for name in snapshot.models()]
+        sides = [snapshot.model_layer(name) for name in snapshot.models()]
         trained = [side.model for side in sides if not side.model.startswith("control:")]
         formulas = snapshot.frame("SELECT id, formula FROM structure").set_index("id")["formula"]
-        split = Split(together(snapshot, sides).keys, formulas, options.structures)
+        split = Split(paired_embeddings(snapshot, sides).keys, formulas, options.structures)
         ks = [k for k in options.anchors if k <= len(split.pool)]
         print(
             f"{len(split.asked):,} atoms asked, {len(split.answers):,} may answer, anchors among "
@@ -149,7 +153,7 @@ def main() -> None:
         pair = options.models or trained[:2]
         by_layer(snapshot, pair, split, ks)
         by_model(snapshot, sides, split, ks[-1])
-        one = snapshot.side(pair[0])
+        one = snapshot.model_layer(pair[0])
         by_pair(snapshot, one, [side for side in sides if side != one], split, ks[-1])
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from synthetic_store import FEATURES, make
 
 from platonic_store.questions import typicality
-from platonic_store.questions.shared.inputs import Newcomer
+from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
 
@@ -37,7 +37,7 @@ CALLS = 11
 def judged(store: Store, _: str) -> object:
     """The typicality of a structure that is not in the store, from its embedding on."""
     atoms = np.random.default_rng(0).standard_normal((10, FEATURES), dtype=np.float32)
-    newcomer = Newcomer(10 * atoms, np.arange(10) % 5 + 6, "BCNOF")
+    newcomer = ExternalStructure(10 * atoms, np.arange(10) % 5 + 6, "BCNOF")
     with store.snapshot() as snapshot:
         waiting = typicality.gather(snapshot, newcomer, model=ONE)
     return typicality.judge(waiting)

@@ -25,7 +25,7 @@ from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.geometry.scan import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.geometry.transport import barycentric_map, carry, share, transport
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 
 K = 512
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened")
@@ -35,8 +35,8 @@ Coordinates = dict[str, np.ndarray]
 def sample(store: Store, known: pd.DataFrame, n: int) -> tuple[pd.DataFrame, Coordinates]:
     """The same n atoms by every model's default layer, with their structures' formulas."""
     with store.snapshot() as snapshot:
-        sides = [snapshot.side(model) for model in snapshot.models()]
-        found = together(snapshot, sides, sample=n)
+        sides = [snapshot.model_layer(model) for model in snapshot.models()]
+        found = paired_embeddings(snapshot, sides, sample=n)
     keys = found.keys.assign(formula=known.loc[found.keys["structure_id"], "formula"].to_numpy())
     return keys, {str(side): rows for side, rows in zip(sides, found.vectors, strict=True)}
 
@@ -115,7 +115,7 @@ def structures(store: Store, known: pd.DataFrame, n: int) -> None:
     rows = []
     with store.snapshot() as snapshot:
         for model in snapshot.models():
-            side = snapshot.side(model)
+            side = snapshot.model_layer(model)
             atoms = snapshot.points(snapshot.embeddings(*side, "atom"))
             pooled = snapshot.points(snapshot.embeddings(*side, "structure"))
             rows.append([str(side), *nearest_alike(atoms, pooled, known, n)])

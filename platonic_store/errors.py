@@ -1,8 +1,8 @@
 """Every error that platonic-store raises on purpose.
 
 One base class, each error also a built-in kind, so that `except KeyError` works as well as
-`except PlatonicError`. The message is one line: what was wrong. What mends it is `error.hint`, which
-every front end words in its own way: a method call in Python, a command in a terminal.
+`except PlatonicError`. The message is one line: what was wrong. What mends it is `error.hint`,
+which every front end words in its own way: a method call in Python, a command in a terminal.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from platonic_store.annotation import answers, matching, provenance
 from platonic_store.annotation.matching import Match
 from platonic_store.annotation.targets import PREFIX, Key, open_target
 from platonic_store.errors import InvalidQuery
-from platonic_store.storage.snapshot import Side
+from platonic_store.storage.snapshot import ModelLayer
 
 if TYPE_CHECKING:
     from platonic_store.store import Store
@@ -63,7 +63,7 @@ def annotate(
     return AnnotationReport(opened.name, len(matches), answered, len(known), said["run"])
 
 
-def _score(store: "Store", side: Side) -> None:
+def _score(store: "Store", side: ModelLayer) -> None:
     """Judge what a model has not judged; nothing is written where there is nothing to do."""
     with store.snapshot() as snapshot:
         judged = snapshot.rows(

@@ -12,7 +12,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.clusters import first_alike, modes
 from platonic_store.geometry.neighbours import nearest, without_self
 from platonic_store.geometry.typicality import conformal_p
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 FIRST = "first"  # of a structure's group of near duplicates
 
@@ -27,8 +27,8 @@ class Gathered(NamedTuple):
 
     ids: np.ndarray
     formulas: np.ndarray
-    vectors: dict[Side, tuple[np.ndarray, np.ndarray]]
-    scores: dict[Side, pd.DataFrame]
+    vectors: dict[ModelLayer, tuple[np.ndarray, np.ndarray]]
+    scores: dict[ModelLayer, pd.DataFrame]
     together: pd.DataFrame
     refused: dict[tuple[str, str], str]
 
@@ -50,7 +50,7 @@ class Answers(NamedTuple):
     around: dict[str, Around]
 
 
-def columns_of(sides: list[Side]) -> Columns:
+def columns_of(sides: list[ModelLayer]) -> Columns:
     """The names and kinds of what is written: by all models together, then by each of several."""
     columns: dict[str, Kind] = {
         f"{PREFIX}id": "text",
@@ -73,7 +73,7 @@ def _surrounding(prefix: str) -> dict[str, Kind]:
     }
 
 
-def prefixes(sides: list[Side]) -> dict[Side, str]:
+def prefixes(sides: list[ModelLayer]) -> dict[ModelLayer, str]:
     """The beginning of the names of each model's own columns; none for a model that is alone."""
     if len(sides) < 2:
         return {}
@@ -93,7 +93,7 @@ def prefixes(sides: list[Side]) -> dict[Side, str]:
     return {side: f"{PREFIX}{name}_" for side, name in names.items()}
 
 
-def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
+def gather(snapshot: Snapshot, sides: list[ModelLayer]) -> Gathered:
     """Read what `compute` needs, so that no snapshot is held meanwhile.
 
     Raises: LayerNotFound.
@@ -125,7 +125,7 @@ def gather(snapshot: Snapshot, sides: list[Side]) -> Gathered:
     )
 
 
-def _scores_together(snapshot: Snapshot, scores: dict[Side, pd.DataFrame]) -> pd.DataFrame:
+def _scores_together(snapshot: Snapshot, scores: dict[ModelLayer, pd.DataFrame]) -> pd.DataFrame:
     """`p` by all models, and `disagreement`, of the structures that all have judged.
 
     As in the view `disagreement`, but of these models alone: p is conformal for the mean of −ln p.
@@ -157,7 +157,7 @@ def _scores_together(snapshot: Snapshot, scores: dict[Side, pd.DataFrame]) -> pd
 def compute(gathered: Gathered, *, k: int, within: float) -> Answers:
     """Neighbours, near duplicates and clusters of every structure.
 
-    Together, models see structures at the mean of their cosine distances. Duplicates have one
+    PairedEmbeddings, models see structures at the mean of their cosine distances. Duplicates have one
     reduced formula and lie `within`; see `geometry.clusters` for both kinds of groups.
 
     Raises: InvalidQuery where fewer than two structures are embedded.

@@ -10,7 +10,7 @@ from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batch
 from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
 from platonic_store.runtimes.cards import layers_wanted, resolve
 from platonic_store.storage.catalog import fetch_arrow
-from platonic_store.storage.snapshot import Side
+from platonic_store.storage.snapshot import ModelLayer
 from platonic_store.structures import Crystal, Rejected, content_hash
 from platonic_store.structures.records import crystal
 
@@ -33,7 +33,7 @@ class Match(NamedTuple):
     again: bool = False
 
 
-def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[Side]:
+def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[ModelLayer]:
     """Models written MODEL or MODEL@LAYER; with `ingest` also those that are not here yet.
 
     None named means all that the store has but the controls.
@@ -42,23 +42,23 @@ def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[Side]:
         with store.snapshot() as snapshot:
             here = snapshot.models()
             trained = [name for name in here if not name.startswith("control:")]
-            return [snapshot.side(name) for name in trained or here or [""]]
+            return [snapshot.model_layer(name) for name in trained or here or [""]]
     return list(dict.fromkeys(_side(store, name, ingest) for name in models))
 
 
-def _side(store: "Store", text: str, ingest: bool) -> Side:
+def _side(store: "Store", text: str, ingest: bool) -> ModelLayer:
     try:
         with store.snapshot() as snapshot:
-            return snapshot.side(text)
+            return snapshot.model_layer(text)
     except (ModelNotFound, LayerNotFound, StoreNotFound):
         if not ingest:
             raise
     name, _, layer = text.partition("@")
     card = resolve(name)
-    return Side(card.name, layers_wanted(card, layer or "default")[0])
+    return ModelLayer(card.name, layers_wanted(card, layer or "default")[0])
 
 
-def match(store: "Store", target: Target, sides: list[Side], ingest: bool) -> list[Match]:
+def match(store: "Store", target: Target, sides: list[ModelLayer], ingest: bool) -> list[Match]:
     """Every record's structure in the store, in the target's order.
 
     A record with a structure is the stored one of its id, if they are the same but for rounding,
@@ -84,7 +84,7 @@ def _matched(store: "Store", target: Target) -> list[Match]:
     return matches
 
 
-def _ingested(store: "Store", target: Target, matches: list[Match], side: Side) -> bool:
+def _ingested(store: "Store", target: Target, matches: list[Match], side: ModelLayer) -> bool:
     """Whether the target had structures that a model had not met, and that are ingested now."""
     met = _met(store, side)
     if all(match.reason or match.id in met for match in matches):
@@ -115,7 +115,7 @@ def _lacking(store: "Store", target: Target, met: set[str]) -> Iterator[tuple[st
                 yield name, record.crystal._replace(properties=kept)
 
 
-def _met(store: "Store", side: Side) -> set[str]:
+def _met(store: "Store", side: ModelLayer) -> set[str]:
     """The structures that a model has embedded or refused."""
     if store.catalog.revision() is None:
         return set()

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
-def describe(snapshot: Snapshot, sides: list[Side], settings: dict[str, Any]) -> dict[str, Any]:
+def describe(
+    snapshot: Snapshot, sides: list[ModelLayer], settings: dict[str, Any]
+) -> dict[str, Any]:
     """The provenance of a run, under its id `run`.
 
     The id is a digest of all that decides the answers: version, models with their weights, layers
@@ -38,7 +40,7 @@ def describe(snapshot: Snapshot, sides: list[Side], settings: dict[str, Any]) ->
     return {"run": hashlib.sha256(text.encode()).hexdigest()[:16], **said}
 
 
-def _content(snapshot: Snapshot, sides: list[Side]) -> dict[str, Any]:
+def _content(snapshot: Snapshot, sides: list[ModelLayer]) -> dict[str, Any]:
     """How many structures the store holds, and a digest of them and of what is embedded."""
     digest = hashlib.sha256()
     structures = snapshot.rows("SELECT id, content_hash FROM catalog.main.structures ORDER BY id")

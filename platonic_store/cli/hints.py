@@ -1,4 +1,4 @@
-"""Hints of errors as commands: `store.ingest(models=["m"])` is `platonic-store ingest --model m`."""
+"""Hints of errors as commands: `store.score(["m"])` is `platonic-store score m`."""
 
 import shlex
 

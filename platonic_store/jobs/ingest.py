@@ -18,7 +18,7 @@ from platonic_store import progress
 from platonic_store.errors import CheckpointMismatch, ConflictingStructure, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.runtimes.cards import Card, layers_wanted
-from platonic_store.runtimes.preparation import Ready
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.storage import commits, records
 from platonic_store.storage import tables as t
@@ -88,7 +88,7 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
 def embed(
     catalog: Catalog,
     vectors: Vectors,
-    model: Ready,
+    model: RunnableModel,
     *,
     source_id: int | None = None,
     layers: str = "default",

@@ -25,7 +25,7 @@ from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anc
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
-from platonic_store.storage.snapshot import Side, Snapshot, VectorTable, take
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
 from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name, vector_array
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
@@ -103,13 +103,13 @@ def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
     return Space(id_, ALIGNED, anchor_set, array, penalty)
 
 
-def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[Side, np.ndarray]:
+def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
     """The anchors as each trained model (no control) sees them that has embedded them all."""
     found = {}
     for name in sorted(snapshot.models()):
         if name.startswith("control:"):
             continue
-        side = snapshot.side(name)
+        side = snapshot.model_layer(name)
         try:
             source = snapshot.embeddings(*side, "atom")
             found[side] = anchor_embeddings(snapshot, source, anchor_set)
@@ -121,7 +121,7 @@ def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[Side, np.ndarray
 def _agree(
     catalog: Catalog,
     anchor_set: AnchorSet,
-    embeddings: Mapping[Side, np.ndarray],
+    embeddings: Mapping[ModelLayer, np.ndarray],
     compositions: np.ndarray,
 ) -> Space:
     """Find the consensus of models about the anchors, and keep it with how it was chosen."""

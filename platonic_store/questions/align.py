@@ -12,8 +12,8 @@ from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
 from platonic_store.geometry.typicality import conformal_p
-from platonic_store.questions.shared.pairing import together
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 NULLS = 99
 HALVES = 30
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
     found: the same in a shared space, anchors left out, or None where no space holds all sides.
     """
 
-    sides: list[Side]
+    sides: list[ModelLayer]
     structures: np.ndarray
     rows: list[np.ndarray]
     space: str | None
@@ -55,16 +55,16 @@ def gather(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
     """
-    named = [snapshot.side(text) for text in models or ()]
+    named = [snapshot.model_layer(text) for text in models or ()]
     if len(named) < 2:
-        others = [snapshot.side(name) for name in snapshot.models()]
+        others = [snapshot.model_layer(name) for name in snapshot.models()]
         named += [side for side in others if side not in named]
     sides = list(dict.fromkeys(named))
     if len(sides) < 2:
         raise InvalidQuery("alignment is between two: name another model, or MODEL@LAYER")
     if atoms < 20:
         raise InvalidQuery(f"{atoms} atoms say nothing of alignment: ask for at least 20")
-    both = together(snapshot, sides, sample=atoms, seed=seed)
+    both = paired_embeddings(snapshot, sides, sample=atoms, seed=seed)
     if len(both.keys) < 20 or both.keys["structure_id"].nunique() < 4:
         raise InvalidQuery(
             f"the models have {len(both.keys)} distinct atoms in common, of "
@@ -75,11 +75,11 @@ def gather(
 
 
 def _in_space(
-    snapshot: Snapshot, sides: list[Side], space: str | None, atoms: int, seed: int
+    snapshot: Snapshot, sides: list[ModelLayer], space: str | None, atoms: int, seed: int
 ) -> tuple[str | None, tuple[np.ndarray, list[np.ndarray]] | None]:
     try:
         name = snapshot.space(space, [side.model for side in sides])
-        there = together(snapshot, sides, space=name, sample=atoms, seed=seed)
+        there = paired_embeddings(snapshot, sides, space=name, sample=atoms, seed=seed)
     except AnchorsNotFound:
         if space is not None:
             raise

@@ -17,7 +17,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.arithmetic import combine
 from platonic_store.questions import similar as search
 from platonic_store.questions.shared import inputs
-from platonic_store.questions.shared.inputs import Newcomer
+from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 
@@ -38,7 +38,7 @@ class Term(NamedTuple):
     sign: int
     text: str
     ids: tuple[str, ...] = ()
-    newcomer: Newcomer | None = None
+    newcomer: ExternalStructure | None = None
     element: int | None = None
 
 

@@ -14,8 +14,8 @@ from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import bias as geometry
 from platonic_store.geometry.typicality import conformal_p
-from platonic_store.questions.shared.pairing import Together, together
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 BY = ("element", "group", "spacegroup", "crystal_system", "dimensionality")
 CAVEAT = "bias is to differ from the other models, not to be wrong: the others may share an error"
@@ -30,8 +30,8 @@ _BONDED = 1.15  # times the sum of covalent radii
 class Compared(NamedTuple):
     """The same structures as several models see them; sides[0] is the model in question."""
 
-    sides: list[Side]
-    same: Together
+    sides: list[ModelLayer]
+    same: PairedEmbeddings
     crystals: pd.DataFrame
 
 
@@ -45,15 +45,15 @@ def gather(
 
     Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model.
     """
-    side = snapshot.side(model)
+    side = snapshot.model_layer(model)
     names = [n for n in snapshot.models() if n != side.model and not n.startswith("control:")]
     if not names:
         raise InvalidQuery(
             f"there is no model to compare {side.model} with: "
             "run `platonic-store ingest --model NAME` with another"
         )
-    sides = [side, *(snapshot.side(name) for name in names)]
-    same = together(snapshot, sides, "structure", sample=structures, seed=seed)
+    sides = [side, *(snapshot.model_layer(name) for name in names)]
+    same = paired_embeddings(snapshot, sides, "structure", sample=structures, seed=seed)
     crystals = snapshot.frame(
         "SELECT id, formula, elements, spacegroup, numbers, positions, cell, pbc "
         "FROM catalog.main.structures WHERE id IN (SELECT unnest(?)) ORDER BY id",

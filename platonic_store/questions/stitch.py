@@ -7,10 +7,10 @@ import pandas as pd
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import cross_read, r2
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.substitutions import composition
 from platonic_store.storage.catalog import quote
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 FOLDS = 5
 _NUMBERS = ("SMALLINT", "INTEGER", "BIGINT", "DOUBLE")
@@ -23,7 +23,7 @@ class Gathered(NamedTuple):
     elements; has_anchor (n,) bool: of compositions that hold an anchor.
     """
 
-    sides: tuple[Side, Side]
+    sides: tuple[ModelLayer, ModelLayer]
     learner: np.ndarray
     feeder: np.ndarray
     values: np.ndarray
@@ -54,9 +54,9 @@ def gather(
 ) -> Gathered:
     """What `compare` needs. Raises InvalidQuery, ModelNotFound, LayerNotFound, AnchorsNotFound."""
     column = _numeric(snapshot, property)
-    feeder, learner = snapshot.side(from_), snapshot.side(to)
+    feeder, learner = snapshot.model_layer(from_), snapshot.model_layer(to)
     space = snapshot.space(space, [feeder.model, learner.model])
-    rows = together(
+    rows = paired_embeddings(
         snapshot, [learner, feeder], "structure", space=space, where=f"isfinite({column}::DOUBLE)"
     )
     known = snapshot.frame(

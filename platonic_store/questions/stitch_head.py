@@ -7,10 +7,10 @@ import pandas as pd
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import decode, r2
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.runtimes.cards import load_cards, resolve
 from platonic_store.storage.catalog import literals
-from platonic_store.storage.snapshot import Side, Snapshot, VectorTable
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 
 _ATOM = ["structure_id", "site_index"]
 
@@ -37,7 +37,7 @@ class Atoms(NamedTuple):
 class Gathered(NamedTuple):
     """The anchors, by which coordinates are decoded, and the structures to be tested."""
 
-    sides: tuple[Side, Side]
+    sides: tuple[ModelLayer, ModelLayer]
     anchors: Atoms
     tested: Atoms
     formulas: pd.Series
@@ -57,7 +57,7 @@ def gather(
     Raises: InvalidQuery if the head of `to` reads more than an atom's last layer; ModelNotFound,
     LayerNotFound if that layer is not in the store, AnchorsNotFound.
     """
-    feeder, learner = snapshot.side(from_), snapshot.side(to)
+    feeder, learner = snapshot.model_layer(from_), snapshot.model_layer(to)
     _require_head(learner.model)
     space = snapshot.space(space, [feeder.model, learner.model])
     last = max(layer.index for layer in resolve(learner.model).layers)
@@ -73,7 +73,7 @@ def gather(
         [space],
     )
     elsewhere = f"formula NOT IN ({literals(anchors['formula'].unique())})"
-    chosen = together(
+    chosen = paired_embeddings(
         snapshot, [feeder, learner], "structure", space=space, where=elsewhere,
         sample=structures, seed=seed,
     ).keys["structure_id"]  # fmt: skip

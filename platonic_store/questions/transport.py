@@ -11,8 +11,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import transport as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.sets import set_distance
-from platonic_store.questions.shared.inputs import Newcomer, atom_set
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.inputs import ExternalStructure, atom_set
+from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.storage.snapshot import Snapshot
 
 ROUNDING = 1e-6  # of single precision: atoms closer than this are one
@@ -61,9 +61,9 @@ def gather(snapshot: Snapshot, a: str, b: str, *, space: str | None = None) -> C
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
     """
-    sides = [snapshot.side(a), snapshot.side(b)]
+    sides = [snapshot.model_layer(a), snapshot.model_layer(b)]
     space = snapshot.space(space, [side.model for side in sides])
-    found = together(snapshot, sides, space=space, where=_NO_ANCHOR.format(space))
+    found = paired_embeddings(snapshot, sides, space=space, where=_NO_ANCHOR.format(space))
     x, y = found.vectors
     return Clouds(str(sides[0]), str(sides[1]), space, found.keys, x, y)
 
@@ -142,8 +142,8 @@ def _groups(numbers: np.ndarray) -> np.ndarray:
 
 def transport_distance(
     snapshot: Snapshot,
-    a: str | Newcomer,
-    b: str | Newcomer,
+    a: str | ExternalStructure,
+    b: str | ExternalStructure,
     *,
     model: str | None = None,
     layer: int | None = None,

@@ -45,7 +45,7 @@ def gather(
 ) -> Waiting:
     """What is known of the typicality of some structures, and what is needed to know the rest.
 
-    query: an id, a list of ids, a `Newcomer`, or None for all that the model has embedded.
+    query: an id, a list of ids, a `ExternalStructure`, or None for all that the model has embedded.
 
     Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, InvalidQuery.
     """
@@ -56,8 +56,10 @@ def gather(
     ids = _embedded(snapshot, model, layer) if query is None else query
     if isinstance(ids, str):
         ids = [ids]
-    done = _done(snapshot, model, layer, [] if isinstance(ids, inputs.Newcomer) else ids, level)
-    if isinstance(ids, inputs.Newcomer):
+    done = _done(
+        snapshot, model, layer, [] if isinstance(ids, inputs.ExternalStructure) else ids, level
+    )
+    if isinstance(ids, inputs.ExternalStructure):
         return _with_reference(snapshot, model, layer, done, ids)
     known = set(done["id"])
     rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
@@ -158,7 +160,7 @@ def _with_reference(
     model: str,
     layer: int,
     done: pd.DataFrame,
-    asked_for: list[str] | inputs.Newcomer,
+    asked_for: list[str] | inputs.ExternalStructure,
 ) -> Waiting:
     """What has to be judged, and the reference: the store's, or one of what the store holds now."""
     reference, these, calibrate = references.stored(snapshot, model, layer), None, None
@@ -169,7 +171,7 @@ def _with_reference(
         if reference is None:
             reference, these = references.new(snapshot, model, layer)
             calibrate = these, key
-    if isinstance(asked_for, inputs.Newcomer):
+    if isinstance(asked_for, inputs.ExternalStructure):
         todo = _newcomer(asked_for, reference.seed)
     elif len(asked_for) == 1:
         todo = _one(snapshot, model, layer, asked_for[0], reference.seed)
@@ -192,7 +194,7 @@ def _one(snapshot: Snapshot, model: str, layer: int, id_: str, seed: int) -> Jud
     return references.judged(whole, atoms, {id_: references.composition(formula, seed)})
 
 
-def _newcomer(query: inputs.Newcomer, seed: int) -> Judged:
+def _newcomer(query: inputs.ExternalStructure, seed: int) -> Judged:
     n = len(query.atoms)
     name = pa.array(["query"])
     mean = mean_by_structure(query.atoms, np.zeros(n, dtype=int))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
 class Study(NamedTuple):
@@ -23,23 +23,23 @@ class Study(NamedTuple):
     """
 
     store: str
-    sides: list[Side]
-    shared: list[Side]
+    sides: list[ModelLayer]
+    shared: list[ModelLayer]
     space: str | None
     seed: int
 
     @property
-    def trained(self) -> list[Side]:
+    def trained(self) -> list[ModelLayer]:
         """The sides in the space that training had a part in."""
         return [side for side in self.shared if not is_control(side)]
 
-    def pairs(self) -> list[tuple[Side, Side]]:
+    def pairs(self) -> list[tuple[ModelLayer, ModelLayer]]:
         """Each two trained sides in the space, and the first of them with every control."""
         first = (self.trained or self.shared)[:1]
         rest = [side for side in self.shared if side not in self.trained and side not in first]
         return [*combinations(self.trained, 2), *product(first, rest)]
 
-    def sides_in_space(self, least: int = 1) -> list[Side]:
+    def sides_in_space(self, least: int = 1) -> list[ModelLayer]:
         """The sides in the shared space.
 
         Raises: AnchorsNotFound if there is no space, InvalidQuery with fewer sides than `least`.
@@ -119,7 +119,7 @@ def settle(
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
     """
     snapshot.model(None)
-    named = [snapshot.side(text) for text in models or []]
+    named = [snapshot.model_layer(text) for text in models or []]
     space = _space(snapshot, space, [side.model for side in named])
     if models is None:
         named = [_side_in(snapshot, space, model) for model in snapshot.models()]
@@ -145,19 +145,19 @@ def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | Non
     return fullest[0][0] if fullest else None
 
 
-def _side_in(snapshot: Snapshot, space: str | None, model: str) -> Side:
+def _side_in(snapshot: Snapshot, space: str | None, model: str) -> ModelLayer:
     """The model's default layer, or else its first one that is in the space."""
-    side = snapshot.side(model)
+    side = snapshot.model_layer(model)
     layers = sorted({t.layer for t in snapshot.tables if space and t[1:3] == (space, model)})
-    return side if side.layer in layers or not layers else Side(model, layers[0])
+    return side if side.layer in layers or not layers else ModelLayer(model, layers[0])
 
 
-def is_control(side: Side | str) -> bool:
+def is_control(side: ModelLayer | str) -> bool:
     """Whether a side is a control: composition, SOAP or random weights."""
     return str(side if isinstance(side, str) else side.model).startswith("control:")
 
 
-def label(side: Side | str) -> str:
+def label(side: ModelLayer | str) -> str:
     """A side as a figure names it: `control:random:x@1` is random x@1."""
     return str(side).removeprefix("control:").replace("random:", "random ")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from platonic_store import errors, resources
-from platonic_store.runtimes.preparation import Ready
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import VARIABLES
 
 
@@ -26,7 +26,7 @@ class Result(NamedTuple):
     remark: str
 
 
-def check(ready: Ready, *, device: str = "auto") -> Iterator[Result]:
+def check(ready: RunnableModel, *, device: str = "auto") -> Iterator[Result]:
     """Run every check on a model in its own interpreter. Raises WorkerFailed if it cannot load."""
     script = resources.folder("ingest") / "conformance.py"
     request = json.dumps({"card": ready.card.as_dict(), "device": device})

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from platonic_store import errors, resources
 from platonic_store.runtimes.cards import Card
-from platonic_store.runtimes.preparation import Ready
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import VARIABLES
 from platonic_store.storage.layout import vector_array
 
@@ -26,7 +26,7 @@ def has_head(card: Card) -> bool:
 
 
 def energies(
-    ready: Ready, features: np.ndarray, numbers: np.ndarray, *, device: str = "auto"
+    ready: RunnableModel, features: np.ndarray, numbers: np.ndarray, *, device: str = "auto"
 ) -> np.ndarray:
     """(n,) float64, eV: what the model's head makes of (n, dim) features of atoms.
 

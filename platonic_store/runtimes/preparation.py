@@ -13,7 +13,7 @@ from platonic_store.runtimes.environments import interpreter
 ByName = str | Path | Mapping[str, str | Path] | None
 
 
-class Ready(NamedTuple):
+class RunnableModel(NamedTuple):
     """A model that can run: `card.checkpoint` is where its weights are, if its package has none."""
 
     card: Card
@@ -26,7 +26,7 @@ def prepare(
     python: ByName = None,
     checkpoint: ByName = None,
     trust: Iterable[str] = (),
-) -> list[Ready]:
+) -> list[RunnableModel]:
     """Find, fetch and make whatever these models need; the cheap refusals come first.
 
     python: an interpreter, or one for each family. checkpoint: a file or folder of weights, or one
@@ -49,7 +49,7 @@ def prepare(
         if path is not None:
             trust_store.remember_checkpoint(card.name, path)
     trust_store.trust(*trusted & {card.checkpoint_sha256 for card in located})
-    return [Ready(card, interpreter(card, pythons.get(card.family))) for card in located]
+    return [RunnableModel(card, interpreter(card, pythons.get(card.family))) for card in located]
 
 
 def _require_licence(card: Card) -> None:

@@ -39,7 +39,7 @@ class VectorTable(NamedTuple):
         return 4 * self.rows * self.dim
 
 
-class Side(NamedTuple):
+class ModelLayer(NamedTuple):
     """A model and one of its layers, written `sevennet-0@2`."""
 
     model: str
@@ -121,7 +121,7 @@ class Snapshot:
             )
         return layer
 
-    def side(self, text: str | None) -> Side:
+    def model_layer(self, text: str | None) -> ModelLayer:
         """The side `MODEL@LAYER`; without a layer the model's default one.
 
         Raises: ModelNotFound, LayerNotFound, InvalidQuery.
@@ -130,7 +130,7 @@ class Snapshot:
         if layer and not layer.isdigit():
             raise InvalidQuery(f"{text}: a layer is a number, as in `{name}@0`")
         model = self.model(name or None)
-        return Side(model, self.layer(model, int(layer) if layer else None))
+        return ModelLayer(model, self.layer(model, int(layer) if layer else None))
 
     def embeddings(self, model: str, layer: int, level: Level) -> VectorTable:
         """The table of a model's own embeddings."""

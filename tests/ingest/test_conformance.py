@@ -10,7 +10,7 @@ import pytest
 
 from platonic_store.runtimes import cards, checkpoints
 from platonic_store.runtimes.conformance import check
-from platonic_store.runtimes.preparation import Ready, prepare
+from platonic_store.runtimes.preparation import RunnableModel, prepare
 
 from ingest.conformance import CHECKS  # isort: skip
 
@@ -21,7 +21,7 @@ CARDS = [
 ]
 
 
-def at_hand(name: str, shared_weights) -> Ready:
+def at_hand(name: str, shared_weights) -> RunnableModel:
     """The model with its weights, or with random ones where those cannot be had here."""
     card = cards.resolve(name)
     if not checkpoints.needed(card):

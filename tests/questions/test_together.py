@@ -1,13 +1,16 @@
 """Samples of the atoms that several models share."""
 
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 
 
 def test_a_sample_is_not_the_random_anchors_of_the_same_seed(prototypes):
     with prototypes.snapshot() as snapshot:
-        sides = [snapshot.side("sevennet-0"), snapshot.side("chgnet-0.3.0")]
-        whole, sample = together(snapshot, sides), together(snapshot, sides, sample=100, seed=0)
+        sides = [snapshot.model_layer("sevennet-0"), snapshot.model_layer("chgnet-0.3.0")]
+        whole, sample = (
+            paired_embeddings(snapshot, sides),
+            paired_embeddings(snapshot, sides, sample=100, seed=0),
+        )
     names, sampled = (
         (one.keys["structure_id"] + ":" + one.keys["site_index"].astype(str)).to_numpy(dtype=str)
         for one in (whole, sample)

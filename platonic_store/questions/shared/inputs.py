@@ -29,7 +29,7 @@ class AtomSet(NamedTuple):
     mass: np.ndarray
 
 
-class Newcomer(NamedTuple):
+class ExternalStructure(NamedTuple):
     """A structure that is not in the store.
 
     atoms: (n, dim) embeddings; numbers: (n,) atomic numbers; formula: reduced.
@@ -79,7 +79,7 @@ def vector(
 
 def resolve(
     snapshot: Snapshot,
-    query: str | Newcomer | np.ndarray,
+    query: str | ExternalStructure | np.ndarray,
     model: str,
     layer: int,
     space: str | None,
@@ -111,7 +111,7 @@ def resolve(
 
 def atom_set(
     snapshot: Snapshot,
-    query: str | Newcomer | np.ndarray,
+    query: str | ExternalStructure | np.ndarray,
     model: str,
     layer: int,
     space: str | None,
@@ -186,7 +186,7 @@ def _stored_rows(
     return points, rows
 
 
-def _embedded_now(query: Any, model: str, layer: int) -> Newcomer:
+def _embedded_now(query: Any, model: str, layer: int) -> ExternalStructure:
     """A structure that is not in the store, embedded."""
     from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
@@ -207,7 +207,7 @@ def _embedded_now(query: Any, model: str, layer: int) -> Newcomer:
             for embedded in pool.embed([structure]):
                 for _, reason in embedded.rejected:
                     raise UnreadableSource(f"{describe(query)}: {reason}")
-                return Newcomer(
+                return ExternalStructure(
                     vector_matrix(embedded.table[f"layer_{layer}"]),
                     np.array(structure["numbers"][0].as_py()),
                     batch.structures["formula"][0].as_py(),

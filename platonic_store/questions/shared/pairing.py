@@ -8,11 +8,11 @@ import pandas as pd
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.storage.snapshot import Side, Snapshot, VectorTable
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.vectors import Level
 
 
-class Together(NamedTuple):
+class PairedEmbeddings(NamedTuple):
     """Rows that several sides have in common.
 
     keys: n rows sorted by structure_id (and site_index, for atoms, which come one for each set of
@@ -24,16 +24,16 @@ class Together(NamedTuple):
     vectors: list[np.ndarray]
 
 
-def together(
+def paired_embeddings(
     snapshot: Snapshot,
-    sides: Sequence[Side],
+    sides: Sequence[ModelLayer],
     level: Level = "atom",
     *,
     space: str | None = None,
     sample: int | None = None,
     seed: int = 0,
     where: str | None = None,
-) -> Together:
+) -> PairedEmbeddings:
     """What all sides have embedded (or, with a `space`, projected), row for row.
 
     sample: at most so many rows, the same ones for the same content however it was stored.
@@ -69,7 +69,7 @@ def together(
         snapshot.points(table).vectors[keys[f"row_{i}"].to_numpy()]
         for i, table in enumerate(tables)
     ]
-    return Together(keys.drop(columns=[f"row_{i}" for i in range(len(tables))]), vectors)
+    return PairedEmbeddings(keys.drop(columns=[f"row_{i}" for i in range(len(tables))]), vectors)
 
 
 def _rows(snapshot: Snapshot, table: VectorTable, side: int) -> pd.DataFrame:

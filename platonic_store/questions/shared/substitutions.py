@@ -14,7 +14,7 @@ import pandas as pd
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.arithmetic import answered
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.storage.snapshot import Snapshot
 
 _CORNERS = ["start", "minus", "plus", "target"]
@@ -115,12 +115,12 @@ def score(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery if no case is left.
     """
-    asker = snapshot.side(model)
-    answerer = snapshot.side(across) if across else asker
+    asker = snapshot.model_layer(model)
+    answerer = snapshot.model_layer(across) if across else asker
     if across or space:
         space = snapshot.space(space, [asker.model, answerer.model])
         posed = posed[~posed["target"].isin(_anchored(snapshot, space))]
-    rows = together(snapshot, [asker, answerer], "structure", space=space)
+    rows = paired_embeddings(snapshot, [asker, answerer], "structure", space=space)
     ids = rows.keys["structure_id"].to_numpy()
     asked, answers = rows.vectors
     found = _score(snapshot, posed, ids, asked, answers, seed)

@@ -14,10 +14,10 @@ from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.jobs.project import ALIGNED, RECIPES
 from platonic_store.plots.figures import heat
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.reader import Reader
 from platonic_store.report.study import Beside, Figure, Section, Study, is_control, label
-from platonic_store.storage.snapshot import Side, Snapshot
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 TITLE = "Layers, recipes, anchors"
 ATOMS = 4_000
@@ -31,8 +31,8 @@ class Halves(NamedTuple):
     No composition is in both; `compositions` are the anchors'.
     """
 
-    anchors: dict[Side, np.ndarray]
-    asked: dict[Side, np.ndarray]
+    anchors: dict[ModelLayer, np.ndarray]
+    asked: dict[ModelLayer, np.ndarray]
     compositions: np.ndarray
 
 
@@ -92,13 +92,13 @@ def _matrix(frame: pd.DataFrame) -> pd.DataFrame:
 def _halves(snapshot: Snapshot, study: Study) -> Halves:
     """Every stored layer of the trained models, and the controls' own one."""
     sides = [
-        Side(side.model, table.layer)
+        ModelLayer(side.model, table.layer)
         for side in study.sides
         for table in sorted(snapshot.tables, key=lambda table: table.layer)
         if (table.model, table.space, table.level) == (side.model, None, "atom")
         and (table.layer == side.layer or not is_control(side))
     ]
-    keys, vectors = together(snapshot, sides, sample=ATOMS, seed=study.seed)
+    keys, vectors = paired_embeddings(snapshot, sides, sample=ATOMS, seed=study.seed)
     formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
     compositions = keys["structure_id"].map(formulas).to_numpy(dtype=str)
     unique = np.unique(compositions)
@@ -114,7 +114,7 @@ def _halves(snapshot: Snapshot, study: Study) -> Halves:
     )
 
 
-def _scores(halves: Halves, partners: list[Side]) -> pd.DataFrame:
+def _scores(halves: Halves, partners: list[ModelLayer]) -> pd.DataFrame:
     """A row a side, partner (another model at its own layer), recipe and number of anchors."""
     pairs = [(a, b) for a in halves.asked for b in partners if a.model != b.model]
     pool = len(halves.anchors[pairs[0][0]])
@@ -132,8 +132,8 @@ def _scores(halves: Halves, partners: list[Side]) -> pd.DataFrame:
 
 
 def _coordinates(
-    halves: Halves, partners: list[Side], recipe: str, k: int
-) -> dict[Side, np.ndarray]:
+    halves: Halves, partners: list[ModelLayer], recipe: str, k: int
+) -> dict[ModelLayer, np.ndarray]:
     """Those asked, by each side; to the consensus of the partners all other sides are joined."""
     if recipe != ALIGNED:
         return {

@@ -6,7 +6,7 @@ import pandas as pd
 
 from platonic_store.reader import Reader
 from platonic_store.report.study import Section, Study, Table, is_control
-from platonic_store.storage.snapshot import Side
+from platonic_store.storage.snapshot import ModelLayer
 
 TITLE = "Models and provenance"
 
@@ -53,7 +53,7 @@ def section(store: Reader, study: Study) -> Section:
     )
 
 
-def _row(side: Side, cards: pd.DataFrame, runs: pd.DataFrame) -> dict:
+def _row(side: ModelLayer, cards: pd.DataFrame, runs: pd.DataFrame) -> dict:
     card = cards.set_index("name").to_dict("index")[side.model]
     mine = runs[runs["model"] == side.model]
     versions = json.loads(mine["identity"].iloc[-1]).get("versions", {}) if len(mine) else {}

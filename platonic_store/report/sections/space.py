@@ -10,7 +10,7 @@ from platonic_store.geometry import pca_map as flat_map
 from platonic_store.geometry.projection import fit, project
 from platonic_store.plots.figures import panels
 from platonic_store.plots.space_map import GROUPS, group_of
-from platonic_store.questions.shared.pairing import together
+from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.reader import Reader
 from platonic_store.report.study import Figure, Section, Study, label
 
@@ -76,9 +76,9 @@ def section(store: Reader, study: Study) -> Section:
 def _placed(store: Reader, study: Study) -> Placed:
     sides = study.sides_in_space()
     with store.snapshot() as snapshot:
-        anchors = together(snapshot, sides, where=_IS_ANCHOR.format(study.space))
+        anchors = paired_embeddings(snapshot, sides, where=_IS_ANCHOR.format(study.space))
         sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
-        keys, rows = together(snapshot, sides, sample=sample, seed=study.seed)
+        keys, rows = paired_embeddings(snapshot, sides, sample=sample, seed=study.seed)
         symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
         formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
     seen = {

@@ -14,7 +14,7 @@ from platonic_store.report.study import (
     controls_among,
     label,
 )
-from platonic_store.storage.snapshot import Side
+from platonic_store.storage.snapshot import ModelLayer
 
 TITLE = "Transport"
 ATOMS = 1_000
@@ -75,7 +75,7 @@ def _transported(store: Reader, study: Study) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _pair(store: Reader, study: Study, a: Side, b: Side) -> pd.DataFrame:
+def _pair(store: Reader, study: Study, a: ModelLayer, b: ModelLayer) -> pd.DataFrame:
     return store.transport(str(a), str(b), space=study.space, atoms=ATOMS, seed=study.seed)
 
 
