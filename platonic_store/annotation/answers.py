@@ -157,7 +157,7 @@ def _scores_together(snapshot: Snapshot, scores: dict[ModelLayer, pd.DataFrame])
 def compute(gathered: Gathered, *, k: int, within: float) -> Answers:
     """Neighbours, near duplicates and clusters of every structure.
 
-    PairedEmbeddings, models see structures at the mean of their cosine distances. Duplicates have one
+    Together, models see structures at the mean of their cosine distances. Duplicates have one
     reduced formula and lie `within`; see `geometry.clusters` for both kinds of groups.
 
     Raises: InvalidQuery where fewer than two structures are embedded.
