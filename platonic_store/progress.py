@@ -23,10 +23,23 @@ from rich.text import Text
 Advance = Callable[[float], None]
 # A bar within another one's block is not drawn: two would fight for the same line.
 _is_under_way = ContextVar("_is_under_way", default=False)
+_is_quiet = False
 
 
-def say(line: str, style: str = "") -> None:
-    """A line for the person, kept out of the results on stdout."""
+def be_quiet(quiet: bool) -> None:
+    """Whether bars and remarks are left out, in this process."""
+    global _is_quiet
+    _is_quiet = quiet
+
+
+def say(line: str) -> None:
+    """A remark for the person, kept out of the results on stdout."""
+    if not _is_quiet:
+        show_line(line)
+
+
+def show_line(line: str, style: str = "") -> None:
+    """A line on stderr, quiet or not."""
     # No emoji: `control:soap:3` would bring one.
     console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
     console.print(f"{style}{escape(line)}")
@@ -47,7 +60,7 @@ def _shown(
 ) -> Iterator[Advance]:
     console = Console(stderr=True, emoji=False)
     is_outermost = not _is_under_way.get()
-    is_seen = console.is_terminal and is_outermost
+    is_seen = console.is_terminal and is_outermost and not _is_quiet
     _is_under_way.set(True)
     try:
         with Progress(*columns, console=console, disable=not is_seen) as progress:
@@ -121,5 +134,7 @@ def bytes_bar(title: str, total: float | None = None) -> Iterator[Bytes]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, disable=_is_quiet or not console.is_terminal
+    ) as progress:
         yield Bytes(progress, title, total)

@@ -1,33 +1,43 @@
-"""`Store`: the one object that a user holds."""
+"""`Store`: what a user holds. Its questions are in `questions/`, its jobs in `jobs/`."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
+import pandas as pd
+import pyarrow as pa
 
+from platonic_store import questions
+from platonic_store import sql as sql_front_end
 from platonic_store.annotation.annotate import AnnotationReport, annotate
 from platonic_store.errors import (
+    Call,
     InvalidQuery,
     StoreBusy,
     StoreNotFound,
     StoreNotWritable,
 )
-from platonic_store.jobs import anchors as anchor_sets
-from platonic_store.jobs import ingest as ingestion
-from platonic_store.jobs import project as spaces
-from platonic_store.jobs import score as scoring
+from platonic_store.jobs import anchors as anchor_job
+from platonic_store.jobs import ingest as ingest_job
+from platonic_store.jobs import project as project_job
+from platonic_store.jobs import score as score_job
 from platonic_store.jobs.anchors import AnchorSet
 from platonic_store.jobs.ingest import RunReport, SourceReport
 from platonic_store.jobs.project import Projected
+from platonic_store.methods import Questions
+from platonic_store.questions.shared.declaration import asked_of
 from platonic_store.questions.shared.references import Scored
-from platonic_store.reader import Reader
+from platonic_store.questions.shared.tables import vector_table
 from platonic_store.runtimes.preparation import ByName, prepare
 from platonic_store.storage import commits
+from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, take
+from platonic_store.storage.vectors import Level, Vectors, vector_array
 
 
-class Store(Reader):
+class Store(Questions):
     """A store of embeddings: a folder with a DuckDB catalogue and Lance vector tables.
 
     ```python
@@ -39,27 +49,52 @@ class Store(Reader):
     ```
     """
 
-    def __init__(self, path: Path):
-        super().__init__(path)
+    def __init__(self, path: Path, *, read_only: bool = False):
+        self.path = path
+        self.read_only = read_only
+        self.catalog = Catalog(path / "catalog.duckdb")
+        self.vectors = Vectors(path / "vectors")
         self._lock = filelock.FileLock(path / "writer.lock")
 
     @classmethod
-    def open(cls, path: str | Path) -> "Store":
+    def open(cls, path: str | Path, *, read_only: bool = False) -> "Store":
         """The store at `path`, which the first ingest makes if there is none.
+
+        read_only: refuse every job that writes.
 
         Raises: StoreNotFound if `path` is something else; StoreTooNew.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():
-            raise StoreNotFound(f"{path} is a file, not a store: name a folder with `--store`")
-        store = cls(path)
+            raise StoreNotFound(f"{path} is a file, a store is a folder", "name a folder")
+        store = cls(path, read_only=read_only)
         is_ours = store.catalog.path.exists() or (path / "writer.lock").exists()
         if path.is_dir() and any(path.iterdir()) and not is_ours:
             raise StoreNotFound(
-                f"{path} is a folder of other things, not a store: name another with `--store`"
+                f"{path} is a folder of other things, not a store", "name another folder"
             )
         store.catalog.revision()
         return store
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        # Questions that other packages, or this process, have added.
+        if name.startswith("_") or name not in questions.names():
+            raise AttributeError(f"a store has no attribute {name!r}")
+        return asked_of(self, questions.get(name))
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """The newest published state, for several questions that must see the same one.
+
+        Raises: StoreNotFound if nothing was ever ingested.
+        """
+        self._require()
+        return take(self.catalog, self.vectors)
+
+    def _require(self) -> None:
+        if self.catalog.revision() is None:
+            raise StoreNotFound(
+                f"there is no store at {self.path}", Call("ingest", "SOURCE", models=["sevennet-0"])
+            )
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[dict[str, int]]:
@@ -67,6 +102,8 @@ class Store(Reader):
 
         Gives what `commits.recover` had to settle.
         """
+        if self.read_only:
+            raise StoreNotWritable(f"{self.path} was opened read-only", "open it for writing")
         if not create:
             self._require()
         try:
@@ -74,18 +111,70 @@ class Store(Reader):
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
             raise StoreBusy(
-                f"another process is writing to {self.path}: "
-                "wait for it to finish (queries work meanwhile), or stop it"
+                f"another process is writing to {self.path}",
+                "wait for it to finish (queries work meanwhile), or stop it",
             ) from None
         except OSError as error:
             raise StoreNotWritable(
-                f"cannot write to {self.path}: {error.strerror}; name another place with `--store`"
+                f"cannot write to {self.path}: {error.strerror}", "name another place"
             ) from None
         try:
             self.catalog.migrate()
             yield commits.recover(self.catalog, self.vectors)
         finally:
             self._lock.release()
+
+    def sql(
+        self,
+        query: str,
+        *,
+        variables: Mapping[str, object] | None = None,
+        allow_files: bool = False,
+    ) -> pd.DataFrame:
+        """Run read-only SQL over the views and functions of the store; see docs/sql.md.
+
+        query: SQL, or `@name` of the cookbook; see docs/cookbook.md.
+        variables: what `getvariable('name')` gives in the query, as text.
+
+        It reaches nothing outside the store unless `allow_files`.
+
+        Raises: InvalidQuery with what DuckDB says.
+        """
+        return self.sql_arrow(query, variables=variables, allow_files=allow_files).to_pandas()
+
+    def sql_arrow(
+        self,
+        query: str,
+        *,
+        variables: Mapping[str, object] | None = None,
+        allow_files: bool = False,
+    ) -> pa.Table:
+        """Like `sql`, as an Arrow table."""
+        with self.snapshot() as snapshot:
+            return sql_front_end.run(snapshot, query, variables=variables)
+
+    def init_sql(self) -> str:
+        """A script with which the plain `duckdb` client opens this store."""
+        with self.snapshot() as snapshot:
+            return sql_front_end.init_script(snapshot, self.path.resolve())
+
+    def embeddings(
+        self, model: str | None = None, *, level: Level = "atom", space: str | None = None
+    ) -> pa.Table:
+        """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
+
+        model: MODEL or MODEL@LAYER. `platonic_store.arrow.vector_matrix(table["vector"])` gives
+        (n, dim) float32.
+
+        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
+        """
+        with self.snapshot() as snapshot:
+            side = snapshot.model_layer(model)
+            if space is not None:
+                space = snapshot.space(space, [side.model])
+            points = snapshot.points(vector_table(snapshot, side, level, space))
+        vectors = vector_array(points.vectors)
+        return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
 
     def ingest(
         self,
@@ -127,9 +216,9 @@ class Store(Reader):
         with self._writing(create=source is not None):
             source_id, report = None, None
             if source is not None:
-                source_id, report = ingestion.read_source(self.catalog, source, format)
+                source_id, report = ingest_job.read_source(self.catalog, source, format)
             runs = [
-                ingestion.embed(
+                ingest_job.embed(
                     self.catalog,
                     self.vectors,
                     model,
@@ -198,18 +287,17 @@ class Store(Reader):
                 )
             if anchored:
                 raise InvalidQuery(
-                    f"{anchored[0][0]} holds an anchor of {anchored[0][1]}, which every "
-                    "coordinate in its spaces rests on: it cannot be deleted"
+                    f"{anchored[0][0]} cannot be deleted: it holds an anchor of {anchored[0][1]}, "
+                    "on which every coordinate in its spaces rests"
                 )
             commits.delete_structures(self.catalog, self.vectors, structure_ids)
 
     def select_anchors(
         self,
-        method: str = anchor_sets.DEFAULT_METHOD,
+        method: str = anchor_job.DEFAULT_METHOD,
         k: int | None = None,
         *,
         model: str | None = None,
-        layer: int | None = None,
         seed: int = 0,
         file: str | Path | None = None,
     ) -> AnchorSet:
@@ -217,18 +305,18 @@ class Store(Reader):
 
         method: "random", "direct" (DIRECT sampling, the same for the same atoms in any order),
             "maml" (as the maml package chooses) or "farthest"; or a `file` that lists them.
+        model: MODEL or MODEL@LAYER in whose embeddings they are chosen.
 
         Raises: ModelNotFound, LayerNotFound, InvalidQuery, StructureNotFound.
         """
         with self._writing():
             with self.snapshot() as snapshot:
                 if file is not None:
-                    chosen, origin = anchor_sets.anchors_from_file(snapshot, Path(file))
+                    chosen, origin = anchor_job.anchors_from_file(snapshot, Path(file))
                 else:
-                    chosen, origin = anchor_sets.select_anchors(
-                        snapshot, method, k, model, layer, seed
-                    )
-            anchor_sets.save_anchors(self.catalog, chosen, origin)
+                    side = snapshot.model_layer(model)
+                    chosen, origin = anchor_job.select_anchors(snapshot, method, k, *side, seed)
+            anchor_job.save_anchors(self.catalog, chosen, origin)
         return chosen
 
     def project(
@@ -237,10 +325,10 @@ class Store(Reader):
         *,
         recipe: str | None = None,
         anchors: str | None = None,
-        layer: int | None = None,
     ) -> list[Projected]:
         """Bring models (all, if none is named) up to date in the space of a recipe and anchors.
 
+        models: each MODEL or MODEL@LAYER.
         recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
             trained models have embedded the anchors, else "whitened".
         anchors: an anchor set's id or its beginning; by default the newest set.
@@ -248,33 +336,30 @@ class Store(Reader):
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
         """
         with self._writing():
-            with self.snapshot() as snapshot:
-                names = [snapshot.model(name) for name in models] or snapshot.models()
-                if not names:
-                    snapshot.model(None)
-            space = spaces.open_space(self.catalog, self.vectors, recipe, anchors)
+            sides = self._sides(models)
+            space = project_job.open_space(self.catalog, self.vectors, recipe, anchors)
             return [
-                spaces.project_model(self.catalog, self.vectors, space, name, layer)
-                for name in names
+                project_job.project_model(self.catalog, self.vectors, space, *side)
+                for side in sides
             ]
 
     def score(
         self,
         models: list[str] | tuple[str, ...] = (),
         *,
-        layer: int | None = None,
         among: str | None = None,
         seed: int | None = None,
         renew: bool = False,
     ) -> list[Scored]:
-        """Judge how typical each structure looks to models (all, if none is named), and keep it.
+        """Score how typical each structure looks to models (all, if none is named), and keep it.
 
+        models: each MODEL or MODEL@LAYER.
         among: an SQL condition on the columns of `structure` that says which of them may be the
             reference; by default all.
         seed: which compositions calibrate. Another seed or condition than last time's makes a new
-            reference, with which all is judged anew.
+            reference, with which all is scored anew.
         renew: make a new reference of all that the store holds now; else what was added since is
-            judged by the reference that is there.
+            scored by the reference that is there.
 
         Typicality is not confidence. The scores are in the views `typicality`, `atom_typicality`
         and `disagreement`. To run it again resumes, and does nothing where all is done.
@@ -282,22 +367,18 @@ class Store(Reader):
         Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions.
         """
         with self._writing():
-            with self.snapshot() as snapshot:
-                names = [snapshot.model(name) for name in models] or snapshot.models()
-                if not names:
-                    snapshot.model(None)
             return [
-                scoring.score_model(
-                    self.catalog,
-                    self.vectors,
-                    name,
-                    layer,
-                    among=among,
-                    seed=seed,
-                    renew=renew,
+                score_job.score_model(
+                    self.catalog, self.vectors, *side, among=among, seed=seed, renew=renew
                 )
-                for name in names
+                for side in self._sides(models)
             ]
+
+    def _sides(self, models: Iterable[str]) -> list[ModelLayer]:
+        """The models named, or all at their default layers."""
+        with self.snapshot() as snapshot:
+            names = list(models) or snapshot.models() or [""]  # which says that there is none
+            return [snapshot.model_layer(name) for name in names]
 
     def doctor(self) -> dict[str, Any]:
         """Settle what a killed writer left, compact, and check catalogue against vectors.
@@ -309,3 +390,48 @@ class Store(Reader):
             if not problems:
                 commits.maintain(self.catalog, self.vectors)
         return {**settled, "problems": problems}
+
+    def picture(self, folder: str | Path, *, space: str | None = None) -> list[Path]:
+        """Draw the shared space, a panel a model on the same axes, as PNG and HTML with hover.
+
+        Raises: AnchorsNotFound if nothing is projected.
+        """
+        from platonic_store.plots import space_map
+
+        with self.snapshot() as snapshot:
+            return space_map.draw(snapshot, Path(folder), space)
+
+    def report(
+        self,
+        out: str | Path,
+        *,
+        models: list[str] | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> Path:
+        """Run the whole study and write it as one HTML page, with its numbers as parquet beside it.
+
+        models: MODEL or MODEL@LAYER each; by default all, at the layers of the space.
+        What this store cannot answer, the page says in its place.
+
+        Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for what is named and not here.
+        """
+        from platonic_store import report
+
+        with self.snapshot() as snapshot:
+            name = self.path.resolve().name
+            return report.write(snapshot, name, Path(out), models=models, space=space, seed=seed)
+
+    def _repr_html_(self) -> str:
+        """The models of the store, for notebooks."""
+        if self.catalog.revision() is None:
+            return f"<p>platonic-store at <code>{self.path}</code>, nothing ingested yet</p>"
+        counts = self.sql(
+            "SELECT count(*) AS structures, sum(nsites)::BIGINT AS atoms FROM structure"
+        )
+        models = self.sql("SELECT name, family, layers, default_layer, structures FROM model")
+        n, atoms = counts.iloc[0]
+        return (
+            f"<p>platonic-store at <code>{self.path}</code>: {n:,} structures, {atoms or 0:,} atoms"
+            f"</p>{models.to_html(index=False)}"
+        )

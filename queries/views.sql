@@ -3,7 +3,7 @@
 -- One row a crystal: what the store knows of it, then every property of its source.
 CREATE OR REPLACE VIEW structure AS
 SELECT
-    s.id, s.formula, s.elements, len(s.elements) AS nelements, s.nsites, s.spacegroup, s.volume,
+    s.id AS structure_id, s.formula, s.elements, len(s.elements) AS nelements, s.nsites, s.spacegroup, s.volume,
     s.content_hash, s.added_at, p.* EXCLUDE (structure_id)
 FROM catalog.main.structures AS s
 LEFT JOIN catalog.main.properties AS p ON p.structure_id = s.id;
@@ -90,7 +90,7 @@ GROUP BY ALL;
 -- like that; `neighbours`: the ids of the typical structures most like it.
 CREATE OR REPLACE VIEW typicality AS
 SELECT
-    c.structure_id AS id, r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
+    c.structure_id, r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
     c.site_index, element_symbol(c.atomic_number) AS element,
     c.nearest_id, c.nearest_site, c.nearest_distance, c.neighbours, c.reference
 FROM catalog.main.structure_scores AS c
@@ -99,7 +99,7 @@ JOIN catalog.main.reference_sets AS r ON r.id = c.reference;
 -- One row an atom (one for each set of symmetry-equivalent sites) and model.
 CREATE OR REPLACE VIEW atom_typicality AS
 SELECT
-    c.structure_id AS id, c.site_index, element_symbol(c.atomic_number) AS element,
+    c.structure_id, c.site_index, element_symbol(c.atomic_number) AS element,
     r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
     c.nearest_id, c.nearest_site, c.nearest_distance, c.reference
 FROM catalog.main.atom_scores AS c
@@ -118,7 +118,7 @@ atom AS (
     WHERE c.neighbours IS NOT NULL
 )
 SELECT
-    a.structure_id AS id, a.site_index, element_symbol(a.atomic_number) AS element,
+    a.structure_id, a.site_index, element_symbol(a.atomic_number) AS element,
     a.model, b.model AS other,
     len(list_intersect(a.neighbours, b.neighbours))
     / greatest(len(a.neighbours), len(b.neighbours)) AS agreement
@@ -138,7 +138,7 @@ WITH newest AS (
 ),
 consensus AS (
     SELECT
-        c.structure_id AS id, list(n.model ORDER BY n.model) AS models,
+        c.structure_id, list(n.model ORDER BY n.model) AS models,
         avg(-ln(c.p)) AS surprise, bool_and(coalesce(m.part = 'calibration', false)) AS calibrates
     FROM catalog.main.structure_scores AS c
     JOIN newest AS n ON n.reference = c.reference
@@ -147,17 +147,17 @@ consensus AS (
     GROUP BY c.structure_id HAVING count(*) > 1
 ),
 site AS (
-    SELECT id, site_index, 1 - avg(agreement) AS disagreement FROM atom_agreement GROUP BY ALL
+    SELECT structure_id, site_index, 1 - avg(agreement) AS disagreement FROM atom_agreement GROUP BY ALL
 ),
 worst AS (
-    SELECT id, max(disagreement) AS disagreement, min_by(site_index, -disagreement) AS site_index
-    FROM site GROUP BY id
+    SELECT structure_id, max(disagreement) AS disagreement, min_by(site_index, -disagreement) AS site_index
+    FROM site GROUP BY structure_id
 ),
 whole AS (
-    SELECT c.*, w.disagreement, w.site_index FROM consensus AS c LEFT JOIN worst AS w USING (id)
+    SELECT c.*, w.disagreement, w.site_index FROM consensus AS c LEFT JOIN worst AS w USING (structure_id)
 )
 SELECT
-    id, models,
+    structure_id, models,
     (
         count(*) FILTER (calibrates) OVER (PARTITION BY models ORDER BY surprise DESC)
         + (NOT calibrates)::INTEGER

@@ -1,56 +1,44 @@
-"""The command `platonic-store`: one file a verb, and nothing that the Python API cannot do."""
+"""The command `platonic-store`: a file a job; the questions make their own commands."""
 
+import logging
+import os
 import sys
+from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
 
 from platonic_store.cli import (
-    align,
-    analogy,
     anchors,
     annotate,
-    bias,
     delete,
-    disagreement,
     doctor,
+    hints,
     ingest,
     models,
-    neighbours,
-    outliers,
     picture,
     project,
     report,
     score,
-    similar,
     sql,
-    stitch,
-    transport,
-    typicality,
 )
+from platonic_store.cli.options import CONTEXT
 from platonic_store.cli.output import complain
+from platonic_store.cli.questions import Commands
 
 app = typer.Typer(
     name="platonic-store",
     help="What foundation interatomic potentials know of every crystal, in one searchable space.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
 )
 app.command("ingest")(ingest.run)
 app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
-app.command("similar")(similar.run)
-app.command("neighbours")(neighbours.run)
-app.command("align")(align.run)
-app.command("analogy")(analogy.run)
-app.command("transport")(transport.run)
-app.command("stitch")(stitch.run)
 app.command("score")(score.run)
-app.command("outliers")(outliers.run)
-app.command("typicality")(typicality.run)
-app.command("disagreement")(disagreement.run)
-app.command("bias")(bias.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)
@@ -60,9 +48,40 @@ app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from platonic_store import __version__
+
+        print(f"platonic-store {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    store: Annotated[
+        Optional[Path],  # noqa: UP045 — typer reads it
+        typer.Option("--store", help="The store's folder; also after the command."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log commits, workers and recoveries to stderr.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    from platonic_store import progress
+
+    if store is not None:
+        os.environ["PLATONIC_STORE"] = str(store)
+    progress.be_quiet(quiet)
+    if verbose:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("platonic_store").setLevel(logging.INFO)
+
+
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr and exit code 1."""
-    from platonic_store.cli import hints
     from platonic_store.errors import PlatonicError
 
     try:

@@ -7,7 +7,6 @@ from platonic_store.cli.options import (
     DEFAULT_STORE,
     Format,
     FormatOption,
-    LayerOption,
     OutOption,
     StoreOption,
 )
@@ -27,9 +26,8 @@ def select(
     ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", help="Choose in this model's embeddings; default: the first's."),
+        typer.Option("--from", help="Choose in the embeddings of this MODEL or MODEL@LAYER."),
     ] = None,
-    layer: LayerOption = None,
     seed: Annotated[int, typer.Option(help="For `--method random`.")] = 0,
     file: Annotated[
         Optional[Path],  # noqa: UP045
@@ -44,12 +42,10 @@ def select(
 
     from platonic_store.store import Store
 
-    chosen = Store.open(store).select_anchors(
-        method, k, model=model, layer=layer, seed=seed, file=file
-    )
+    chosen = Store.open(store).select_anchors(method, k, model=model, seed=seed, file=file)
     row = {"anchor_set": chosen.id, "method": chosen.method, "k": chosen.k}
     show(pd.DataFrame([row]), format, out)
-    say("next: platonic-store project --all")
+    say("next: platonic-store project")
 
 
 @app.command("list")

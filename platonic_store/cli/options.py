@@ -14,6 +14,7 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 StoreOption = Annotated[
     Path,
     typer.Option("--store", envvar="PLATONIC_STORE", help="The store's folder."),
@@ -25,9 +26,9 @@ OutOption = Annotated[
     Optional[Path],  # noqa: UP045 — typer reads it
     typer.Option("--out", help="Write the result here instead of to the terminal."),
 ]
-LayerOption = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--layer", help="Message-passing layer; by default the model's card says."),
+ColumnsOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--columns", help="Columns to show, with commas between, or `all`."),
 ]
 SpaceOption = Annotated[
     Optional[str],  # noqa: UP045

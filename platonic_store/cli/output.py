@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,27 +11,39 @@ from rich.markup import escape
 from rich.table import Table
 
 from platonic_store.cli.options import Format
-from platonic_store.progress import say
+from platonic_store.progress import say, show_line
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["complain", "say", "show"]
 
-# What is always worth a column in a terminal; of the rest, as many as fit.
-_FIRST = ("rank", "id", "formula", "site_index", "element", "multiplicity", "distance")
-_LAST = ("content_hash", "added_at", "elements", "nelements", "material_id", "index")
-
 
 def complain(line: str) -> None:
     """One red line on stderr."""
-    say(line, style="[red]error:[/] ")
+    show_line(line, style="[red]error:[/] ")
 
 
-def show(frame: "pd.DataFrame", format: Format, out: Path | None = None, title: str = "") -> None:
-    """Print a frame, or write it to `out`, in the format asked for."""
+def show(
+    frame: "pd.DataFrame",
+    format: Format,
+    out: Path | None = None,
+    *,
+    columns: str | None = None,
+    first: Sequence[str] | None = None,
+) -> None:
+    """Print a frame, or write it to `out`, in the format asked for.
+
+    columns: which to show, with commas between, or `all`. first: what a table shows of them
+    otherwise, as many as fit; other formats hold all.
+    """
+    if columns not in (None, "all"):
+        frame = frame[_named(frame, columns or "")]
     if format is Format.table:
-        text = _table(frame, title, to_file=out is not None)
+        chosen = list(frame.columns)
+        if columns is None:
+            chosen = _fitting(frame, [name for name in first or chosen if name in frame])
+        text = _table(frame, chosen)
         out.write_text(text) if out else print(text, end="")
     elif format is Format.json:
         text = frame.to_json(orient="records", date_format="iso", indent=2, force_ascii=False)
@@ -60,37 +73,49 @@ def _parquet(frame: "pd.DataFrame", out: Path | None) -> None:
     frame.to_parquet(out or sys.stdout.buffer, index=False)
 
 
-def _table(frame: "pd.DataFrame", title: str, to_file: bool) -> str:
-    width = 200 if to_file or not sys.stdout.isatty() else None
-    console = Console(width=width, emoji=False)
-    columns = _chosen(frame, console.width)
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None)
+def _named(frame: "pd.DataFrame", columns: str) -> list[str]:
+    """The columns of a list with commas. Raises InvalidQuery, naming those there are."""
+    from platonic_store.errors import InvalidQuery
+
+    names = [name.strip() for name in columns.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in frame]:
+        raise InvalidQuery(f"no column {unknown[0]!r} (there are {', '.join(frame.columns)})")
+    return names
+
+
+def _width() -> int:
+    return Console().width if sys.stdout.isatty() else 200
+
+
+def _table(frame: "pd.DataFrame", columns: list[str]) -> str:
+    table = Table(header_style="bold", box=None)
     for name in columns:
         table.add_column(name, justify="right" if _is_number(frame[name]) else "left")
     for row in frame[columns].itertuples(index=False):
         table.add_row(*(escape(_cell(value)) for value in row))
+    needed = sum(_column_width(frame, name) for name in columns)
+    console = Console(width=max(needed, _width()), emoji=False)
     with console.capture() as capture:
         console.print(table)
         if hidden := len(frame.columns) - len(columns):
-            console.print(f"[dim]{len(frame)} rows; {hidden} more columns in --format json[/]")
+            console.print(f"[dim]{len(frame)} rows; {hidden} more columns: --columns all[/]")
     return capture.get()
 
 
-def _chosen(frame: "pd.DataFrame", width: int) -> list[str]:
-    """The columns that fit, the telling ones first, in the frame's order otherwise."""
-    first = [name for name in _FIRST if name in frame]
-    rest = [name for name in frame.columns if name not in first and name not in _LAST]
-    last = [name for name in frame.columns if name in _LAST]
+def _fitting(frame: "pd.DataFrame", columns: list[str]) -> list[str]:
+    """As many of the columns, from the first on, as fit the terminal."""
     chosen: list[str] = []
-    used = 0
-    for name in first + rest + last:
-        cells = [len(_cell(value)) for value in frame[name].head(50)]
-        needed = max([len(name), *cells]) + 2
-        if used + needed > width and chosen:
+    free = _width()
+    for name in columns:
+        free -= _column_width(frame, name)
+        if free < 0 and chosen:
             break
         chosen.append(name)
-        used += needed
     return chosen
+
+
+def _column_width(frame: "pd.DataFrame", name: str) -> int:
+    return max([len(name), *(len(_cell(value)) for value in frame[name])]) + 2
 
 
 def _is_number(column: "pd.Series") -> bool:

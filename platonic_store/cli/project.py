@@ -6,7 +6,6 @@ from platonic_store.cli.options import (
     DEFAULT_STORE,
     Format,
     FormatOption,
-    LayerOption,
     OutOption,
     StoreOption,
 )
@@ -16,9 +15,12 @@ from platonic_store.cli.output import show
 def run(
     model: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--model", "-m", help="Project this model; may be given several times."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="MODEL or MODEL@LAYER, several times; default: all.",
+        ),
     ] = None,
-    all_models: Annotated[bool, typer.Option("--all", help="Project every model.")] = False,
     recipe: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -30,7 +32,6 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(help="An anchor set, or how it begins; default: the newest."),
     ] = None,
-    layer: LayerOption = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,
@@ -38,10 +39,7 @@ def run(
     """Bring models up to date in the shared space of a recipe and an anchor set."""
     import pandas as pd
 
-    from platonic_store.errors import InvalidQuery
     from platonic_store.store import Store
 
-    if bool(model) == all_models:
-        raise InvalidQuery("say which: `--all`, or `--model NAME`")
-    done = Store.open(store).project(model or (), recipe=recipe, anchors=anchors, layer=layer)
+    done = Store.open(store).project(model or (), recipe=recipe, anchors=anchors)
     show(pd.DataFrame(done), format, out)

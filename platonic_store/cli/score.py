@@ -6,7 +6,6 @@ from platonic_store.cli.options import (
     DEFAULT_STORE,
     Format,
     FormatOption,
-    LayerOption,
     OutOption,
     StoreOption,
 )
@@ -16,7 +15,7 @@ from platonic_store.cli.output import say, show
 def run(
     model: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--model", "-m", help="A model, or several times several; default: all."),
+        typer.Option("--model", "-m", help="MODEL or MODEL@LAYER, several times; default: all."),
     ] = None,
     among: Annotated[
         Optional[str],  # noqa: UP045
@@ -29,17 +28,16 @@ def run(
     renew: Annotated[
         bool, typer.Option("--renew", help="Take a new reference of all that is here now.")
     ] = False,
-    layer: LayerOption = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Judge how typical every crystal looks to models, and keep the scores as columns for SQL."""
+    """Score how typical every crystal looks to models, and keep the scores for SQL."""
     import pandas as pd
 
     from platonic_store.questions.typicality import CAVEAT
     from platonic_store.store import Store
 
-    done = Store.open(store).score(model or (), layer=layer, among=among, seed=seed, renew=renew)
+    done = Store.open(store).score(model or (), among=among, seed=seed, renew=renew)
     show(pd.DataFrame(done), format, out)
     say(CAVEAT)

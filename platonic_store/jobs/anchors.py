@@ -78,7 +78,7 @@ def anchors_from_file(snapshot: Snapshot, path: Path) -> tuple[AnchorSet, dict]:
 
 def _anchor_set(snapshot: Snapshot, method: str, keys: pd.DataFrame) -> AnchorSet:
     keys = keys.sort_values(["structure_id", "site_index"], ignore_index=True)
-    hashes = snapshot.describe(keys["structure_id"].unique().tolist()).set_index("id")
+    hashes = snapshot.describe(keys["structure_id"].unique().tolist()).set_index("structure_id")
     content = "\n".join(
         f"{id_}\t{site}\t{hashes.content_hash[id_]}" for id_, site in keys.itertuples(index=False)
     )

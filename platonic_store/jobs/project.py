@@ -85,7 +85,9 @@ def open_space(
             f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}: "
             "run `platonic-store ingest --model NAME`, or take `--recipe whitened`"
         )
-    compositions = anchor_set.atoms["structure_id"].map(formulas.set_index("id")["formula"])
+    compositions = anchor_set.atoms["structure_id"].map(
+        formulas.set_index("structure_id")["formula"]
+    )
     return _agree(catalog, anchor_set, embeddings, compositions.to_numpy())
 
 

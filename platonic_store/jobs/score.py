@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from platonic_store import progress
 from platonic_store.questions.shared import references
-from platonic_store.questions.shared.references import Judged, Reference, Scored
+from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scored
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, insert_arrow
@@ -40,9 +40,11 @@ def score_model(
         ):
             reference = None
         if reference is None:
-            reference, these = references.new(snapshot, model, layer, among=among, seed=seed or 0)
+            reference, these = references.build_reference(
+                snapshot, model, layer, among=among, seed=seed or 0
+            )
         else:
-            these = references.seen(snapshot, model, layer, reference.seed)
+            these = references.load_set(snapshot, model, layer, reference.seed)
     if reference.calibration is None:
         reference = references.calibrated(reference, these)
         _save(catalog, reference)
@@ -70,7 +72,7 @@ def _save(catalog: Catalog, reference: Reference) -> None:
         _insert(connection, "reference_structures", reference, reference.members)
 
 
-def _fill(catalog: Catalog, reference: Reference, these: Judged) -> int:
+def _fill(catalog: Catalog, reference: Reference, these: EmbeddedSet) -> int:
     """Judge and commit the structures without scores; returns how many those are."""
     done = t.structure_scores.c
     with catalog.reading() as connection:
@@ -78,10 +80,10 @@ def _fill(catalog: Catalog, reference: Reference, these: Judged) -> int:
             sa.select(done.structure_id).where(done.reference == reference.id)
         ).all()
     todo = these.ids[~pd.Index(these.ids).isin(ids)]
-    with progress.bar(f"judging {reference.model}", len(todo), "structures") as advance:
+    with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
         for start in range(0, len(todo), CHUNK):
             part = todo[start : start + CHUNK]
-            found = references.scores(reference, references.chosen(these, part))
+            found = references.scores(reference, references.subset(these, part))
             with catalog.writing() as connection:
                 _insert(connection, "structure_scores", reference, found.structures)
                 _insert(connection, "atom_scores", reference, found.atoms)

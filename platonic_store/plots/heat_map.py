@@ -19,13 +19,15 @@ def draw(aligned: pd.DataFrame, path: Path) -> None:
     Raises: InvalidQuery for another kind of file.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InvalidQuery(f"{path} is no picture: name it {', '.join(SUFFIXES)}")
+        raise InvalidQuery(
+            f"{path.suffix or path} is no format of pictures", f"use {', '.join(SUFFIXES)}"
+        )
     from matplotlib.figure import Figure
 
     measures = list(aligned["measure"].unique())
     across = min(4, len(measures))
     down = -(-len(measures) // across)
-    names = list(dict.fromkeys([*_sides(aligned, "a"), *_sides(aligned, "b")]))
+    names = list(dict.fromkeys([*aligned["a"], *aligned["b"]]))
     size = 1.6 + 0.55 * len(names)
     figure = Figure(figsize=(across * size, down * size), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
@@ -50,10 +52,6 @@ def matrix(aligned: pd.DataFrame, measure: str, names: list[str]) -> np.ndarray:
     rows = aligned[aligned["measure"] == measure]
     scores = np.full((len(names), len(names)), np.nan)
     place = {name: i for i, name in enumerate(names)}
-    for a, b, score in zip(_sides(rows, "a"), _sides(rows, "b"), rows["calibrated"], strict=True):
+    for a, b, score in zip(rows["a"], rows["b"], rows["calibrated"], strict=True):
         scores[place[a], place[b]] = score
     return np.where(np.isnan(scores), scores.T, scores)
-
-
-def _sides(frame: pd.DataFrame, which: str) -> pd.Series:
-    return frame[which] + "@" + frame[f"layer_{which}"].astype(str)

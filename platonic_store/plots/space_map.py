@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from platonic_store.geometry import pca_map as flat_map
+from platonic_store.geometry import pca_map
 from platonic_store.storage.snapshot import Snapshot
 
 # More dots than this are a blot, and a page that no browser enjoys.
@@ -53,15 +53,16 @@ def positions(snapshot: Snapshot, space: str | None) -> tuple[pd.DataFrame, np.n
         frames.append(frame.assign(model=f"{table.model}, layer {table.layer}"))
         coordinates.append(points.vectors[rows])
     stacked = np.concatenate(coordinates)
-    axes = flat_map.principal_axes(stacked)
+    axes = pca_map.principal_axes(stacked)
     atoms = pd.concat(frames, ignore_index=True)
-    atoms[["x", "y"]] = flat_map.apply(axes, stacked)
+    atoms[["x", "y"]] = pca_map.apply(axes, stacked)
     names = pd.DataFrame(
         snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"),
         columns=["atomic_number", "element"],
     )
     formulas = pd.DataFrame(
-        snapshot.rows("SELECT id, formula FROM structure"), columns=["structure_id", "formula"]
+        snapshot.rows("SELECT structure_id, formula FROM structure"),
+        columns=["structure_id", "formula"],
     )
     atoms = atoms.merge(names, on="atomic_number").merge(formulas, on="structure_id")
     atoms["group"] = atoms["element"].map(group_of)

@@ -1,162 +1,64 @@
-"""Analogies: sums and differences of what a model thinks of crystals, answered by crystals.
+"""The structures nearest to a sum of structures: `CaTiO3 - Ca + Sr`, `mp-1 - mp-2 + mp-3`."""
 
-`CaTiO3 - Ca + Sr` exchanges an element, `mp-1 - mp-2 + mp-3` carries a difference over. Operators
-stand between spaces, since ids have hyphens.
-"""
-
-import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.arithmetic import combine
-from platonic_store.questions import similar as search
-from platonic_store.questions.shared import inputs
-from platonic_store.questions.shared.inputs import ExternalStructure
-from platonic_store.storage.catalog import literals, quote
-from platonic_store.storage.snapshot import Snapshot, VectorTable
-
-_OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")
-_EXAMPLE = 'write it like "CaTiO3 - Ca + Sr", with a space on each side of + and -'
-# The properties that say which entry of a formula is the lowest in energy, the best one first.
-_ENERGIES = ("e_above_hull", "energy_above_hull", "formation_energy_per_atom", "energy_per_atom")
+from platonic_store.questions.shared.declaration import Column, question
+from platonic_store.questions.shared.expression import EXAMPLE, Term, read
+from platonic_store.questions.shared.inputs import QueryVector, query_vector
+from platonic_store.questions.shared.nearest import nearest
+from platonic_store.questions.shared.parameters import Across, K, Model, Space, Where
+from platonic_store.questions.shared.tables import between, vector_table
+from platonic_store.storage.catalog import literals
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 
 
-class Term(NamedTuple):
-    """One term of an expression: its sign, what was written, and what that is.
-
-    ids: the structures of the store that it stands for, with equal weight.
-    newcomer: the atoms of a file's structure, embedded now.
-    element: the atomic number, of an element that is exchanged.
-    """
-
-    sign: int
-    text: str
-    ids: tuple[str, ...] = ()
-    newcomer: ExternalStructure | None = None
-    element: int | None = None
-
-
-def parse(expression: str) -> list[tuple[int, str]]:
-    """The signs and texts of an expression's terms. Raises InvalidQuery."""
-    first, *rest = _OPERATOR.split(expression.strip())
-    texts = [text.strip() for text in (first, *rest[1::2])]
-    signs = [1, *(1 if operator == "+" else -1 for operator in rest[::2])]
-    if not first and len(texts) > 1:
-        signs, texts = signs[1:], texts[1:]
-    if len(texts) < 2:
-        raise InvalidQuery(f"{expression!r} has one term, an analogy two or more: {_EXAMPLE}")
-    if "" in texts:
-        raise InvalidQuery(f"a term is missing in {expression!r}: {_EXAMPLE}")
-    if signs[0] < 0:
-        raise InvalidQuery(f"{expression!r} takes away from nothing: {_EXAMPLE}")
-    return list(zip(signs, texts, strict=True))
-
-
-def met(
-    take: Callable[[], AbstractContextManager[Snapshot]],
-    expression: str,
-    model: str | None,
-    layer: int | None,
-) -> str | list[Term]:
-    """An expression that any snapshot can answer: where it names files, its terms, these embedded.
-
-    No snapshot is held while the model runs.
-
-    Raises: InvalidQuery, UnreadableSource, StructureNotFound.
-    """
-    parsed = parse(expression)
-    if not any(Path(text).exists() for _, text in parsed):
-        return expression
-    with take() as snapshot:
-        terms = [_known(snapshot, sign, text) for sign, text in parsed]
-    return [
-        term
-        if term.ids or term.element
-        else term._replace(newcomer=inputs.met(take, term.text, model, layer))
-        for term in _settled(terms)
-    ]
-
-
+@question(
+    Column("rank", "int64", "1 is the nearest."),
+    Column("structure_id", "string", "A structure of the store that is no term."),
+    Column("distance", "double", "1 − cosine to what the expression comes to."),
+    describes=True,
+    caveat="that the right compound comes first says little: composition alone does that",
+)
 def analogy(
     snapshot: Snapshot,
-    expression: str | list[Term],
+    expression: Annotated[
+        str, 'Ids, formulas, elements or files: "CaTiO3 - Ca + Sr", "mp-1 - mp-2 + mp-3".'
+    ],
     *,
-    model: str | None = None,
-    layer: int | None = None,
-    across: str | None = None,
-    space: str | None = None,
-    k: int = 10,
-    where: str | None = None,
+    model: Model = None,
+    across: Across = None,
+    space: Space = None,
+    k: K = 10,
+    where: Where = None,
 ) -> pd.DataFrame:
-    """The k structures nearest to what an expression comes to, its own terms left out.
+    """The k structures nearest to a sum of structures, e.g. "mp-1 - mp-2 + mp-3".
 
-    See `Store.analogy` for the arguments. The frame has rank, distance (1 − cosine), id and the
-    columns of the `structure` view.
+    A term is an id, a formula (its lowest entry in energy; "all SiO2" is the mean of all), a file,
+    or an element to exchange: "CaTiO3 - Ca + Sr". Operators stand between spaces. The terms are not
+    among the answers. That the right compound comes first says little: composition alone does that
+    (docs/questions/analogy.md).
+
+    Raises: as `similar`; InvalidQuery for a term that is unknown or missing.
     """
-    hits = find(
-        snapshot,
-        expression,
-        model=model,
-        layer=layer,
-        across=across,
-        space=space,
-        k=k,
-        where=where,
-    )
-    return hits.merge(snapshot.describe(hits["id"].tolist()), on="id", how="left")
+    asking, answering, space = between(snapshot, model, across, space)
+    terms = read(snapshot, expression)
+    own = {id_ for term in terms for id_ in term.structures}
+    vector = QueryVector(expression_vector(snapshot, terms, asking, space))
+    table = vector_table(snapshot, answering, "structure", space)
+    found = nearest(snapshot, table, vector, k + len(own), where)
+    found = found[~found["structure_id"].isin(own)].head(k)
+    return found.assign(rank=np.arange(1, len(found) + 1)).reset_index(drop=True)
 
 
-def find(
-    snapshot: Snapshot,
-    expression: str | list[Term],
-    *,
-    model: str | None = None,
-    layer: int | None = None,
-    across: str | None = None,
-    space: str | None = None,
-    k: int = 10,
-    where: str | None = None,
-) -> pd.DataFrame:
-    """`analogy`, with rank, distance and id alone."""
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    if across is not None or space is not None:
-        space = snapshot.space(space, [model, snapshot.model(across or model)])
-    terms = read(snapshot, expression) if isinstance(expression, str) else expression
-    own = {id_ for term in terms for id_ in term.ids}
-    hits = search.find(
-        snapshot,
-        vector(snapshot, terms, model, layer, space),
-        model=model,
-        layer=layer,
-        across=across,
-        space=space,
-        k=k + len(own),
-        where=where,
-    )
-    hits = hits[~hits["id"].isin(own)].head(k)
-    return hits.assign(rank=np.arange(1, len(hits) + 1)).reset_index(drop=True)
-
-
-def read(snapshot: Snapshot, expression: str) -> list[Term]:
-    """The terms of an expression that names what is in the store. Raises InvalidQuery."""
-    terms = _settled([_known(snapshot, *one) for one in parse(expression)])
-    if files := [term.text for term in terms if not term.ids and not term.element]:
-        raise InvalidQuery(f"{files[0]} is a file: here a term is an id, a formula or an element")
-    return terms
-
-
-def vector(
+def expression_vector(
     snapshot: Snapshot,
     terms: list[Term],
-    model: str,
-    layer: int,
+    side: ModelLayer,
     space: str | None,
     *,
     without: tuple[str, ...] = (),
@@ -172,88 +74,18 @@ def vector(
 
     Raises: InvalidQuery for an element that is not there to be taken away.
     """
-    table = (
-        snapshot.embeddings(model, layer, "atom")
-        if space is None
-        else snapshot.coordinates(space, model, layer, "atom")
-    )
     weights, vectors = [], []
     for term in terms:
-        for query in term.ids or ([term.newcomer] if term.newcomer else []):
-            weights.append(term.sign / max(1, len(term.ids)))
-            vectors.append(
-                inputs.resolve(snapshot, query, model, layer, space, "structure", None).vector
-            )
+        for query in term.structures:
+            weights.append(term.sign / len(term.structures))
+            vectors.append(query_vector(snapshot, query, side, space=space).vector)
     if shares := _exchanged(snapshot, terms):
+        table = vector_table(snapshot, side, "atom", space)
         context = _context(snapshot, terms, set(shares))
         for number, share in shares.items():
             weights.append(share)
             vectors.append(_centroid(snapshot, table, number, context, without))
     return combine(weights, vectors)
-
-
-def _known(snapshot: Snapshot, sign: int, text: str) -> Term:
-    """A term as the store knows it: an id, a formula ("all" of it, or one entry) or an element.
-
-    A file is left with its text. Raises InvalidQuery.
-    """
-    from pymatgen.core import Composition, Element
-
-    if snapshot.has_structure(text):
-        return Term(sign, text, (text,))
-    if Path(text).exists():
-        return Term(sign, text)
-    wants_all, name = text.startswith("all "), text.removeprefix("all ").strip()
-    try:
-        composition = Composition(name)
-        formula = composition.reduced_formula
-        if not composition or not all(isinstance(one, Element) for one in composition):
-            raise ValueError
-    except (ValueError, KeyError):
-        raise InvalidQuery(_unknown(snapshot, text)) from None
-    ids = _entries(snapshot, formula)
-    element = composition.elements[0].Z if Element.is_valid_symbol(name) else None
-    if not ids and element is None:
-        raise InvalidQuery(_unknown(snapshot, text))
-    return Term(sign, text, tuple(ids if wants_all else ids[:1]), None, element)
-
-
-def _settled(terms: list[Term]) -> list[Term]:
-    """Elements among structures are exchanged; among themselves they are their crystals."""
-    if any(term.element is None for term in terms):
-        return [term._replace(ids=()) if term.element else term for term in terms]
-    for term in terms:
-        if not term.ids:
-            raise InvalidQuery(
-                f"the store has no crystal of {term.text}, and no other term is a structure: "
-                f"{_EXAMPLE}"
-            )
-    return [term._replace(element=None) for term in terms]
-
-
-def _entries(snapshot: Snapshot, formula: str) -> list[str]:
-    """The structures of a formula, the lowest in energy first, if any property tells."""
-    columns = snapshot.frame("SELECT column_name FROM (DESCRIBE structure)")["column_name"].tolist()
-    energies = [quote(name) for name in _ENERGIES if name in columns]
-    order = [f"TRY_CAST({energy} AS DOUBLE) NULLS LAST" for energy in energies]
-    found = snapshot.rows(
-        f"SELECT id FROM structure WHERE formula = ? ORDER BY {', '.join([*order, 'id'])}",
-        [formula],
-    )
-    return [id_ for (id_,) in found]
-
-
-def _unknown(snapshot: Snapshot, text: str) -> str:
-    formulas = snapshot.rows(
-        "SELECT formula FROM catalog.main.structures GROUP BY formula "
-        "ORDER BY jaro_winkler_similarity(formula, ?) DESC, formula LIMIT 3",
-        [text],
-    )
-    near = ", ".join(formula for (formula,) in formulas) or "none"
-    return (
-        f"{text!r} is no id, file, element or formula of the store (formulas like it: {near}); "
-        f"{_EXAMPLE}"
-    )
 
 
 def _exchanged(snapshot: Snapshot, terms: list[Term]) -> dict[int, float]:
@@ -262,7 +94,9 @@ def _exchanged(snapshot: Snapshot, terms: list[Term]) -> dict[int, float]:
     put_in = [term for term in terms if term.element and term.sign > 0]
     if put_in and not out:
         raise InvalidQuery(
-            f"{put_in[0].text} takes no element's place: {_EXAMPLE}, or name a crystal of it by id"
+            f"{put_in[0].text} has no element to replace",
+            EXAMPLE,
+            "name a crystal of it by id",
         )
     shares = _composition(snapshot, terms) if out else {}
     weights: dict[int, float] = {}
@@ -283,7 +117,7 @@ def _composition(snapshot: Snapshot, terms: list[Term]) -> dict[int, float]:
     shares: dict[int, float] = {}
     for term in terms:
         for numbers in _numbers(snapshot, term):
-            weight = term.sign / max(1, len(term.ids)) / len(numbers)
+            weight = term.sign / len(term.structures) / len(numbers)
             for number in numbers:
                 shares[number] = shares.get(number, 0) + weight
     return shares
@@ -291,14 +125,15 @@ def _composition(snapshot: Snapshot, terms: list[Term]) -> dict[int, float]:
 
 def _numbers(snapshot: Snapshot, term: Term) -> list[list[int]]:
     """The atomic numbers of a term's structures."""
-    if term.newcomer is not None:
+    found = snapshot.rows(
+        "SELECT numbers FROM catalog.main.structures "
+        f"WHERE id IN ({literals(term.structures) or 'NULL'})"
+    )
+    if term.structures and not found:  # a file
         from platonic_store.structures import read as read_structures
 
         batch = next(iter(read_structures(term.text)))
-        return batch.structures["numbers"].to_pylist()
-    found = snapshot.rows(
-        f"SELECT numbers FROM catalog.main.structures WHERE id IN ({literals(term.ids) or 'NULL'})"
-    )
+        return list(batch.structures["numbers"].to_pylist())
     return [numbers for (numbers,) in found]
 
 
@@ -335,7 +170,7 @@ def _centroid(
         from ase.data import chemical_symbols
 
         raise InvalidQuery(
-            f"{table.model} has embedded no atom of {chemical_symbols[number]}: ingest a structure "
-            "that has one"
+            f"{table.model} has embedded no atom of {chemical_symbols[number]}",
+            Call("ingest", "SOURCE", models=[table.model]),
         )
     return points.vectors[allowed].mean(0, dtype=np.float64)

@@ -1,95 +1,78 @@
-"""Bias: the elements and symmetries where one model's neighbourhoods differ from all others'.
-
-It says where a model is unlike the others, not that it is wrong there: the others may share an
-error.
-"""
+"""Where one model's neighbourhoods differ from all others': by element, group, symmetry."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import bias as geometry
-from platonic_store.geometry.typicality import conformal_p
-from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings
-from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.questions.shared.declaration import Column, question
+from platonic_store.questions.shared.one_against_others import (
+    CAVEAT,
+    STRUCTURES,
+    one_against_others,
+)
+from platonic_store.questions.shared.parameters import K, Model, Seed
+from platonic_store.storage.snapshot import Snapshot
 
-BY = ("element", "group", "spacegroup", "crystal_system", "dimensionality")
-CAVEAT = "bias is to differ from the other models, not to be wrong: the others may share an error"
-STRUCTURES = 5_000  # compared at most
+Grouping = Literal["element", "group", "spacegroup", "crystal_system", "dimensionality"]
+BY: tuple[Grouping, ...] = ("element", "group", "spacegroup", "crystal_system", "dimensionality")
 FEWEST = 10  # structures of a group
-MERGED_AMONG = 5  # nearest neighbours
 _SYSTEMS = ["triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal"]
 _LAST_GROUP = [2, 15, 74, 142, 167, 194]
 _BONDED = 1.15  # times the sum of covalent radii
 
 
-class Compared(NamedTuple):
-    """The same structures as several models see them; sides[0] is the model in question."""
+@question(
+    Column("model", "string", "MODEL@LAYER."),
+    Column("kind", "string", "By what structures are grouped."),
+    Column("value", "string", "The group."),
+    Column("structures", "int64", "Structures of the group."),
+    Column("overlap", "double", "Share of the k nearest that the model shares with the others."),
+    Column("overlap_others", "double", "Share that the others share among each other."),
+    Column("effect", "double", "Mean deviation of the group, less that of all.", unit="std. dev."),
+    Column("p", "double", "Of the effect, by permutation."),
+    Column("p_any", "double", "Adjusted for the number of groups."),
+    caveat=CAVEAT,
+)
+def bias(
+    snapshot: Snapshot,
+    model: Model = None,
+    *,
+    by: Annotated[Sequence[Grouping], "What groups the structures."] = BY,
+    k: K = 10,
+    structures: Annotated[int, "Structures to compare, at most.", Ge(2)] = STRUCTURES,
+    seed: Seed = 0,
+) -> pd.DataFrame:
+    """Elements, groups, symmetries and dimensionalities where a model differs from all others.
 
-    sides: list[ModelLayer]
-    same: PairedEmbeddings
-    crystals: pd.DataFrame
+    A row for each with at least ten structures, the most deviant first. A structure's deviation is
+    how much less of its k nearest structures the model shares with the others than those share
+    among each other (with one other model: how little it shares). To differ is not to be wrong:
+    the others may share an error. Controls are not among the others.
 
-
-def gather(
-    snapshot: Snapshot, model: str | None = None, *, structures: int = STRUCTURES, seed: int = 0
-) -> Compared:
-    """What `bias` and `merged` compute with: a sample of the structures that all models embedded.
-
-    Models are compared at the layer named (`MODEL@LAYER`) or their default one; controls are not
-    among the others.
-
-    Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model.
+    Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model or are too few
+    structures.
     """
-    side = snapshot.model_layer(model)
-    names = [n for n in snapshot.models() if n != side.model and not n.startswith("control:")]
-    if not names:
-        raise InvalidQuery(
-            f"there is no model to compare {side.model} with: "
-            "run `platonic-store ingest --model NAME` with another"
-        )
-    sides = [side, *(snapshot.model_layer(name) for name in names)]
-    same = paired_embeddings(snapshot, sides, "structure", sample=structures, seed=seed)
-    crystals = snapshot.frame(
-        "SELECT id, formula, elements, spacegroup, numbers, positions, cell, pbc "
-        "FROM catalog.main.structures WHERE id IN (SELECT unnest(?)) ORDER BY id",
-        [same.keys["structure_id"].tolist()],
-    )
-    return Compared(sides, same, crystals)
-
-
-def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int = 0) -> pd.DataFrame:
-    """A row for each element, group, … with at least ten structures, the most deviant first.
-
-    A structure's deviation is how much less of its k nearest structures the model shares with the
-    others than those share among each other (with one other model: how little it shares). The
-    frame has model, kind, value, structures, overlap (with the others), overlap_others (of those),
-    effect (the group's mean deviation, less that of all, in standard deviations), p and p_any
-    (adjusted for the number of groups), both by permutation.
-
-    Raises: InvalidQuery for an unknown `by`, or too few structures.
-    """
-    if unknown := set(by) - set(BY):
-        raise InvalidQuery(f"no such grouping {min(unknown)!r}: choose of {', '.join(BY)}")
+    compared = one_against_others(snapshot, model, structures=structures, seed=seed)
     n = len(compared.crystals)
-    if not 1 <= k < n:
-        raise InvalidQuery(f"{k} neighbours among {n} structures: ask for fewer with `-k`")
-    neighbours = [geometry.neighbour_rows(rows, k)[0] for rows in compared.same.vectors]
+    if k >= n:
+        raise InvalidQuery(f"{k} neighbours among {n} structures", "ask for fewer")
+    neighbours = [geometry.neighbour_rows(rows, k)[0] for rows in compared.paired.vectors]
     own, others = geometry.deviation(neighbours, 0)
     deviation = np.where(np.isnan(others), 0, others) - own
     groups = _groups(compared.crystals, by)
     if not groups:
-        raise InvalidQuery(f"no group of {FEWEST} among {n} structures: ingest more")
+        raise InvalidQuery(f"no group of {FEWEST} among {n} structures", "ingest more")
     members = np.stack(list(groups.values()))
     found = geometry.group_effects(deviation, members, seed=seed)
-    frame = pd.DataFrame(list(groups), columns=["kind", "value"])
-    frame.insert(0, "model", str(compared.sides[0]))
     sizes = members.sum(1)
-    frame = frame.assign(
+    frame = pd.DataFrame(list(groups), columns=["kind", "value"]).assign(
+        model=str(compared.sides[0]),
         structures=sizes,
         overlap=members @ own / sizes,
         overlap_others=members @ others / sizes,
@@ -97,49 +80,6 @@ def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int =
     )
     order = frame.assign(effect=-frame["effect"]).sort_values(["effect", "kind", "value"]).index
     return frame.loc[order].reset_index(drop=True)
-
-
-def merged(compared: Compared, *, k: int = 20) -> pd.DataFrame:
-    """The k pairs of structures that the model merges and every other model tells apart.
-
-    Pairs are those among each other's five nearest to the model. `distance` is how far they are to
-    it, and `elsewhere` to whichever other model they are nearest, both in that model's median
-    distance of nearest neighbours; `effect` is log10 of elsewhere over distance. The null makes
-    each of the others the model in question: p is the share of the pairs so found with as large
-    an effect.
-    """
-    vectors = compared.same.vectors
-    around = [geometry.neighbour_rows(rows, MERGED_AMONG) for rows in vectors]
-    found = []
-    for i, (index, _) in enumerate(around):
-        pairs = geometry.mutual_pairs(index)
-        all_apart = [
-            geometry.closeness(rows, pairs, distance[:, 0])
-            for rows, (_, distance) in zip(vectors, around, strict=True)
-        ]
-        apart = all_apart.pop(i)
-        elsewhere = np.min(all_apart, axis=0)
-        found.append((pairs, apart, elsewhere, np.log10(elsewhere / apart)))
-    pairs, apart, elsewhere, effect = found[0]
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], -effect))[:k]
-    one, other = (compared.crystals.iloc[pairs[order, end]] for end in (0, 1))
-    null = np.concatenate([others for *_, others in found[1:]])
-    return pd.DataFrame(
-        {
-            "rank": np.arange(1, len(order) + 1),
-            "model": str(compared.sides[0]),
-            "id": one["id"].to_numpy(),
-            "other": other["id"].to_numpy(),
-            "formula": one["formula"].to_numpy(),
-            "formula_other": other["formula"].to_numpy(),
-            "spacegroup": one["spacegroup"].to_numpy(),
-            "spacegroup_other": other["spacegroup"].to_numpy(),
-            "distance": apart[order],
-            "elsewhere": elsewhere[order],
-            "effect": effect[order],
-            "p": conformal_p(effect[order], null),
-        }
-    )
 
 
 def _groups(crystals: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:

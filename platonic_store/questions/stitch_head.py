@@ -1,13 +1,17 @@
-"""Stitching into a model's own energy head: what it makes of another model's view of an atom."""
+"""The energy that one model's own head gives when fed with another model's view of the atoms."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import decode, r2
+from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.questions.shared.parameters import OneModel, Seed, Space
+from platonic_store.questions.shared.tables import space_anchors, vector_table
 from platonic_store.runtimes.cards import load_cards, resolve
 from platonic_store.storage.catalog import literals
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
@@ -15,115 +19,126 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 _ATOM = ["structure_id", "site_index"]
 
 
-class Atoms(NamedTuple):
-    """Atoms as both models see them, row for row.
+class PairedAtoms(NamedTuple):
+    """Atoms as both models embed them, row for row.
 
-    feeder and learner: coordinates in the shared space, (n, K) each; features: the learner's last
-    layer (n, F); numbers: atomic numbers (n,).
+    source and target: coordinates in the shared space, (n, K) each, by the model that feeds and the
+    one whose head it is; features: the target's last layer (n, F); numbers: atomic numbers (n,).
     """
 
     keys: pd.DataFrame
-    feeder: np.ndarray
-    learner: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
     features: np.ndarray
     numbers: np.ndarray
 
-    def only(self, mask: np.ndarray) -> "Atoms":
+    def only(self, mask: np.ndarray) -> "PairedAtoms":
         """Those for which (n,) `mask` is true."""
         keys, *arrays = self
-        return Atoms(keys[mask], *(array[mask] for array in arrays))
+        return PairedAtoms(keys[mask], *(array[mask] for array in arrays))
 
 
-class Gathered(NamedTuple):
+class Data(NamedTuple):
     """The anchors, by which coordinates are decoded, and the structures to be tested."""
 
-    sides: tuple[ModelLayer, ModelLayer]
-    anchors: Atoms
-    tested: Atoms
+    anchors: PairedAtoms
+    tested: PairedAtoms
     formulas: pd.Series
 
 
-def gather(
+@question(
+    Column("way", "string", "stitched; decoded; own; element; mean: what the head was fed with."),
+    Column("readout", "string", "The model whose head it is."),
+    Column("fed", "string", "MODEL@LAYER of the features."),
+    Column("r2", "double", "Coefficient of determination against the model's own energies."),
+    Column("low", "double", "Lower end of its 95 % interval, resampling compositions."),
+    Column("high", "double", "Upper end."),
+    Column("mae", "double", "Mean absolute error.", unit="eV/atom"),
+    Column("n_train", "int64", "Anchors by which coordinates are decoded."),
+    Column("n_test", "int64", "Structures."),
+    caveat="much of an energy is the elements' alone: read r2 beside that of `element`",
+)
+def stitch_head(
     snapshot: Snapshot,
-    from_: str,
-    to: str,
+    from_model: OneModel,
+    to_model: OneModel,
     *,
-    space: str | None = None,
-    structures: int = 2_000,
-    seed: int = 0,
-) -> Gathered:
-    """What `compare` needs: `structures` at most, none with the composition of an anchor.
+    space: Space = None,
+    structures: Annotated[int, "Structures to test, at most.", Ge(2)] = 2_000,
+    seed: Seed = 0,
+) -> pd.DataFrame:
+    """The energy that `to_model`'s own head gives when fed with `from_model`'s view of the atoms.
 
-    Raises: InvalidQuery if the head of `to` reads more than an atom's last layer; ModelNotFound,
-    LayerNotFound if that layer is not in the store, AnchorsNotFound.
+    `from_model`'s coordinates are decoded to `to_model`'s last layer by what both are at the
+    anchors. Beside it: `to_model`'s own coordinates decoded, its own features (its energy, which
+    all are compared with), the mean features of the atom's element, and of all. Structures are of
+    compositions that hold no anchor.
+
+    Raises: as `stitch`; InvalidQuery if the head reads more than an atom's last layer.
     """
-    feeder, learner = snapshot.model_layer(from_), snapshot.model_layer(to)
-    _require_head(learner.model)
-    space = snapshot.space(space, [feeder.model, learner.model])
-    last = max(layer.index for layer in resolve(learner.model).layers)
-    tables = [
-        snapshot.coordinates(space, *feeder, "atom"),
-        snapshot.coordinates(space, *learner, "atom"),
-        snapshot.embeddings(learner.model, last, "atom"),
-    ]
-    anchors = snapshot.frame(
-        "SELECT a.structure_id, a.site_index, t.formula FROM catalog.main.spaces AS s "
-        "JOIN catalog.main.anchors AS a USING (anchor_set) "
-        "JOIN catalog.main.structures AS t ON t.id = a.structure_id WHERE s.id = ?",
-        [space],
-    )
-    elsewhere = f"formula NOT IN ({literals(anchors['formula'].unique())})"
-    chosen = paired_embeddings(
-        snapshot, [feeder, learner], "structure", space=space, where=elsewhere,
-        sample=structures, seed=seed,
-    ).keys["structure_id"]  # fmt: skip
-    formulas = snapshot.describe(chosen.tolist()).set_index("id")["formula"]
-    at_anchors = _atoms(snapshot, tables, anchors["structure_id"].unique().tolist())
-    is_anchor = pd.MultiIndex.from_frame(at_anchors.keys).isin(
-        pd.MultiIndex.from_frame(anchors[_ATOM])
-    )
-    return Gathered(
-        (feeder, learner),
-        at_anchors.only(is_anchor),
-        _atoms(snapshot, tables, chosen.tolist()),
-        formulas,
-    )
-
-
-def compare(gathered: Gathered, *, seed: int = 0) -> pd.DataFrame:
-    """The energies per atom that the head gives, against those of the model's own features."""
     from platonic_store.runtimes.heads import energies
     from platonic_store.runtimes.preparation import prepare
 
-    feeder, learner = gathered.sides
-    anchors, tested = gathered.anchors, gathered.tested
+    source, target = snapshot.model_layer(from_model), snapshot.model_layer(to_model)
+    _require_head(target.model)
+    space = snapshot.space(space, [source.model, target.model])
+    anchors, tested, formulas = _data(snapshot, source, target, space, structures, seed)
     mean = np.broadcast_to(anchors.features.mean(0), tested.features.shape)
     fed = {
-        ("stitched", str(feeder)): decode(anchors.feeder, anchors.features, tested.feeder, seed),
-        ("decoded", str(learner)): decode(anchors.learner, anchors.features, tested.learner, seed),
-        ("own", str(learner)): tested.features,
+        ("stitched", str(source)): decode(anchors.source, anchors.features, tested.source, seed),
+        ("decoded", str(target)): decode(anchors.target, anchors.features, tested.target, seed),
+        ("own", str(target)): tested.features,
         ("element", None): _element_means(anchors, tested.numbers),
         ("mean", None): mean,
     }
-    (ready,) = prepare([learner.model])
+    (runnable,) = prepare([target.model])
     found = energies(
-        ready,
+        runnable,
         np.concatenate([rows.astype(np.float32) for rows in fed.values()]),
         np.tile(tested.numbers, len(fed)),
     )
     atoms = pd.DataFrame(found.reshape(len(fed), -1).T)
     by_structure = atoms.groupby(tested.keys["structure_id"].to_numpy()).mean()
-    groups = gathered.formulas[by_structure.index].to_numpy()
-    truth = by_structure[list(fed).index(("own", str(learner)))].to_numpy()
+    groups = formulas[by_structure.index].to_numpy()
+    truth = by_structure[list(fed).index(("own", str(target)))].to_numpy()
     rows = []
     for column, (way, by) in enumerate(fed):
         read = by_structure[column].to_numpy()
         score, low, high = r2(truth, read, groups, seed=seed)
         mae = float(np.abs(truth - read).mean())
         rows.append({"way": way, "fed": by, "r2": score, "low": low, "high": high, "mae": mae})
-    frame = pd.DataFrame(rows)
-    frame.insert(1, "readout", f"{learner.model}'s head")
-    return frame.assign(n_train=len(anchors.keys), n_test=len(truth))
+    return pd.DataFrame(rows).assign(
+        readout=f"{target.model}'s head", n_train=len(anchors.keys), n_test=len(truth)
+    )
+
+
+def _data(
+    snapshot: Snapshot,
+    source: ModelLayer,
+    target: ModelLayer,
+    space: str,
+    structures: int,
+    seed: int,
+) -> Data:
+    """Anchors, and `structures` at most, none with the composition of an anchor."""
+    last = ModelLayer(target.model, max(one.index for one in resolve(target.model).layers))
+    tables = [
+        vector_table(snapshot, source, "atom", space),
+        vector_table(snapshot, target, "atom", space),
+        vector_table(snapshot, last, "atom"),
+    ]
+    anchors = space_anchors(snapshot, space)
+    elsewhere = f"formula NOT IN ({literals(anchors['formula'].unique())})"
+    chosen = paired_embeddings(
+        snapshot, [source, target], "structure", space=space, where=elsewhere,
+        sample=structures, seed=seed,
+    ).keys["structure_id"]  # fmt: skip
+    formulas = snapshot.describe(chosen.tolist()).set_index("structure_id")["formula"]
+    at_anchors = _atoms(snapshot, tables, anchors["structure_id"].unique().tolist())
+    is_anchor = pd.MultiIndex.from_frame(at_anchors.keys).isin(
+        pd.MultiIndex.from_frame(anchors[_ATOM])
+    )
+    return Data(at_anchors.only(is_anchor), _atoms(snapshot, tables, chosen.tolist()), formulas)
 
 
 def _require_head(model: str) -> None:
@@ -133,12 +148,12 @@ def _require_head(model: str) -> None:
     if not has_head(card):
         families = sorted({one.family for one in load_cards().values() if has_head(one)})
         raise InvalidQuery(
-            f"{model} has no energy head that reads an atom's last layer and nothing else: "
-            f"models of {', '.join(families)} have"
+            f"{model} has no energy head that reads an atom's last layer and nothing else "
+            f"(models of {', '.join(families)} have)"
         )
 
 
-def _atoms(snapshot: Snapshot, tables: list[VectorTable], ids: list[str]) -> Atoms:
+def _atoms(snapshot: Snapshot, tables: list[VectorTable], ids: list[str]) -> PairedAtoms:
     """All atoms of some structures, in the order of their keys."""
     condition = f"structure_id IN ({literals(ids)})"
     keys, numbers, vectors = None, None, []
@@ -149,11 +164,11 @@ def _atoms(snapshot: Snapshot, tables: list[VectorTable], ids: list[str]) -> Ato
         vectors.append(points.vectors[frame.index.to_numpy()])
     assert keys is not None
     assert numbers is not None
-    feeder, learner, features = vectors
-    return Atoms(keys, feeder, learner, features, numbers)
+    source, target, features = vectors
+    return PairedAtoms(keys, source, target, features, numbers)
 
 
-def _element_means(anchors: Atoms, numbers: np.ndarray) -> np.ndarray:
+def _element_means(anchors: PairedAtoms, numbers: np.ndarray) -> np.ndarray:
     """(n, F) the mean features of each atom's element; of all anchors where no anchor is of it."""
     means = np.tile(anchors.features.mean(0, dtype=np.float64), (119, 1))
     for number in np.unique(anchors.numbers):

@@ -1,7 +1,6 @@
-"""Typicality: which crystals, and which of their atoms, lie where a model has seen little else."""
+"""How unlike everything else that a model has embedded structures, or their atoms, are."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -10,191 +9,137 @@ from ase.data import chemical_symbols
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.questions.shared import inputs, references
-from platonic_store.questions.shared.references import Judged, Reference
-from platonic_store.storage.snapshot import Snapshot, VectorTable
-from platonic_store.storage.vectors import Level, Points
+from platonic_store.questions.shared import references
+from platonic_store.questions.shared.declaration import Column, StructureMark, question
+from platonic_store.questions.shared.inputs import ExternalStructure, identify, query_vector
+from platonic_store.questions.shared.parameters import Level, Model
+from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.storage.vectors import Points
 
 CAVEAT = (
     "typicality is not confidence: the score says how unlike other compositions an environment "
     "looks to the model, not how wrong the model is"
 )
+COLUMNS = (
+    Column("structure_id", "string", "The structure."),
+    Column("atypicality", "double", "How unlike the typical atoms of its element it is."),
+    Column("p", "double", "Share of the calibration that is at least as atypical."),
+    Column("site_index", "int32", "The atom; of a structure its least typical one."),
+    Column("element", "string", "The atom's element."),
+    Column("nearest_id", "string", "The structure that holds the typical atom most like it."),
+    Column("nearest_site", "int32", "The site of that atom."),
+    Column("nearest_distance", "double", "1 − cosine to it."),
+    Column("distance", "double", "Mean distance to the nearest typical atoms."),
+    Column("density", "double", "That distance over what is usual there."),
+    Column("residual", "double", "What the nearest typical atoms leave unexplained."),
+    Column("neighbours", "list<string>", "The most similar typical structures.", kind="structure"),
+    Column("model", "string", "The model."),
+    Column("layer", "int32", "Its layer."),
+    Column("reference", "string", "The reference set it was compared with."),
+)
 _VIEWS = {"structure": "typicality", "atom": "atom_typicality"}
 
 
-class Waiting(NamedTuple):
-    """Structures to be judged, gathered so that no snapshot is held meanwhile.
-
-    done: what the store knows of them already, as rows of the view. todo: the rest.
-    calibrate: what the reference is calibrated on, if it is new, and under which name it is kept.
-    """
-
-    done: pd.DataFrame
-    todo: Judged | None = None
-    reference: Reference | None = None
-    calibrate: tuple[Judged, tuple[str, str]] | None = None
-
-
-def gather(
+@question(*COLUMNS, caveat=CAVEAT)
+def typicality(
     snapshot: Snapshot,
-    query: Any = None,
+    query: Annotated[
+        Any, "An id, a list of ids, a file or an object; by default all.", StructureMark()
+    ] = None,
     *,
-    model: str | None = None,
-    layer: int | None = None,
+    model: Model = None,
     level: Level = "structure",
-) -> Waiting:
-    """What is known of the typicality of some structures, and what is needed to know the rest.
+) -> pd.DataFrame:
+    """How unlike what a model has embedded here structures (or their atoms) look to it.
 
-    query: an id, a list of ids, a `ExternalStructure`, or None for all that the model has embedded.
+    The rows are those of the SQL views `typicality` and `atom_typicality`: atypicality, its
+    conformal p-value, and the typical atom that is most alike, of other compositions all. Scores
+    that `score` stored are read, others computed. Typicality is not confidence. See
+    docs/questions/typicality.md.
 
-    Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, InvalidQuery.
+    Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, InvalidQuery with too few
+    compositions, UnreadableSource.
     """
-    if level not in _VIEWS:
-        raise InvalidQuery(f"no level {level!r}: choose one of {', '.join(_VIEWS)}")
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    ids = _embedded(snapshot, model, layer) if query is None else query
-    if isinstance(ids, str):
-        ids = [ids]
-    done = _done(
-        snapshot, model, layer, [] if isinstance(ids, inputs.ExternalStructure) else ids, level
+    side = snapshot.model_layer(model)
+    if query is None:
+        return _of_ids(snapshot, side, _embedded(snapshot, side), level)
+    if isinstance(query, list | tuple):
+        for id_ in query:
+            snapshot.require_structure(id_)
+        return _of_ids(snapshot, side, list(query), level)
+    known = identify(snapshot, query, side)
+    if isinstance(known, str):
+        return _of_ids(snapshot, side, [known], level)
+    if isinstance(known, np.ndarray):
+        raise InvalidQuery("a vector has no typicality", "name a structure")
+    reference, _ = _reference(snapshot, side)
+    return _scored(reference, _external_set(known, reference.seed), level)
+
+
+def _of_ids(snapshot: Snapshot, side: ModelLayer, ids: list[str], level: Level) -> pd.DataFrame:
+    """The stored scores of some structures, and those of the rest, computed."""
+    stored = snapshot.frame(
+        f"FROM {_VIEWS[level]} WHERE model = ? AND layer = ? "
+        "AND structure_id IN (SELECT unnest(?)) ORDER BY structure_id, site_index",
+        [side.model, side.layer, ids],
     )
-    if isinstance(ids, inputs.ExternalStructure):
-        return _with_reference(snapshot, model, layer, done, ids)
-    known = set(done["id"])
+    known = set(stored["structure_id"])
     rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
     if not rest:
-        return Waiting(done)
-    if query is not None:
-        for id_ in rest:
-            snapshot.require_structure(id_)
-            inputs.resolve(snapshot, id_, model, layer, None, "structure", None)
-    return _with_reference(snapshot, model, layer, done, rest)
-
-
-def judge(waiting: Waiting, level: Level = "structure") -> pd.DataFrame:
-    """The rows of the view `typicality` (or `atom_typicality`) of what was gathered.
-
-    Raises: InvalidQuery if the reference has too few other compositions.
-    """
-    reference, todo = waiting.reference, waiting.todo
-    if reference is None or todo is None:
-        return waiting.done
-    if waiting.calibrate is not None:
-        these, key = waiting.calibrate
-        reference = references.keep(key, references.calibrated(reference, these))
-    found = references.scores(reference, todo)
-    rows = found.structures if level == "structure" else found.atoms
-    rows = rows.rename(columns={"structure_id": "id"}).assign(
-        model=reference.model, layer=reference.layer, reference=reference.id
-    )
-    rows["element"] = np.array(chemical_symbols)[rows["atomic_number"]]
-    rows = rows[list(waiting.done.columns)]
-    return pd.concat([waiting.done, rows], ignore_index=True) if len(waiting.done) else rows
-
-
-def outliers(rows: pd.DataFrame, k: int = 20) -> pd.DataFrame:
-    """Of what `judge` judged the k least typical, with their rank first."""
-    if k < 1:
-        raise InvalidQuery(f"k must be at least 1, not {k}")
-    keys = [name for name in ("id", "site_index") if name in rows]
-    worst = rows.sort_values(["atypicality", *keys], ascending=[False] + [True] * len(keys))
-    worst = worst.head(k).reset_index(drop=True)
-    telling = ["atypicality", "p", "id", "site_index", "element", "nearest_id", "nearest_site"]
-    rest = [name for name in worst if name not in telling]
-    worst = worst[telling + rest]
-    worst.insert(0, "rank", np.arange(1, len(worst) + 1))
-    return worst
-
-
-def disagreement(snapshot: Snapshot, k: int = 20) -> pd.DataFrame:
-    """The k rows of the view `disagreement` on which the models agree least, with rank first.
-
-    Raises: InvalidQuery if fewer than two models have judged the store.
-    """
-    if k < 1:
-        raise InvalidQuery(f"k must be at least 1, not {k}")
-    rows = snapshot.frame(
-        "SELECT row_number() OVER (ORDER BY disagreement DESC NULLS LAST, id) AS rank, * "
-        "FROM disagreement ORDER BY rank LIMIT ?",
-        [k],
-    )
-    if rows.empty:
-        raise InvalidQuery(
-            "no two models have judged the same structures: run `platonic-store score`"
-        )
-    return rows
-
-
-def described(snapshot: Snapshot, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with the columns of the `structure` view; those of structures that are gone left out."""
-    known = snapshot.describe(rows["id"].unique().tolist())
-    return rows.merge(known, on="id", validate="many_to_one", suffixes=("", "_of_source"))
-
-
-def _embedded(snapshot: Snapshot, model: str, layer: int) -> list[str]:
-    table = snapshot.embeddings(model, layer, "structure")
-    return [
-        id_
-        for (id_,) in snapshot.rows(
-            "SELECT c.structure_id FROM catalog.main.fills AS f "
-            "JOIN catalog.main.chunk_structures AS c USING (chunk_id) "
-            "WHERE f.table_name = ? AND f.committed ORDER BY ALL",
-            [table.name],
-        )
-    ]
-
-
-def _done(
-    snapshot: Snapshot, model: str, layer: int, ids: Sequence[str], level: Level
-) -> pd.DataFrame:
-    return snapshot.frame(
-        f"FROM {_VIEWS[level]} WHERE model = ? AND layer = ? AND id IN (SELECT unnest(?)) "
-        "ORDER BY id, site_index",
-        [model, layer, list(ids)],
-    )
-
-
-def _with_reference(
-    snapshot: Snapshot,
-    model: str,
-    layer: int,
-    done: pd.DataFrame,
-    asked_for: list[str] | inputs.ExternalStructure,
-) -> Waiting:
-    """What has to be judged, and the reference: the store's, or one of what the store holds now."""
-    reference, these, calibrate = references.stored(snapshot, model, layer), None, None
-    if reference is None:
-        tables = _tables(snapshot, model, layer)
-        key = str(snapshot.vectors.folder), str([(t.name, t.version) for t in tables])
-        reference = references.kept(key)
-        if reference is None:
-            reference, these = references.new(snapshot, model, layer)
-            calibrate = these, key
-    if isinstance(asked_for, inputs.ExternalStructure):
-        todo = _newcomer(asked_for, reference.seed)
-    elif len(asked_for) == 1:
-        todo = _one(snapshot, model, layer, asked_for[0], reference.seed)
+        return stored
+    reference, everything = _reference(snapshot, side)
+    if len(rest) == 1:
+        found = _one_set(snapshot, side, rest[0], reference.seed)
     else:
-        these = these or references.seen(snapshot, model, layer, reference.seed)
-        todo = references.chosen(these, np.array(asked_for, dtype=object))
-    return Waiting(done, todo, reference, calibrate)
+        for id_ in rest:
+            query_vector(snapshot, id_, side)  # raises for what is not embedded
+        everything = everything or references.load_set(snapshot, *side, reference.seed)
+        found = references.subset(everything, np.array(rest, dtype=object))
+    scored = _scored(reference, found, level)
+    return pd.concat([stored, scored], ignore_index=True) if len(stored) else scored
 
 
-def _tables(snapshot: Snapshot, model: str, layer: int) -> tuple[VectorTable, VectorTable]:
-    return (
-        snapshot.embeddings(model, layer, "structure"),
-        snapshot.embeddings(model, layer, "atom"),
+def _scored(reference: Reference, these: EmbeddedSet, level: Level) -> pd.DataFrame:
+    """Scores as rows of the view."""
+    found = references.scores(reference, these)
+    rows = found.structures if level == "structure" else found.atoms.drop(columns="neighbours")
+    rows = rows.assign(model=reference.model, layer=reference.layer, reference=reference.id)
+    rows["element"] = np.array(chemical_symbols)[rows["atomic_number"]]
+    return rows.drop(columns="atomic_number")
+
+
+def _reference(snapshot: Snapshot, side: ModelLayer) -> tuple[Reference, EmbeddedSet | None]:
+    """The store's reference set, or a new one of what it holds, with all that is embedded."""
+    stored = references.stored(snapshot, *side)
+    if stored is not None:
+        return stored, None
+    tables = [snapshot.embeddings(*side, level) for level in ("structure", "atom")]
+    key = str(snapshot.vectors.folder), str([(table.name, table.version) for table in tables])
+    if known := references.cache_get(key):
+        return known, None
+    reference, everything = references.build_reference(snapshot, *side)
+    reference = references.calibrated(reference, everything)
+    return references.cache_put(key, reference), everything
+
+
+def _embedded(snapshot: Snapshot, side: ModelLayer) -> list[str]:
+    """The ids of all structures that a model has embedded."""
+    table = snapshot.embeddings(*side, "structure")
+    return sorted(snapshot.points(table).column("structure_id").tolist())
+
+
+def _one_set(snapshot: Snapshot, side: ModelLayer, id_: str, seed: int) -> EmbeddedSet:
+    query_vector(snapshot, id_, side)  # raises for what is not embedded
+    whole, atoms = (
+        snapshot.of_structure(snapshot.embeddings(*side, level), id_)
+        for level in ("structure", "atom")
     )
-
-
-def _one(snapshot: Snapshot, model: str, layer: int, id_: str, seed: int) -> Judged:
-    whole, atoms = (snapshot.of_structure(t, id_) for t in _tables(snapshot, model, layer))
     ((formula,),) = snapshot.rows("SELECT formula FROM catalog.main.structures WHERE id = ?", [id_])
-    return references.judged(whole, atoms, {id_: references.composition(formula, seed)})
+    return references.build_set(whole, atoms, {id_: references.composition(formula, seed)})
 
 
-def _newcomer(query: inputs.ExternalStructure, seed: int) -> Judged:
+def _external_set(query: ExternalStructure, seed: int) -> EmbeddedSet:
     n = len(query.atoms)
     name = pa.array(["query"])
     mean = mean_by_structure(query.atoms, np.zeros(n, dtype=int))
@@ -207,6 +152,6 @@ def _newcomer(query: inputs.ExternalStructure, seed: int) -> Judged:
         }
     )
     group = references.composition(query.formula, seed)
-    return references.judged(
+    return references.build_set(
         Points(pa.table({"structure_id": name}), mean), Points(sites, query.atoms), {"query": group}
     )

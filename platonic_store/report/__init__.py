@@ -7,34 +7,39 @@ from typing import Any
 
 import pandas as pd
 
-from platonic_store.errors import PlatonicError
+from platonic_store.errors import PlatonicError, worded
 from platonic_store.progress import say
-from platonic_store.reader import Reader
 from platonic_store.report import page
 from platonic_store.report.sections import SECTIONS, controls
-from platonic_store.report.study import Section, settle
+from platonic_store.report.study import Section, resolve_study
+from platonic_store.storage.snapshot import Snapshot
 
 
 def write(
-    store: Reader, out: Path, *, models: list[str] | None, space: str | None, seed: int
+    snapshot: Snapshot,
+    store: str,
+    out: Path,
+    *,
+    models: list[str] | None,
+    space: str | None,
+    seed: int,
 ) -> Path:
-    """Run the study and write the page, and its numbers as parquet into a folder beside it.
+    """Run the study of one state of a store and write the page, its numbers as parquet beside it.
 
     A section whose question cannot be answered from this store says why; the others are written.
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for models or a space that are not here.
     """
-    with store.snapshot() as snapshot:
-        study = settle(snapshot, store.path.resolve().name, models, space, seed)
+    study = resolve_study(snapshot, store, models, space, seed)
     sections: list[Section] = []
     rows = []
     for module in (*SECTIONS, controls):
         started = time.perf_counter()
-        section = _section(module, (sections,) if module is controls else (store, study))
+        section = _section(module, (sections,) if module is controls else (snapshot, study))
         seconds = time.perf_counter() - started
-        say(f"{section.title:.<42} {seconds:6.1f} s{'  not run' if section.absent else ''}")
+        say(f"{section.title:.<42} {seconds:6.1f} s{'  not run' if section.skipped_reason else ''}")
         sections.append(section)
-        rows.append((section.name, seconds, section.absent))
+        rows.append((section.name, seconds, section.skipped_reason))
     timing = pd.DataFrame(rows, columns=["section", "seconds", "not_run_because"])
     folder = out.with_name(f"{out.stem}_data")
     files = _write_frames(folder, sections, timing)
@@ -46,8 +51,12 @@ def _section(module: Any, arguments: tuple) -> Section:
     try:
         section: Section = module.section(*arguments)
     except PlatonicError as error:
-        section = Section(module.TITLE, absent=str(error))
+        section = Section(module.TITLE, skipped_reason=_reason(error))
     return replace(section, name=module.__name__.rpartition(".")[2])
+
+
+def _reason(error: PlatonicError) -> str:
+    return f"{error}: {worded(error.hint)}" if error.hint else str(error)
 
 
 def _write_frames(

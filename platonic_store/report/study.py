@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from platonic_store.errors import AnchorsNotFound, InvalidQuery
+from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
@@ -46,14 +46,14 @@ class Study(NamedTuple):
         """
         if self.space is None:
             raise AnchorsNotFound(
-                "no model is projected into a shared space: run "
-                "`platonic-store anchors select` and then `platonic-store project --all`"
+                "no model is projected into a shared space", Call("select_anchors"), Call("project")
             )
         if len(self.shared) < least:
             raise InvalidQuery(
-                f"this compares models, and the space {self.space} holds only "
-                f"{', '.join(map(str, self.shared))}: run `platonic-store ingest --model NAME` for "
-                "another one and then `platonic-store project --all`"
+                f"the space {self.space} holds only {', '.join(map(str, self.shared))}, models "
+                "are compared",
+                Call("ingest", models=["NAME"]),
+                Call("project"),
             )
         return self.shared
 
@@ -63,8 +63,8 @@ class Figure:
     """A plot, what to see in it and what it is not, and a legend of {name: colour}."""
 
     plot: Any
-    see: str
-    is_not: str = ""
+    caption: str
+    caveat: str = ""
     legend: dict[str, str] = field(default_factory=dict)
     linked: bool = False
 
@@ -76,7 +76,7 @@ class Table(NamedTuple):
     caption: str
 
 
-class Beside(NamedTuple):
+class Comparison(NamedTuple):
     """One measure: of trained models, of the best control in their place, and by chance."""
 
     measure: str
@@ -95,8 +95,8 @@ class Section:
         frames: the numbers, by the name of their parquet file.
         caveat: what the numbers are not.
         findings: computed sentences for the summary at the page's top.
-        beside: what was measured, for the section on controls.
-        absent: why the question could not be answered here, and what mends it.
+        comparisons: what was measured, for the section on controls.
+        skipped_reason: why the question could not be answered here, and what mends it.
         name: the section's anchor in the page.
     """
 
@@ -106,12 +106,12 @@ class Section:
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     caveat: str = ""
     findings: Sequence[str] = ()
-    beside: Sequence[Beside] = ()
-    absent: str | None = None
+    comparisons: Sequence[Comparison] = ()
+    skipped_reason: str | None = None
     name: str = ""
 
 
-def settle(
+def resolve_study(
     snapshot: Snapshot, store: str, models: list[str] | None, space: str | None, seed: int
 ) -> Study:
     """Choose sides and space: those asked for, else every model and the newest fullest space.

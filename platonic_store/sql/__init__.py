@@ -12,44 +12,37 @@ import pyarrow as pa
 from platonic_store.errors import InvalidQuery
 from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
-from platonic_store.sql.functions import FUNCTIONS
-from platonic_store.sql.registry import registered
+from platonic_store.sql.registry import original, register
 from platonic_store.storage.snapshot import Snapshot, one_line
 
 __all__ = ["init_script", "run"]
 
 
 def run(
-    snapshot: Snapshot,
-    query: str,
-    *,
-    variables: Mapping[str, object] | None = None,
-    allow_files: bool = False,
+    snapshot: Snapshot, query: str, *, variables: Mapping[str, object] | None = None
 ) -> pa.Table:
-    """The result of read-only SQL, or of a query of the cookbook; see `Store.sql`."""
+    """The result of read-only SQL, or of a query of the cookbook; see `Store.sql`.
+
+    Raises: InvalidQuery with what DuckDB says, and what a question raises.
+    """
     values = {name: str(value) for name, value in (variables or {}).items()}
     if query.startswith("@"):
         entry = cookbook.entry(query[1:])
         query, values = entry.sql, cookbook.prepared(snapshot, entry, values)
-    snapshot.connection.execute(cookbook.assignments(values))
-    with registered(snapshot, FUNCTIONS) as raised:
-        if not allow_files:
-            # Other files, other databases and the network: all out of reach, for good.
-            snapshot.connection.execute(
-                "SET python_enable_replacements = false; SET enable_external_access = false; "
-                "SET lock_configuration = true"
-            )
-        try:
-            result = snapshot.connection.execute(query)
-            return _named_apart(result.to_arrow_table()) if result.description else pa.table({})
-        except duckdb.Error as error:
-            if raised:
-                raise raised[0] from None
-            raise InvalidQuery(f"SQL: {one_line(error)}") from None
+    known = register(snapshot, query)
+    cursor = snapshot.cursor()
+    try:
+        cursor.execute(cookbook.assignments(values))
+        result = cursor.execute(query)
+        return _unique_names(result.to_arrow_table()) if result.description else pa.table({})
+    except duckdb.Error as error:
+        if raised := original(error, known):
+            raise raised from None
+        raise InvalidQuery(f"SQL: {one_line(error)}") from None
 
 
-def _named_apart(table: pa.Table) -> pa.Table:
-    """A second `id` of a join becomes `id_1`: frames and files want names apart."""
+def _unique_names(table: pa.Table) -> pa.Table:
+    """A second `formula` of a join becomes `formula_1`: frames and files want unique names."""
     names: list[str] = []
     for name in table.column_names:
         repeats = sum(other == name or other.startswith(f"{name}_") for other in names)

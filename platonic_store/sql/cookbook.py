@@ -8,14 +8,15 @@ query a variable is `getvariable('name')`, and text.
 import re
 from typing import NamedTuple
 
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
+from platonic_store.questions.shared.properties import numeric_properties, property_types
+from platonic_store.questions.shared.tables import trained_models
 from platonic_store.resources import folder
 from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot
 
 _LINE = re.compile(r"(\w+)(?: = ([^:]+))?: (.+)")
 _MODELS = ("model", "other")  # what the store itself can choose
-_NUMERIC = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
 
 
 class Variable(NamedTuple):
@@ -45,10 +46,7 @@ def entry(name: str) -> Entry:
     """Raises: InvalidQuery, naming what is there."""
     known = {one.name: one for one in entries()}
     if name not in known:
-        raise InvalidQuery(
-            f"no query @{name} in the cookbook, choose one of {', '.join(known)}: "
-            "`platonic-store sql --list` describes them"
-        )
+        raise InvalidQuery(f"no query @{name} in the cookbook, choose one of {', '.join(known)}")
     return known[name]
 
 
@@ -102,22 +100,22 @@ def _model(snapshot: Snapshot, one: Entry, given: str | None, first: str | None,
     others = [model for model in snapshot.models() if model != first]
     if not others:
         raise InvalidQuery(
-            f"@{one.name} compares two models, the store has only {first}: "
-            "run `platonic-store ingest --model` with another"
+            f"@{one.name} compares two models, the store has only {first}",
+            Call("ingest", models=["NAME"]),
         )
-    return next((model for model in others if not model.startswith("control:")), others[0])
+    return next((model for model in others if model in trained_models(snapshot)), others[0])
 
 
 def _require_properties(snapshot: Snapshot, one: Entry, names: list[str]) -> None:
-    types = dict(snapshot.rows("SELECT column_name, column_type FROM (DESCRIBE structure)"))
-    numeric = [name for name, type_ in types.items() if type_ in _NUMERIC]
+    types, numeric = property_types(snapshot), numeric_properties(snapshot)
     for name in names:
         if name not in numeric:
             what = f"is {types[name]}" if name in types else "is not in this store"
             raise InvalidQuery(
                 f"@{one.name} needs the numeric property {name}, which {what}; numeric are "
-                f"{', '.join(numeric)}: ingest a source that has it, or `--set property=…` "
-                "where the query has that variable"
+                f"{', '.join(numeric)}",
+                "ingest a source that has it",
+                "set the variable `property` where the query has it",
             )
 
 
@@ -127,8 +125,8 @@ def _require_scores(snapshot: Snapshot, one: Entry, models: list[str]) -> None:
     if missing or not scored:
         raise InvalidQuery(
             f"@{one.name} needs stored scores of typicality"
-            + (f" by {', '.join(missing)}" if missing else "")
-            + ": run `platonic-store score`"
+            + (f" by {', '.join(missing)}" if missing else ""),
+            Call("score"),
         )
 
 

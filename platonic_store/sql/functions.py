@@ -1,242 +1,183 @@
-"""The functions that Python answers: what `queries/functions.sql` wraps into macros.
+"""Questions as SQL functions: names, parameters, columns and macros, from the declarations."""
 
-Each calls one question, row by row, with the question's own names of arguments and columns.
-"""
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from platonic_store.questions import align as alignment
-from platonic_store.questions import analogy as analogies
-from platonic_store.questions import bias, neighbours, transport, typicality
-from platonic_store.questions import similar as search
-from platonic_store.questions import stitch as stitching
-from platonic_store.questions.shared import inputs
-from platonic_store.sql.registry import Function
+from platonic_store import questions
+from platonic_store.questions.shared.declaration import (
+    REQUIRED,
+    Column,
+    Parameter,
+    Question,
+    arrow_type,
+)
+from platonic_store.questions.shared.inputs import ids_only
+from platonic_store.storage.catalog import quote
 from platonic_store.storage.snapshot import Snapshot
 
+_TYPES = {str: "VARCHAR", int: "INTEGER", float: "DOUBLE", bool: "BOOLEAN"}
+_ARROW_TYPES = {
+    "string": "VARCHAR",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "double": "DOUBLE",
+    "float": "FLOAT",
+    "bool": "BOOLEAN",
+}
 
-def _asked(snapshot: Snapshot, text: str) -> str | np.ndarray:
-    """An id as it is, or a vector that SQL handed over as text."""
+
+class Function(NamedTuple):
+    """A question under one of its names in SQL: its parameters and columns there."""
+
+    name: str
+    question: "Question[..., Any]"
+    parameters: list[Parameter]
+    columns: list[Column]
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """What Python answers with: one value, or a list of rows."""
+        if self.question.is_value:
+            return arrow_type(self.columns[0].type)
+        return pa.list_(pa.struct([column.field for column in self.columns]))
+
+    @property
+    def returns(self) -> str:
+        """The same as a DuckDB type."""
+        if self.question.is_value:
+            return duckdb_type(self.columns[0].type)
+        fields = ", ".join(f"{quote(one.name)} {duckdb_type(one.type)}" for one in self.columns)
+        return f"STRUCT({fields})[]"
+
+    def answer(self, snapshot: Snapshot, *values: Any) -> Any:
+        """The question's answer to one row of arguments; None where a required one is NULL."""
+        given = {
+            one.name: value
+            for one, value in zip(self.parameters, values, strict=True)
+            if value is not None
+        }
+        for one in self.parameters:
+            if one.name not in given and _is_required(one):
+                return None
+            if one.is_structure:
+                given[one.name] = _structure(snapshot, given[one.name])
+        with ids_only():
+            answer = self.question.rows(snapshot, **given)
+        return answer.tolist() if isinstance(answer, np.ndarray) else answer
+
+    def macro(self, structure_columns: Iterable[str]) -> str:
+        """SQL that makes the function callable by name, with its defaults."""
+        signature = ", ".join(
+            quote(one.name) if _is_required(one) else f"{quote(one.name)} := {literal(one)}"
+            for one in self.parameters
+        )
+        values = ", ".join(
+            f"{quote(one.name)}::VARCHAR" if one.is_structure else quote(one.name)
+            for one in self.parameters
+        )
+        head = f"CREATE OR REPLACE MACRO {self.name}({signature}) AS"
+        call = f"_{self.name}({values})"
+        if self.question.is_value:
+            return f"{head} {call};"
+        rows = f"(SELECT unnest({call}) AS hit)"
+        names = [column.name for column in self.columns]
+        own = ", ".join(f"hit.{quote(name)}" for name in names)
+        if not self.question.describes:
+            return f"{head} TABLE SELECT {own} FROM {rows};"
+        twice = sorted(set(names) & set(structure_columns) - {"structure_id"})
+        renames = ", ".join(f"{quote(name)} AS {quote(name + '_of_source')}" for name in twice)
+        rest = "structure.* EXCLUDE (structure_id)" + (f" RENAME ({renames})" if twice else "")
+        order = " ORDER BY hit.rank" if "rank" in names else ""
+        return (
+            f"{head} TABLE SELECT {own}, {rest} FROM {rows} "
+            f"JOIN structure ON structure.structure_id = hit.structure_id{order};"
+        )
+
+
+def functions(text: str | None = None) -> list[Function]:
+    """All SQL functions, or those whose names occur in a text."""
+    if text is None:
+        return [one for name in questions.names() for one in _of_question(questions.get(name))]
+    words = set(re.findall(r"\w+", text.lower()))
+    # Only what is called is imported: a question of SQL named other than itself begins with it.
+    called = sorted({_question_of(word) for word in words} & set(questions.names()))
+    return [
+        one for name in called for one in _of_question(questions.get(name)) if one.name in words
+    ]
+
+
+def _question_of(name: str) -> str:
+    """The question that a word may be in SQL: `similar_atoms` is one of `similar`."""
+    return name if name in questions.names() else name.partition("_")[0]
+
+
+def _of_question(question: "Question[..., Any]") -> list[Function]:
+    if not question.sql:
+        return [Function(question.name, question, question.parameters, list(question.columns))]
+    found = []
+    for declared in question.sql:
+        parameters = [
+            replace(one, default=REQUIRED) if one.name in declared.positional else one
+            for one in question.parameters
+            if one.name in declared.positional or one.name not in ("site", "level")
+        ]
+        parameters.sort(key=lambda one: not _is_required(one))
+        columns = [one for one in question.columns if one.kind in ("", declared.level)]
+        found.append(Function(declared.name, question, parameters, columns))
+    return found
+
+
+def _is_required(parameter: Parameter) -> bool:
+    # NULL is no structure: what has none has no answer.
+    return parameter.default is REQUIRED or parameter.is_structure
+
+
+def _structure(snapshot: Snapshot, text: str) -> str | np.ndarray:
+    """An id as it is, or a vector that SQL hands over as text."""
     if text.startswith("[") and not snapshot.has_structure(text):
         return np.array(text[1:-1].split(","), dtype=np.float32)
-    # SQL names what is in the store; only `similar` on the command line reads files.
-    snapshot.require_structure(text)
     return text
 
 
-def _similar(
-    snapshot: Snapshot, query: str | None, site, model, layer, across, space, k, condition, distance
-) -> pd.DataFrame | None:
-    if query is None:
-        return None
-    return search.find(
-        snapshot,
-        _asked(snapshot, query),
-        model=model,
-        layer=layer,
-        across=across,
-        space=space,
-        site=site,
-        k=k,
-        where=condition,
-        distance=distance,
+def literal(parameter: Parameter) -> str:
+    """A parameter's default as SQL."""
+    value = parameter.default
+    if value is None or parameter.is_list:
+        return "NULL"
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def parameter_type(parameter: Parameter) -> str:
+    """A parameter's DuckDB type."""
+    return _TYPES[parameter.type] + ("[]" if parameter.is_list else "")
+
+
+def duckdb_type(arrow: str) -> str:
+    """The DuckDB type of a column's Arrow type."""
+    if arrow.startswith("list<"):
+        return f"{duckdb_type(arrow[5:-1])}[]"
+    return _ARROW_TYPES[arrow]
+
+
+def as_arrow(frames: list[pd.DataFrame | None], type_: pa.DataType) -> pa.Array:
+    """A list of rows for each frame; no Python object a row, for there may be millions."""
+    fields = list(type_.value_type)
+    whole = pd.concat([f for f in frames if f is not None and len(f)] or [pd.DataFrame()])
+    columns = [
+        pa.array(whole[field.name].to_numpy(), field.type, from_pandas=True)
+        if field.name in whole
+        else pa.nulls(len(whole), field.type)
+        for field in fields
+    ]
+    ends = np.cumsum([0, *(0 if f is None else len(f) for f in frames)])
+    return pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()),
+        pa.StructArray.from_arrays(columns, fields=fields),
+        mask=pa.array([f is None for f in frames]),
     )
-
-
-def _embedding(snapshot: Snapshot, query: str | None, site, model, layer, space) -> list | None:
-    if query is None:
-        return None
-    vector = _asked(snapshot, query)
-    found = inputs.vector(snapshot, vector, model=model, layer=layer, space=space, site=site)
-    return found.tolist()
-
-
-def _analogy(
-    snapshot: Snapshot, expression: str | None, model, layer, across, space, k, condition
-) -> pd.DataFrame | None:
-    if expression is None:
-        return None
-    return analogies.find(
-        snapshot,
-        analogies.read(snapshot, expression),
-        model=model,
-        layer=layer,
-        across=across,
-        space=space,
-        k=k,
-        where=condition,
-    )
-
-
-def _neighbours(
-    snapshot: Snapshot, model, layer, across, space, k, level, condition
-) -> pd.DataFrame:
-    return neighbours.neighbours(
-        snapshot,
-        model=model,
-        layer=layer,
-        across=across,
-        space=space,
-        k=k,
-        level=level,
-        where=condition,
-    )
-
-
-def _stitch(
-    snapshot: Snapshot, from_: str | None, to: str | None, property: str | None, space, seed
-) -> pd.DataFrame | None:
-    if from_ is None or to is None or property is None:
-        return None
-    return stitching.stitch(snapshot, from_, to, property, space=space, seed=seed)
-
-
-def _typicality(snapshot: Snapshot, query: str | None, model, layer, level) -> pd.DataFrame | None:
-    if query is None:
-        return None
-    waiting = typicality.gather(snapshot, query, model=model, layer=layer, level=level)
-    return typicality.judge(waiting, level)
-
-
-def _outliers(snapshot: Snapshot, model, layer, k, level) -> pd.DataFrame:
-    waiting = typicality.gather(snapshot, model=model, layer=layer, level=level)
-    return typicality.outliers(typicality.judge(waiting, level), k)
-
-
-def _bias(snapshot: Snapshot, model, by, k, seed) -> pd.DataFrame:
-    compared = bias.gather(snapshot, model, seed=seed)
-    return bias.bias(compared, by=by or bias.BY, k=k, seed=seed)
-
-
-def _merged(snapshot: Snapshot, model, k, seed) -> pd.DataFrame:
-    return bias.merged(bias.gather(snapshot, model, seed=seed), k=k)
-
-
-def _alignment(
-    snapshot: Snapshot, a: str | None, b: str | None, space, atoms, seed
-) -> pd.DataFrame | None:
-    if a is None or b is None:
-        return None
-    seen = alignment.gather(snapshot, [a, b], space=space, atoms=atoms, seed=seed)
-    return alignment.compute(seen, seed=seed)
-
-
-def _transport(
-    snapshot: Snapshot, a: str | None, b: str | None, space, atoms, seed
-) -> pd.DataFrame | None:
-    if a is None or b is None:
-        return None
-    return transport.transport(snapshot, a, b, space=space, atoms=atoms, seed=seed)
-
-
-def _transport_distance(
-    snapshot: Snapshot, a: str | None, b: str | None, model, layer, across, space
-) -> float | None:
-    if a is None or b is None:
-        return None
-    return transport.transport_distance(
-        snapshot, a, b, model=model, layer=layer, across=across, space=space
-    )
-
-
-_TEXT, _WHOLE, _REAL = "VARCHAR", "INTEGER", "DOUBLE"
-_JUDGED = {
-    "id": _TEXT,
-    "model": _TEXT,
-    "layer": _WHOLE,
-    "atypicality": _REAL,
-    "p": _REAL,
-    "distance": _REAL,
-    "density": _REAL,
-    "residual": _REAL,
-    "site_index": _WHOLE,
-    "element": _TEXT,
-    "nearest_id": _TEXT,
-    "nearest_site": _WHOLE,
-    "nearest_distance": _REAL,
-    "reference": _TEXT,
-}
-
-FUNCTIONS = (
-    Function(
-        "_similar",
-        [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
-        {"rank": "BIGINT", "distance": _REAL, "id": _TEXT, "site_index": _WHOLE},
-        _similar,
-    ),
-    Function(
-        "_analogy",
-        [_TEXT, _TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT],
-        {"rank": "BIGINT", "distance": _REAL, "id": _TEXT},
-        _analogy,
-    ),
-    Function(
-        "_neighbours",
-        [_TEXT, _WHOLE, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
-        {
-            "id": _TEXT,
-            "site_index": _WHOLE,
-            "rank": "BIGINT",
-            "neighbour": _TEXT,
-            "neighbour_site": _WHOLE,
-            "distance": _REAL,
-        },
-        _neighbours,
-    ),
-    Function(
-        "_stitch",
-        [_TEXT, _TEXT, _TEXT, _TEXT, _WHOLE],
-        dict.fromkeys(["way", "readout", "fed"], _TEXT)
-        | dict.fromkeys(["r2", "low", "high", "mae", "ratio"], _REAL)
-        | dict.fromkeys(["n_train", "n_test", "folds"], "BIGINT"),
-        _stitch,
-    ),
-    Function("_typicality", [_TEXT, _TEXT, _WHOLE, _TEXT], _JUDGED, _typicality),
-    Function("_outliers", [_TEXT, _WHOLE, _WHOLE, _TEXT], {"rank": "BIGINT", **_JUDGED}, _outliers),
-    Function(
-        "_alignment",
-        [_TEXT, _TEXT, _TEXT, _WHOLE, _WHOLE],
-        {"a": _TEXT, "b": _TEXT, "layer_a": _WHOLE, "layer_b": _WHOLE, "measure": _TEXT}
-        | dict.fromkeys(["value", "null", "null_high", "calibrated", "p", "low", "high"], _REAL)
-        | {"atoms": "BIGINT", "structures": "BIGINT", "space": _TEXT},
-        _alignment,
-    ),
-    Function(
-        "_transport",
-        [_TEXT, _TEXT, _TEXT, _WHOLE, _WHOLE],
-        dict.fromkeys(["a", "b", "space", "element"], _TEXT)
-        | {"atoms": "BIGINT", "cost": _REAL, "error": _REAL, "method": _TEXT}
-        | dict.fromkeys(["cost_paired", "cost_chance", "spread", "difference"], _REAL)
-        | {
-            f"own_{of}{what}": _REAL
-            for of in ("atom", "element", "group")
-            for what in ("", "_chance", "_null")
-        },
-        _transport,
-    ),
-    Function(
-        "_transport_distance",
-        [_TEXT, _TEXT, _TEXT, _WHOLE, _TEXT, _TEXT],
-        _REAL,
-        _transport_distance,
-    ),
-    Function(
-        "_bias",
-        [_TEXT, "VARCHAR[]", _WHOLE, _WHOLE],
-        dict.fromkeys(["model", "kind", "value"], _TEXT)
-        | {"structures": "BIGINT"}
-        | dict.fromkeys(["overlap", "overlap_others", "effect", "p", "p_any"], _REAL),
-        _bias,
-    ),
-    Function(
-        "_merged",
-        [_TEXT, _WHOLE, _WHOLE],
-        {"rank": "BIGINT"}
-        | dict.fromkeys(["model", "id", "other", "formula", "formula_other"], _TEXT)
-        | {"spacegroup": _WHOLE, "spacegroup_other": _WHOLE}
-        | dict.fromkeys(["distance", "elsewhere", "effect", "p"], _REAL),
-        _merged,
-    ),
-    Function("_embedding", [_TEXT, _WHOLE, _TEXT, _WHOLE, _TEXT], "FLOAT[]", _embedding),
-)

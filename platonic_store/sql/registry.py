@@ -1,85 +1,72 @@
-"""How a function of Python becomes one of SQL: columns in, a column out, errors kept."""
+"""Python functions in DuckDB: columns in, a column out, and their errors kept."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
-import numpy as np
-import pandas as pd
+import duckdb
 import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError
-from platonic_store.resources import folder
+from platonic_store.sql.functions import Function, as_arrow, functions, parameter_type
 from platonic_store.storage.snapshot import Snapshot
 
-_ARROW = {
-    "VARCHAR": pa.string(),
-    "INTEGER": pa.int32(),
-    "BIGINT": pa.int64(),
-    "DOUBLE": pa.float64(),
-    "BOOLEAN": pa.bool_(),
-}
+_lock = threading.Lock()
+_registered: "WeakKeyDictionary[Snapshot, Registered]" = WeakKeyDictionary()
 
 
-class Function(NamedTuple):
-    """A function of SQL.
+class Registered:
+    """What a snapshot's connections know: names of functions, and the last errors they raised."""
 
-    parameters: their DuckDB types, in order; columns: those of the answer's rows, by name, or for
-    a function that answers with one value the DuckDB type of that.
-    answer: called with the snapshot and the arguments by position.
-    """
-
-    name: str
-    parameters: list[str]
-    columns: dict[str, str] | str
-    answer: Callable[..., Any]
-
-    @property
-    def returns(self) -> str:
-        if isinstance(self.columns, str):
-            return self.columns
-        fields = ", ".join(f'"{name}" {type_}' for name, type_ in self.columns.items())
-        return f"STRUCT({fields})[]"
-
-    @property
-    def arrow(self) -> pa.DataType:
-        if isinstance(self.columns, str):
-            return _ARROW.get(self.columns, pa.list_(pa.float32()))
-        return pa.list_(pa.struct([(name, _ARROW[type_]) for name, type_ in self.columns.items()]))
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.errors: deque[PlatonicError] = deque(maxlen=64)
 
 
-@contextmanager
-def registered(snapshot: Snapshot, functions: Iterable[Function]) -> Iterator[list[PlatonicError]]:
-    """Register functions and their macros; gives the list in which they leave what they raise."""
-    raised: list[PlatonicError] = []
-    for function in functions:
-        snapshot.connection.create_function(
-            function.name,
-            _by_columns(snapshot, function, raised),
-            function.parameters,
-            function.returns,
-            type="arrow",  # type: ignore[call-overload]
-            null_handling="special",
-        )
-    snapshot.connection.execute((folder("queries") / "functions.sql").read_text())
-    yield raised
+def register(snapshot: Snapshot, query: str) -> Registered:
+    """Make the questions that a query may call known to the snapshot's connections."""
+    with _lock:
+        known = _registered.setdefault(snapshot, Registered())
+        new = [one for one in functions(query) if one.name not in known.names]
+        if not new:
+            return known
+        columns = [name for name, *_ in snapshot.rows("DESCRIBE structure")]
+        for function in new:
+            snapshot.connection.create_function(
+                f"_{function.name}",
+                _by_columns(snapshot, function, known.errors),
+                [parameter_type(one) for one in function.parameters],
+                function.returns,
+                type="arrow",  # type: ignore[call-overload]
+                null_handling="special",
+            )
+            snapshot.connection.execute(function.macro(columns))
+            known.names.add(function.name)
+    return known
+
+
+def original(error: duckdb.Error, known: Registered) -> PlatonicError | None:
+    """The error that a question raised, of which DuckDB knows the text alone."""
+    return next((one for one in reversed(known.errors) if str(one) in str(error)), None)
 
 
 def _by_columns(
-    snapshot: Snapshot, function: Function, raised: list[PlatonicError]
+    snapshot: Snapshot, function: Function, errors: "deque[PlatonicError]"
 ) -> Callable[..., pa.Array]:
-    """The function as DuckDB calls it: columns in, a column out."""
+    """The function as DuckDB calls it."""
 
     def answer(*columns: pa.ChunkedArray) -> pa.Array:
         try:
             rows = zip(*(column.to_pylist() for column in columns), strict=True)
             answers = [_or_null(snapshot, function, row) for row in rows]
-            if isinstance(function.columns, str):
+            if function.question.is_value:
                 return pa.array(answers, function.arrow)
-            return _lists(answers, function.arrow)
+            return as_arrow(answers, function.arrow)
         except PlatonicError as error:
-            raised.append(error)
+            errors.append(error)
             raise
 
     # DuckDB counts the parameters of what it is given.
@@ -89,27 +76,9 @@ def _by_columns(
     return answer
 
 
-def _or_null(snapshot: Snapshot, function: Function, row: tuple) -> Any:
+def _or_null(snapshot: Snapshot, function: Function, row: tuple[Any, ...]) -> Any:
     """SQL asks for whole columns: what has no vector has no answer, and the rest have theirs."""
     try:
         return function.answer(snapshot, *row)
     except NotEmbedded:
         return None
-
-
-def _lists(frames: list[pd.DataFrame | None], type_: pa.ListType) -> pa.Array:
-    """A list of rows for each frame; no Python object a row, for there may be millions."""
-    fields = list(type_.value_type)
-    whole = pd.concat([f for f in frames if f is not None and len(f)] or [pd.DataFrame()])
-    columns = [
-        pa.array(whole[field.name].to_numpy(), field.type, from_pandas=True)
-        if field.name in whole
-        else pa.nulls(len(whole), field.type)
-        for field in fields
-    ]
-    ends = np.cumsum([0, *(0 if f is None else len(f) for f in frames)])
-    return pa.ListArray.from_arrays(
-        pa.array(ends, pa.int32()),
-        pa.StructArray.from_arrays(columns, fields=fields),
-        mask=pa.array([f is None for f in frames]),
-    )

@@ -223,11 +223,11 @@ class Snapshot:
         Raises: InvalidQuery with what DuckDB says of the condition.
         """
         if level == "structure":
-            sql = f"SELECT id AS structure_id FROM structure WHERE ({condition}\n)"
+            sql = f"SELECT structure_id FROM structure WHERE ({condition}\n)"
         else:
             sql = (
-                "SELECT structure_id, site_index FROM site JOIN structure "
-                f"ON structure.id = site.structure_id WHERE ({condition}\n)"
+                "SELECT structure_id, site_index FROM site JOIN structure USING (structure_id) "
+                f"WHERE ({condition}\n)"
             )
         try:
             return self.frame(sql)
@@ -239,7 +239,7 @@ class Snapshot:
     def describe(self, ids: list[str]) -> pd.DataFrame:
         """The `structure` rows of some ids."""
         # Literals, because DuckDB would read all properties to join them with a parameter.
-        return self.frame(f"FROM structure WHERE id IN ({literals(ids) or 'NULL'})")
+        return self.frame(f"FROM structure WHERE structure_id IN ({literals(ids) or 'NULL'})")
 
 
 @contextmanager

@@ -1,24 +1,28 @@
 """What is asked about: ids, files, structure objects and vectors, resolved to vectors."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
+from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
-from platonic_store.storage.snapshot import Snapshot
+from platonic_store.questions.shared.tables import vector_table
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.vectors import Level, Points
 
+_files_allowed = ContextVar("_files_allowed", default=True)
 
-class Query(NamedTuple):
-    """A query resolved to a vector; `id` is set where it is itself in the store."""
+
+class QueryVector(NamedTuple):
+    """A query as a vector (dim,); `structure_id` is set where it is itself in the store."""
 
     vector: np.ndarray
-    id: str | None = None
+    structure_id: str | None = None
     site_index: int | None = None
 
 
@@ -30,7 +34,7 @@ class AtomSet(NamedTuple):
 
 
 class ExternalStructure(NamedTuple):
-    """A structure that is not in the store.
+    """A structure that is not in the store, embedded by one layer of a model.
 
     atoms: (n, dim) embeddings; numbers: (n,) atomic numbers; formula: reduced.
     """
@@ -40,176 +44,169 @@ class ExternalStructure(NamedTuple):
     formula: str
 
 
-def met(
-    take: Callable[[], AbstractContextManager[Snapshot]],
-    query: Any,
-    model: str | None,
-    layer: int | None,
-) -> Any:
-    """A query that any snapshot can answer: files and structure objects become Newcomers.
+@contextmanager
+def ids_only() -> Iterator[None]:
+    """Within the block a text names a structure of the store and never a file."""
+    token = _files_allowed.set(False)
+    try:
+        yield
+    finally:
+        _files_allowed.reset(token)
 
-    No snapshot is held while the model loads, or commits would wait for it.
+
+def is_file(text: str) -> bool:
+    """Whether a text names a file that may be read here."""
+    return _files_allowed.get() and Path(text).exists()
+
+
+def identify(
+    snapshot: Snapshot, query: Any, side: ModelLayer
+) -> str | np.ndarray | ExternalStructure:
+    """An id or a vector as it is; a file or an object as a structure that is embedded now.
+
+    Raises: StructureNotFound, UnreadableSource, and what running a model raises.
     """
-    if isinstance(query, np.ndarray) or (isinstance(query, str) and not Path(query).exists()):
+    if isinstance(query, np.ndarray):
+        return query.astype(np.float32)
+    if isinstance(query, str) and (snapshot.has_structure(query) or not is_file(query)):
+        snapshot.require_structure(query)
         return query
-    with take() as snapshot:
-        if isinstance(query, str) and snapshot.has_structure(query):
-            return query
-        model = snapshot.model(model)
-        layer = snapshot.layer(model, layer)
-    return _embedded_now(query, model, layer)
+    return embed_external(query, side)
 
 
-def vector(
+def query_vector(
     snapshot: Snapshot,
     query: Any,
+    side: ModelLayer,
     *,
-    model: str | None = None,
-    layer: int | None = None,
     space: str | None = None,
+    level: Level = "structure",
     site: int | None = None,
-) -> np.ndarray:
-    """(dim,) float32: the vector of one structure, or of one of its atoms; see `Store.vector`."""
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    space = snapshot.space(space, [model]) if space else None
-    level: Level = "structure" if site is None else "atom"
-    return resolve(snapshot, query, model, layer, space, level, site).vector
+) -> QueryVector:
+    """The vector of what `identify` knows: one structure, or one of its atoms.
 
-
-def resolve(
-    snapshot: Snapshot,
-    query: str | ExternalStructure | np.ndarray,
-    model: str,
-    layer: int,
-    space: str | None,
-    level: Level,
-    site: int | None,
-) -> Query:
-    """The vector of an id, a structure that `met` embedded, or the vector itself.
-
-    Raises: StructureNotFound, NotEmbedded, InvalidQuery.
+    Raises: StructureNotFound, NotEmbedded, InvalidQuery, UnreadableSource.
     """
     if level == "atom" and site is None and not isinstance(query, np.ndarray):
-        raise InvalidQuery("which atom? name its site: `--site 0`, or site=0 in Python")
-    if isinstance(query, np.ndarray):
-        return Query(np.asarray(query, dtype=np.float32))
-    if isinstance(query, str):
-        snapshot.require_structure(query)
-        return _stored(snapshot, query, model, layer, space, level, site)
-    atoms = query.atoms
-    if space is not None:
-        atoms = project(snapshot.projection(space, model, layer), atoms)
+        raise InvalidQuery("an atom is named by its structure and site", "name the site, from 0")
+    known = identify(snapshot, query, side)
+    if isinstance(known, np.ndarray):
+        return QueryVector(known)
+    if isinstance(known, str):
+        points, rows = _stored_rows(snapshot, known, side, space, level, site)
+        orbit = int(points.column("orbit")[rows[0]]) if level == "atom" else None
+        return QueryVector(points.vectors[rows[0]], known, orbit)
+    atoms = _projected(snapshot, known, side, space)
     if level == "structure":
-        return Query(mean_by_structure(atoms, np.zeros(len(atoms), dtype=int))[0])
+        return QueryVector(mean_by_structure(atoms, np.zeros(len(atoms), dtype=int))[0])
     if site is None or not 0 <= site < len(atoms):
-        raise InvalidQuery(
-            f"there is no site {site}: the structure has sites 0 to {len(atoms) - 1}"
-        )
-    return Query(atoms[site])
+        raise InvalidQuery(f"there is no site {site}: sites are 0 to {len(atoms) - 1}")
+    return QueryVector(atoms[site])
 
 
-def atom_set(
-    snapshot: Snapshot,
-    query: str | ExternalStructure | np.ndarray,
-    model: str,
-    layer: int,
-    space: str | None,
-) -> AtomSet:
-    """A structure's atoms as a model sees them, as coordinates if there is a space.
+def atom_set(snapshot: Snapshot, query: Any, side: ModelLayer, space: str | None) -> AtomSet:
+    """A structure's atoms as a model embeds them, or their coordinates in a space.
 
-    Raises: StructureNotFound, NotEmbedded, InvalidQuery for a vector.
+    Raises: StructureNotFound, NotEmbedded, UnreadableSource, InvalidQuery for a vector.
     """
-    if isinstance(query, np.ndarray):
-        raise InvalidQuery("transport compares atoms, not one vector: ask by id or by file")
-    if isinstance(query, str):
-        snapshot.require_structure(query)
-        points, _ = _stored_rows(snapshot, query, model, layer, space, "atom", None)
+    known = identify(snapshot, query, side)
+    if isinstance(known, np.ndarray):
+        raise InvalidQuery("transport compares sets of atoms, not one vector", "name a structure")
+    if isinstance(known, str):
+        points, _ = _stored_rows(snapshot, known, side, space, "atom", None)
         return AtomSet(points.vectors[points.sets.rows], points.sets.mass)
-    atoms = query.atoms
-    if space is not None:
-        atoms = project(snapshot.projection(space, model, layer), atoms)
+    atoms = _projected(snapshot, known, side, space)
     return AtomSet(atoms, np.full(len(atoms), 1 / len(atoms)))
 
 
-def _stored(
-    snapshot: Snapshot,
-    id_: str,
-    model: str,
-    layer: int,
-    space: str | None,
-    level: Level,
-    site: int | None,
-) -> Query:
-    """The vector that the store has of a structure or a site."""
-    points, rows = _stored_rows(snapshot, id_, model, layer, space, level, site)
-    orbit = int(points.column("orbit")[rows[0]]) if level == "atom" else None
-    return Query(points.vectors[rows[0]], id_, orbit)
+def _projected(
+    snapshot: Snapshot, external: ExternalStructure, side: ModelLayer, space: str | None
+) -> np.ndarray:
+    if space is None:
+        return external.atoms
+    return project(snapshot.projection(space, side.model, side.layer), external.atoms)
 
 
 def _stored_rows(
     snapshot: Snapshot,
     id_: str,
-    model: str,
-    layer: int,
+    side: ModelLayer,
     space: str | None,
     level: Level,
     site: int | None,
 ) -> tuple[Points, np.ndarray]:
-    """What the store has of a structure, and which of it is asked for: one site, or all.
+    """The rows that the store has of a structure, and which of them are wanted: one site, or all.
 
     Raises: NotEmbedded, InvalidQuery if there is no such site.
     """
-    if space is None:
-        table = snapshot.embeddings(model, layer, level)
-    else:
-        table = snapshot.coordinates(space, model, layer, level)
+    table = vector_table(snapshot, side, level, space)
     points = snapshot.of_structure(table, id_)
     rows = np.arange(len(points.vectors))
     if site is not None:
         rows = np.flatnonzero(points.column("site_index") == site)
     if not len(rows):
-        ((nsites,),) = snapshot.rows(
-            "SELECT nsites FROM catalog.main.structures WHERE id = ?", [id_]
-        )
-        if site is not None and not 0 <= site < nsites:
-            raise InvalidQuery(f"{id_} has no site {site}: its sites are 0 to {nsites - 1}")
-        why = snapshot.rows(
-            "SELECT reason FROM catalog.main.quarantined WHERE structure_id = ? AND model = ?",
-            [id_, model],
-        )
-        mend = "project --all" if space else f"ingest --model {model}"
-        raise NotEmbedded(
-            f"{id_} has no vector in {table.name}"
-            + (f" ({why[0][0]})" if why else f": run `platonic-store {mend}`")
-        )
+        raise _not_embedded(snapshot, id_, side, space, site, table.name)
     return points, rows
 
 
-def _embedded_now(query: Any, model: str, layer: int) -> ExternalStructure:
-    """A structure that is not in the store, embedded."""
+def _not_embedded(
+    snapshot: Snapshot, id_: str, side: ModelLayer, space: str | None, site: int | None, table: str
+) -> InvalidQuery | NotEmbedded:
+    """Why a structure or site has no vector."""
+    ((nsites,),) = snapshot.rows("SELECT nsites FROM catalog.main.structures WHERE id = ?", [id_])
+    if site is not None and not 0 <= site < nsites:
+        return InvalidQuery(f"{id_} has no site {site}: its sites are 0 to {nsites - 1}")
+    reasons = snapshot.rows(
+        "SELECT reason FROM catalog.main.quarantined WHERE structure_id = ? AND model = ?",
+        [id_, side.model],
+    )
+    if reasons:
+        return NotEmbedded(f"{id_} has no vector in {table} ({reasons[0][0]})")
+    mend = Call("project") if space else Call("ingest", models=[side.model])
+    return NotEmbedded(f"{id_} has no vector in {table}", mend)
+
+
+def embed_external(query: Any, side: ModelLayer) -> ExternalStructure:
+    """Run a model on one structure that is not in the store.
+
+    Raises: UnreadableSource, and what running a model raises.
+    """
     from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
     from platonic_store.storage.vectors import vector_matrix
-    from platonic_store.structures import describe, read
 
-    for batch in read(query):
+    structure = _one_structure(query)
+    (runnable,) = prepare([side.model])
+    batch = structure.select(["id", "numbers", "positions", "cell", "pbc"])
+    with WorkerPool(runnable.card, (side.layer,), python=runnable.python, workers=1) as pool:
+        (embedded,) = pool.embed([batch])
+    for _, reason in embedded.rejected:
+        raise UnreadableSource(f"{_described(query)}: {reason}")
+    return ExternalStructure(
+        vector_matrix(embedded.table[f"layer_{side.layer}"]),
+        np.array(structure["numbers"][0].as_py()),
+        structure["formula"][0].as_py(),
+    )
+
+
+def _one_structure(query: Any) -> Any:
+    """A file or object as an Arrow batch of one structure. Raises UnreadableSource."""
+    from platonic_store.structures import read
+
+    batches = list(read(query))
+    for batch in batches:
         for rejected in batch.rejected:
-            raise UnreadableSource(f"{describe(query)}: {rejected.record}: {rejected.reason}")
-        if len(batch.structures) != 1:
-            raise UnreadableSource(
-                f"{describe(query)} holds {len(batch.structures)} structures, a query is one: "
-                "ingest them and ask by id"
-            )
-        structure = batch.structures.select(["id", "numbers", "positions", "cell", "pbc"])
-        (ready,) = prepare([model])
-        with WorkerPool(ready.card, (layer,), python=ready.python, workers=1) as pool:
-            for embedded in pool.embed([structure]):
-                for _, reason in embedded.rejected:
-                    raise UnreadableSource(f"{describe(query)}: {reason}")
-                return ExternalStructure(
-                    vector_matrix(embedded.table[f"layer_{layer}"]),
-                    np.array(structure["numbers"][0].as_py()),
-                    batch.structures["formula"][0].as_py(),
-                )
-    raise UnreadableSource(f"{describe(query)} holds no structure")
+            raise UnreadableSource(f"{_described(query)}: {rejected.record}: {rejected.reason}")
+    count = sum(len(batch.structures) for batch in batches)
+    if count != 1:
+        raise UnreadableSource(
+            f"{_described(query)} holds {count} structures, a query is one",
+            "ingest them and ask by id",
+        )
+    return next(batch.structures for batch in batches if len(batch.structures))
+
+
+def _described(query: Any) -> str:
+    from platonic_store.structures import describe
+
+    return describe(query)

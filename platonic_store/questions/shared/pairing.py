@@ -1,4 +1,4 @@
-"""The same atoms, or structures, as several models see them: what every comparison starts from."""
+"""The same atoms, or structures, as several models embed them: where every comparison starts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,18 +6,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
+from platonic_store.questions.shared.tables import vector_table
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.vectors import Level
 
 
 class PairedEmbeddings(NamedTuple):
-    """Rows that several sides have in common.
+    """Rows that several models have in common.
 
     keys: n rows sorted by structure_id (and site_index, for atoms, which come one for each set of
         symmetry-equivalent sites, with their atomic_number).
-    vectors: for each side (n, dim) float32, in the order of the keys.
+    vectors: of each model (n, dim) float32, in the order of the keys.
     """
 
     keys: pd.DataFrame
@@ -34,19 +35,14 @@ def paired_embeddings(
     seed: int = 0,
     where: str | None = None,
 ) -> PairedEmbeddings:
-    """What all sides have embedded (or, with a `space`, projected), row for row.
+    """What all models have embedded (or, with a `space`, projected), row for row.
 
     sample: at most so many rows, the same ones for the same content however it was stored.
     where: an SQL condition on the columns of `structure` (and `site`, for atoms).
 
-    Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if the sides have nothing in common.
+    Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if they have nothing in common.
     """
-    tables = [
-        snapshot.embeddings(*side, level)
-        if space is None
-        else snapshot.coordinates(space, *side, level)
-        for side in sides
-    ]
+    tables = [vector_table(snapshot, side, level, space) for side in sides]
     names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
     keys = _rows(snapshot, tables[0], 0)
     for i, table in enumerate(tables[1:], start=1):
@@ -57,8 +53,8 @@ def paired_embeddings(
     if keys.empty:
         raise InvalidQuery(
             f"{' and '.join(map(str, sides))} have embedded nothing in common"
-            + (f" where {where}" if where else "")
-            + ": run `platonic-store ingest` with these models"
+            + (f" where {where}" if where else ""),
+            Call("ingest", models=[side.model for side in sides]),
         )
     keys = keys.sort_values(names, ignore_index=True)
     if sample is not None and len(keys) > sample:

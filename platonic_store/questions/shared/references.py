@@ -1,9 +1,9 @@
-"""References: what a model finds typical in a store, and the scores of all else against it.
+"""Reference sets: what is typical of a store for a model, and the scores of all else against it.
 
-The compositions of a store are split by the hash of their formula. Two thirds are typical: their
-atoms are what others are judged by. One third calibrates: how often a score as large as theirs
-occurs is a p-value. No structure is judged by its own composition, wherever that is, so that a
-file, a stored structure and one of the reference are all scored alike.
+The compositions of a store are split by the hash of their formula. Two thirds are typical: other
+structures are compared with their atoms. One third calibrates: how often a score as large as theirs
+occurs is a p-value. No structure is compared with its own composition, wherever that is, so that a
+file, a stored structure and one of the reference set are all scored alike.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ SETTINGS = {
     "calibration": "one composition in three",
 }
 NEAREST_STRUCTURES = 10
-KEPT = 4  # references in memory, for the next question
+CACHED = 4  # reference sets in memory, for the next question
 
 
-class Judged(NamedTuple):
-    """Structures as a model sees them: what is to be judged, or what judges.
+class EmbeddedSet(NamedTuple):
+    """Structures as a model embeds them: those to score, or those that others are compared with.
 
     ids: (n,) strings, sorted. whole: their pooled vectors, all of element 0. sites: a row for each
     distinct site, sorted, with `structure_id`, `site_index`; atoms: the same sites' vectors.
@@ -67,7 +67,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a model's embeddings are judged against.
+    """What a model's embeddings are compared with.
 
     members: structure_id and part ("typical" or "calibration"). known: the typical ones.
     calibration: None until `calibrated`.
@@ -79,7 +79,7 @@ class Reference:
     seed: int
     among: str | None
     members: pd.DataFrame
-    known: Judged
+    known: EmbeddedSet
     calibration: Calibration | None = None
 
     @cached_property
@@ -112,23 +112,23 @@ class Scores(NamedTuple):
     atoms: pd.DataFrame
 
 
-_kept: OrderedDict[tuple[str, str], Reference] = OrderedDict()
-_kept_lock = threading.Lock()
+_cache: OrderedDict[tuple[str, str], Reference] = OrderedDict()
+_cache_lock = threading.Lock()
 
 
-def keep(key: tuple[str, str], reference: Reference) -> Reference:
-    """Have a calibrated reference at hand for the next question; the last few are."""
-    with _kept_lock:
-        _kept[key] = reference
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
+def cache_put(key: tuple[str, str], reference: Reference) -> Reference:
+    """Keep a calibrated reference set in memory; the last few are kept."""
+    with _cache_lock:
+        _cache[key] = reference
+        while len(_cache) > CACHED:
+            _cache.popitem(last=False)
     return reference
 
 
-def kept(key: tuple[str, str]) -> Reference | None:
-    """A reference that `keep` kept under this key."""
-    with _kept_lock:
-        return _kept.get(key)
+def cache_get(key: tuple[str, str]) -> Reference | None:
+    """The reference set in memory under this key."""
+    with _cache_lock:
+        return _cache.get(key)
 
 
 def composition(formula: str, seed: int) -> int:
@@ -144,16 +144,16 @@ def part_of(group: int) -> str:
     return "typical" if group % 3 else "calibration"
 
 
-def seen(snapshot: Snapshot, model: str, layer: int, seed: int) -> Judged:
-    """All that the model has embedded here, in canonical order."""
+def load_set(snapshot: Snapshot, model: str, layer: int, seed: int) -> EmbeddedSet:
+    """All that the model has embedded in the store, in canonical order."""
     whole = snapshot.points(snapshot.embeddings(model, layer, "structure"))
     atoms = snapshot.points(snapshot.embeddings(model, layer, "atom"))
     formulas = dict(snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
     groups = {id_: composition(formula, seed) for id_, formula in formulas.items()}
-    return judged(whole, atoms, groups)
+    return build_set(whole, atoms, groups)
 
 
-def judged(whole: Points, atoms: Points, groups: dict[str, int]) -> Judged:
+def build_set(whole: Points, atoms: Points, groups: dict[str, int]) -> EmbeddedSet:
     """Points of both levels, sorted, equivalent sites once, with the composition of each."""
     order = np.argsort(whole.column("structure_id"), kind="stable")
     ids = whole.column("structure_id")[order]
@@ -164,7 +164,7 @@ def judged(whole: Points, atoms: Points, groups: dict[str, int]) -> Judged:
     rows, sites = rows[sites.index], sites.reset_index(drop=True)
     owner = np.searchsorted(ids, sites["structure_id"])
     elements = sites["atomic_number"].to_numpy(dtype=np.int64)
-    return Judged(
+    return EmbeddedSet(
         ids,
         Atoms(whole.vectors[order], np.zeros(len(ids), dtype=np.int64), compositions),
         sites,
@@ -172,11 +172,11 @@ def judged(whole: Points, atoms: Points, groups: dict[str, int]) -> Judged:
     )
 
 
-def chosen(these: Judged, ids: np.ndarray) -> Judged:
+def subset(these: EmbeddedSet, ids: np.ndarray) -> EmbeddedSet:
     """Of some structures those whose ids are given."""
     is_one = pd.Index(these.ids).isin(ids)
     is_site = these.sites["structure_id"].isin(ids).to_numpy()
-    return Judged(
+    return EmbeddedSet(
         these.ids[is_one],
         these.whole.take(is_one),
         these.sites[is_site].reset_index(drop=True),
@@ -195,7 +195,7 @@ def stored(snapshot: Snapshot, model: str, layer: int) -> Reference | None:
         return None
     id_, seed, among, calibration = rows[0]
     key = str(snapshot.vectors.folder), id_
-    if known := kept(key):
+    if known := cache_get(key):
         return known
     members = snapshot.frame(
         "SELECT structure_id, part FROM catalog.main.reference_structures "
@@ -203,21 +203,21 @@ def stored(snapshot: Snapshot, model: str, layer: int) -> Reference | None:
         [id_],
     )
     typical = members["structure_id"][members["part"] == "typical"].to_numpy()
-    judges = chosen(seen(snapshot, model, layer, seed), typical)
+    typical_set = subset(load_set(snapshot, model, layer, seed), typical)
     scales = Calibration.from_bytes(calibration)
-    return keep(key, Reference(id_, model, layer, seed, among, members, judges, scales))
+    return cache_put(key, Reference(id_, model, layer, seed, among, members, typical_set, scales))
 
 
-def new(
+def build_reference(
     snapshot: Snapshot, model: str, layer: int, *, among: str | None = None, seed: int = 0
-) -> tuple[Reference, Judged]:
-    """A reference of all that the model has embedded here, and that itself; not yet calibrated.
+) -> tuple[Reference, EmbeddedSet]:
+    """A reference set of all that the model has embedded, and that itself; not yet calibrated.
 
     among: an SQL condition on the columns of `structure`: which structures may be part of it.
 
     Raises: InvalidQuery if there are too few compositions.
     """
-    these = seen(snapshot, model, layer, seed)
+    these = load_set(snapshot, model, layer, seed)
     members = pd.DataFrame({"structure_id": these.ids})
     members["part"] = [part_of(int(group)) for group in these.whole.groups]
     if among is not None:
@@ -227,20 +227,21 @@ def new(
         if (members["part"] == part).sum() <= geometry.FEWEST:
             raise InvalidQuery(
                 f"too few compositions by {model}{f' where {among}' if among else ''} to say "
-                "what is typical: ingest more"
+                "what is typical",
+                "ingest more",
             )
     hashes = dict(snapshot.rows("SELECT id, content_hash FROM catalog.main.structures"))
     content = "\n".join(f"{id_}\t{hashes[id_]}" for id_ in members["structure_id"])
     settings = json.dumps([model, layer, seed, SETTINGS, content])
     id_ = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    known = chosen(these, members["structure_id"][members["part"] == "typical"].to_numpy())
+    known = subset(these, members["structure_id"][members["part"] == "typical"].to_numpy())
     return Reference(id_, model, layer, seed, among, members, known), these
 
 
-def calibrated(reference: Reference, these: Judged) -> Reference:
+def calibrated(reference: Reference, these: EmbeddedSet) -> Reference:
     """The reference with the scores of its calibration structures, which `these` hold."""
     is_one = reference.members["part"] == "calibration"
-    rest = chosen(these, reference.members["structure_id"][is_one].to_numpy())
+    rest = subset(these, reference.members["structure_id"][is_one].to_numpy())
     atoms = _measured(reference, rest)
     return replace(
         reference,
@@ -252,8 +253,8 @@ def calibrated(reference: Reference, these: Judged) -> Reference:
     )
 
 
-def scores(reference: Reference, these: Judged) -> Scores:
-    """Judge structures: a frame of them, by their least typical atoms, and one of their atoms.
+def scores(reference: Reference, these: EmbeddedSet) -> Scores:
+    """Score structures: a frame of them, by their least typical atoms, and one of their atoms.
 
     Raises: InvalidQuery if the reference has too few other compositions.
     """
@@ -279,12 +280,12 @@ def scores(reference: Reference, these: Judged) -> Scores:
     return Scores(worst, atoms)
 
 
-def _measured(reference: Reference, these: Judged) -> pd.DataFrame:
+def _measured(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:
     known = reference.known
     try:
         found = geometry.score(these.atoms, known.atoms)
     except ValueError as error:
-        raise InvalidQuery(f"{reference.model}: {error}: ingest more") from None
+        raise InvalidQuery(f"{reference.model}: {error}", "ingest more") from None
     near = known.sites.iloc[found.nearest[:, 0]]
     return these.sites[["structure_id", "site_index", "atomic_number"]].assign(
         atypicality=found.atypicality,
@@ -298,7 +299,7 @@ def _measured(reference: Reference, these: Judged) -> pd.DataFrame:
     )
 
 
-def _neighbours(reference: Reference, these: Judged) -> list[list[str]]:
+def _neighbours(reference: Reference, these: EmbeddedSet) -> list[list[str]]:
     """For each structure the ids of the typical ones most like it, nearest first."""
     found: list[list[str]] = [[]] * len(these.ids)
     known = reference.known

@@ -4,9 +4,9 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.plots.figures import dots, heat
-from platonic_store.reader import Reader
+from platonic_store.questions.align import align
 from platonic_store.report.study import (
-    Beside,
+    Comparison,
     Figure,
     Section,
     Study,
@@ -14,6 +14,7 @@ from platonic_store.report.study import (
     controls_among,
     label,
 )
+from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Alignment"
 ATOMS = 500
@@ -26,9 +27,9 @@ HEADLINES = {
 _COLUMNS = ["from", "to", "value", "low", "high", "null", "null_high", "calibrated", "p"]
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """A matrix of the models by the headline measures; all measures with null and interval."""
-    frame = _aligned(store, study)
+    frame = _aligned(snapshot, study)
     shown = [name for name in HEADLINES if (frame["measure"] == name).any()]
     blocks: list[Figure | Table] = [
         _matrix(frame[frame["measure"] == name], name, study) for name in shown
@@ -55,11 +56,11 @@ def section(store: Reader, study: Study) -> Section:
         caveat="Models that share training data may agree because of it. Out of distribution, "
         "models agree where they collapse together; no score here tells the two apart.",
         findings=findings,
-        beside=[_beside(frame[frame["measure"] == name], name) for name in shown],
+        comparisons=[_comparison(frame[frame["measure"] == name], name) for name in shown],
     )
 
 
-def _aligned(store: Reader, study: Study) -> pd.DataFrame:
+def _aligned(snapshot: Snapshot, study: Study) -> pd.DataFrame:
     """What `align` says of each pair, with its sides as `from` and `to`."""
     study.sides_in_space(least=2)
     # All trained models at once, since each is read once then; controls with the first of them.
@@ -68,12 +69,10 @@ def _aligned(store: Reader, study: Study) -> pd.DataFrame:
     with progress.bar("alignment", len(several), "comparisons") as advance:
         for sides in several:
             names = [str(side) for side in sides]
-            frames.append(store.align(names, space=study.space, atoms=ATOMS, seed=study.seed))
+            frames.append(align(snapshot, names, space=study.space, atoms=ATOMS, seed=study.seed))
             advance(1)
     frame = pd.concat(frames, ignore_index=True)
-    frame.insert(0, "from", frame["a"] + "@" + frame["layer_a"].astype(str))
-    frame.insert(1, "to", frame["b"] + "@" + frame["layer_b"].astype(str))
-    return frame
+    return frame.rename(columns={"a": "from", "b": "to"})
 
 
 def _matrix(rows: pd.DataFrame, measure: str, study: Study) -> Figure:
@@ -121,7 +120,9 @@ def _summary(frame: pd.DataFrame) -> Table:
     )
 
 
-def _beside(rows: pd.DataFrame, measure: str) -> Beside:
+def _comparison(rows: pd.DataFrame, measure: str) -> Comparison:
     controls_in = controls_among(rows, "from", "to")
     trained, mixed = rows[controls_in == 0], rows[controls_in == 1]
-    return Beside(measure, trained["value"].mean(), mixed["value"].max(), rows["null_high"].max())
+    return Comparison(
+        measure, trained["value"].mean(), mixed["value"].max(), rows["null_high"].max()
+    )

@@ -7,9 +7,8 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.plots.figures import dots, heat, wide
 from platonic_store.questions.shared import substitutions
-from platonic_store.reader import Reader
 from platonic_store.report.study import (
-    Beside,
+    Comparison,
     Figure,
     Section,
     Study,
@@ -18,6 +17,7 @@ from platonic_store.report.study import (
     is_control,
     label,
 )
+from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Analogies"
 CASES = 1_000
@@ -25,21 +25,20 @@ SERIES = {"the analogy": "#0072B2", "nearest neighbour alone": "#D55E00"}
 _COLUMNS = ["model", "hit", "low", "high", "formula", "polymorph", "nearest", "cases"]
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """The store's own substitution analogies, within each model and across each pair."""
-    with store.snapshot() as snapshot:
-        posed = substitutions.cases(snapshot, limit=CASES, seed=study.seed)
-        alone = substitutions.score_of_composition(snapshot, posed, seed=study.seed)
-        formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
-    scored = _scored(store, study, posed)
+    posed = substitutions.cases(snapshot, limit=CASES, seed=study.seed)
+    alone = substitutions.score_of_composition(snapshot, posed, seed=study.seed)
+    formulas = dict(snapshot.rows("SELECT structure_id, formula FROM structure"))
+    scored = _scored(snapshot, study, posed)
     within, across = scored[scored["across"].isna()], scored[scored["across"].notna()]
     examples = [_written(posed, formulas, row) for row in (0, -1)]
     blocks = _within(pd.concat([within, alone]))
-    findings, beside = _found_within(within, alone, examples[0])
+    findings, comparisons = _found_within(within, alone, examples[0])
     if len(across):
         blocks.append(_across(across, study))
         more, others = _found_across(across)
-        findings, beside = findings + more, beside + others
+        findings, comparisons = findings + more, comparisons + others
     return Section(
         TITLE,
         f"{len(posed):,} analogies of one prototype in which one element is exchanged for another "
@@ -51,13 +50,13 @@ def section(store: Reader, study: Study) -> Section:
         "sizes of the sets of equivalent ones. Cases share structures; the intervals resample "
         "whole answers, no more.",
         findings=findings,
-        beside=beside,
+        comparisons=comparisons,
     )
 
 
 def _found_within(
     within: pd.DataFrame, alone: pd.DataFrame, example: str
-) -> tuple[list[str], list[Beside]]:
+) -> tuple[list[str], list[Comparison]]:
     is_trained = ~within["model"].map(is_control).astype(bool)
     trained, controls = within[is_trained], pd.concat([within[~is_trained], alone])
     findings = [
@@ -69,10 +68,10 @@ def _found_within(
         ].to_numpy()
     ]
     score, null = trained["hit"].mean(), trained["nearest"].mean()
-    return findings, [Beside("analogies within a model", score, controls["hit"].max(), null)]
+    return findings, [Comparison("analogies within a model", score, controls["hit"].max(), null)]
 
 
-def _found_across(across: pd.DataFrame) -> tuple[list[str], list[Beside]]:
+def _found_across(across: pd.DataFrame) -> tuple[list[str], list[Comparison]]:
     controls_in = controls_among(across, "model", "across")
     pairs, mixed = across[controls_in == 0], across[controls_in == 1]
     if pairs.empty:
@@ -84,26 +83,25 @@ def _found_across(across: pd.DataFrame) -> tuple[list[str], list[Beside]]:
         f"{hit.mean():.0%} of cases ({hit.min():.0%} to {hit.max():.0%}; "
         f"{control if len(mixed) else ''}the nearest neighbour alone {null:.0%})."
     )
-    return [finding], [Beside("analogies across models", hit.mean(), mixed["hit"].max(), null)]
+    return [finding], [Comparison("analogies across models", hit.mean(), mixed["hit"].max(), null)]
 
 
-def _scored(store: Reader, study: Study, posed: pd.DataFrame) -> pd.DataFrame:
+def _scored(snapshot: Snapshot, study: Study, posed: pd.DataFrame) -> pd.DataFrame:
     """A row for each side alone, and for each ordered pair in the space."""
     asked = [(side, None) for side in study.sides] + list(permutations(study.shared, 2))
     rows = []
     with progress.bar("analogies", len(asked), "models") as advance:
         for side, other in asked:
-            with store.snapshot() as snapshot:
-                rows.append(
-                    substitutions.score(
-                        snapshot,
-                        posed,
-                        str(side),
-                        str(other) if other else None,
-                        space=study.space if other else None,
-                        seed=study.seed,
-                    )
+            rows.append(
+                substitutions.score(
+                    snapshot,
+                    posed,
+                    str(side),
+                    str(other) if other else None,
+                    space=study.space if other else None,
+                    seed=study.seed,
                 )
+            )
             advance(1)
     return pd.concat(rows, ignore_index=True)
 

@@ -3,32 +3,35 @@
 import pandas as pd
 
 from platonic_store import progress
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.plots.figures import periodic
-from platonic_store.questions import bias
-from platonic_store.reader import Reader
+from platonic_store.questions.bias import bias
+from platonic_store.questions.collapsed_pairs import collapsed_pairs
+from platonic_store.questions.shared.one_against_others import CAVEAT
 from platonic_store.report.study import Figure, Section, Study, Table, is_control, label
+from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Bias"
 STRUCTURES = 2_000
-MERGED = 5
+PAIRS = 5
 SHOWN = 4
 
 
-def section(store: Reader, study: Study) -> Section:
-    """For each trained model what it sees differently, and the pairs that it alone merges."""
+def section(snapshot: Snapshot, study: Study) -> Section:
+    """For each trained model what it sees differently, and the pairs that it alone collapses."""
     trained = [side for side in study.sides if not is_control(side)]
     if not trained:
-        raise InvalidQuery("no trained model is here: run `platonic-store ingest --model NAME`")
+        raise InvalidQuery("no trained model is here", Call("ingest", models=["NAME"]))
     groups, pairs = [], []
     with progress.bar("bias", len(trained), "models") as advance:
         for side in trained:
-            with store.snapshot() as snapshot:
-                compared = bias.gather(snapshot, str(side), structures=STRUCTURES, seed=study.seed)
-            groups.append(bias.bias(compared, seed=study.seed))
-            pairs.append(bias.merged(compared, k=MERGED))
+            model, seed = str(side), study.seed
+            groups.append(bias(snapshot, model, structures=STRUCTURES, seed=seed))
+            pairs.append(
+                collapsed_pairs(snapshot, model, k=PAIRS, structures=STRUCTURES, seed=seed)
+            )
             advance(1)
-    frame, merged = pd.concat(groups, ignore_index=True), pd.concat(pairs, ignore_index=True)
+    frame, collapsed = pd.concat(groups, ignore_index=True), pd.concat(pairs, ignore_index=True)
     telling = frame[(frame["p_any"] <= 0.05) & (frame["effect"] > 0)]
     first = telling.sort_values("effect", ascending=False).groupby(["model", "kind"]).head(SHOWN)
     by_element = frame[frame["kind"] == "element"]
@@ -54,14 +57,14 @@ def section(store: Reader, study: Study) -> Section:
                 "in standard deviations; overlap is with the others, overlap others among those.",
             ),
             Table(
-                merged,
+                collapsed,
                 "Pairs that a model holds for nearly the same and every other model tells apart. "
                 "Distances are in the models' median distance of nearest neighbours; p is the "
                 "share of such pairs with as large an effect where the others are in its place.",
             ),
         ],
-        frames={"bias": frame, "merged": merged},
-        caveat=bias.CAVEAT[0].upper() + bias.CAVEAT[1:] + ".",
+        frames={"bias": frame, "collapsed_pairs": collapsed},
+        caveat=CAVEAT[0].upper() + CAVEAT[1:] + ".",
         findings=_findings(telling),
     )
 

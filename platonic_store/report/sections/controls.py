@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.plots.figures import CONTROL, dots
 from platonic_store.report.study import Figure, Section, Table
 
@@ -14,11 +14,10 @@ SERIES = {"trained models": "#0072B2", "best control": CONTROL, "null": "#D55E00
 
 def section(sections: Sequence[Section]) -> Section:
     """What the sections before measured, with trained models, with controls, and by chance."""
-    rows = [beside for section in sections for beside in section.beside]
+    rows = [comparison for section in sections for comparison in section.comparisons]
     if not rows:
         raise InvalidQuery(
-            "no section compared anything: run `platonic-store ingest --model NAME` for another "
-            "model and `platonic-store ingest --model control:composition` for a control"
+            "no section compared anything", Call("ingest", models=["NAME", "control:composition"])
         )
     frame = pd.DataFrame(rows)
     long = frame.rename(columns={"trained": "trained models", "control": "best control"}).melt(

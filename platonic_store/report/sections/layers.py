@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from platonic_store import progress
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import choose, consensus, join
@@ -15,8 +15,7 @@ from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.jobs.project import ALIGNED, RECIPES
 from platonic_store.plots.figures import heat
 from platonic_store.questions.shared.pairing import paired_embeddings
-from platonic_store.reader import Reader
-from platonic_store.report.study import Beside, Figure, Section, Study, is_control, label
+from platonic_store.report.study import Comparison, Figure, Section, Study, is_control, label
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 TITLE = "Layers, recipes, anchors"
@@ -36,16 +35,16 @@ class Halves(NamedTuple):
     compositions: np.ndarray
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """Recall@10 of the same atom by each layer and recipe, against the other trained models."""
     partners = [side for side in study.sides if not is_control(side)]
     if not partners or len(study.sides) < 2:
         raise InvalidQuery(
-            "this compares a trained model with other models, and there is only "
-            f"{', '.join(map(str, study.sides))}: run `platonic-store ingest --model NAME`"
+            "a trained model is compared with other models, and there is only "
+            f"{', '.join(map(str, study.sides))}",
+            Call("ingest", models=["NAME"]),
         )
-    with store.snapshot() as snapshot:
-        halves = _halves(snapshot, study)
+    halves = _halves(snapshot, study)
     frame = _scores(halves, partners)
     means = frame.groupby(["side", "recipe", "anchors"]).agg({"recall": "mean"}).reset_index()
     trained = means[[not is_control(side) for side in means["side"]]]
@@ -78,7 +77,7 @@ def section(store: Reader, study: Study) -> Section:
             f"among their ten nearest in {score:.2f} of cases by the recipe {recipe}, and in "
             f"{papers:.2f} by the paper's cosine."
         ],
-        beside=[Beside("retrieval@10, best layer and recipe", score, control, 10 / asked)],
+        comparisons=[Comparison("retrieval@10, best layer and recipe", score, control, 10 / asked)],
     )
 
 
@@ -99,7 +98,7 @@ def _halves(snapshot: Snapshot, study: Study) -> Halves:
         and (table.layer == side.layer or not is_control(side))
     ]
     keys, vectors = paired_embeddings(snapshot, sides, sample=ATOMS, seed=study.seed)
-    formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
+    formulas = dict(snapshot.rows("SELECT structure_id, formula FROM structure"))
     compositions = keys["structure_id"].map(formulas).to_numpy(dtype=str)
     unique = np.unique(compositions)
     first = np.isin(compositions, unique[random_rows(unique, len(unique) // 2, study.seed)])

@@ -4,33 +4,31 @@ import json
 
 import pandas as pd
 
-from platonic_store.reader import Reader
 from platonic_store.report.study import Section, Study, Table, is_control
-from platonic_store.storage.snapshot import ModelLayer
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 TITLE = "Models and provenance"
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """A row a model: weights, packages, layer, device and what it cost."""
-    with store.snapshot() as snapshot:
-        cards = snapshot.frame("FROM model")
-        runs = snapshot.frame("FROM run ORDER BY id")
-        ((structures, atoms, orbits),) = snapshot.rows(
-            "SELECT count(*), sum(nsites)::BIGINT, sum(len(list_distinct(orbits)))::BIGINT "
-            "FROM catalog.main.structures"
-        )
-        sources = snapshot.rows("SELECT DISTINCT source FROM run WHERE source IS NOT NULL")
-        quarantined = snapshot.frame("SELECT model, reason FROM quarantine")
+    cards = snapshot.frame("FROM model")
+    runs = snapshot.frame("FROM run ORDER BY id")
+    ((structures, atoms, orbits),) = snapshot.rows(
+        "SELECT count(*), sum(nsites)::BIGINT, sum(len(list_distinct(orbits)))::BIGINT "
+        "FROM catalog.main.structures"
+    )
+    sources = snapshot.rows("SELECT DISTINCT source FROM run WHERE source IS NOT NULL")
+    quarantined = snapshot.frame("SELECT model, reason FROM quarantine")
     frame = pd.DataFrame([_row(side, cards, runs) for side in study.sides])
     controls = sum(map(is_control, study.sides))
     lead = (
         f"{structures:,} structures with {atoms or 0:,} atoms, {orbits or 0:,} of them distinct by "
         f"symmetry, from {', '.join(uri for (uri,) in sources) or 'objects'}. "
-        f"{len(study.sides) - controls} trained models and {controls} controls saw them."
+        f"{len(study.sides) - controls} trained models and {controls} controls embedded them."
     )
     if missing := [side.model for side in study.sides if side not in study.shared]:
-        lead += f" Not in the shared space: {', '.join(missing)} (`platonic-store project --all`)."
+        lead += f" Not in the shared space: {', '.join(missing)} (`store.project()`)."
     shown = frame.assign(
         weights_sha256=frame["weights_sha256"].str[:12] + "…",
         seconds=frame["seconds"].round().astype(int),

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from platonic_store.geometry import pca_map as flat_map
+from platonic_store.geometry import pca_map
 from platonic_store.geometry.projection import fit, project
 from platonic_store.plots.figures import panels
 from platonic_store.plots.space_map import GROUPS, group_of
 from platonic_store.questions.shared.pairing import paired_embeddings
-from platonic_store.reader import Reader
 from platonic_store.report.study import Figure, Section, Study, label
+from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "The shared space"
 
@@ -34,9 +34,9 @@ class Placed(NamedTuple):
     anchors: int
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """A panel a model, on the axes along which the trained models' atoms vary most."""
-    atoms, explained, anchors = _placed(store, study)
+    atoms, explained, anchors = _placed(snapshot, study)
     frames = {label(side): atoms[atoms["model"] == str(side)] for side in study.shared}
     first = next(iter(frames.values()))
     plot = panels(
@@ -73,25 +73,24 @@ def section(store: Reader, study: Study) -> Section:
     )
 
 
-def _placed(store: Reader, study: Study) -> Placed:
+def _placed(snapshot: Snapshot, study: Study) -> Placed:
     sides = study.sides_in_space()
-    with store.snapshot() as snapshot:
-        anchors = paired_embeddings(snapshot, sides, where=_IS_ANCHOR.format(study.space))
-        sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
-        keys, rows = paired_embeddings(snapshot, sides, sample=sample, seed=study.seed)
-        symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
-        formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
+    anchors = paired_embeddings(snapshot, sides, where=_IS_ANCHOR.format(study.space))
+    sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
+    keys, rows = paired_embeddings(snapshot, sides, sample=sample, seed=study.seed)
+    symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
+    formulas = dict(snapshot.rows("SELECT structure_id, formula FROM structure"))
     seen = {
         side: project(fit("centred", ruler), embedded)
         for side, ruler, embedded in zip(sides, anchors.vectors, rows, strict=True)
     }
     of_axes = study.trained or sides
-    axes = flat_map.principal_axes(np.concatenate([seen[side] for side in of_axes]))
+    axes = pca_map.principal_axes(np.concatenate([seen[side] for side in of_axes]))
     keys["element"] = keys["atomic_number"].map(symbols)
     keys["group"] = keys["element"].map({symbol: group_of(symbol) for symbol in symbols.values()})
     keys["formula"] = keys["structure_id"].map(formulas)
     placed = []
     for side, coordinates in seen.items():
-        x, y = flat_map.apply(axes, coordinates).T
+        x, y = pca_map.apply(axes, coordinates).T
         placed.append(keys.assign(model=str(side), x=x, y=y))
     return Placed(pd.concat(placed, ignore_index=True), axes.explained, len(anchors.keys))

@@ -3,11 +3,12 @@
 import pandas as pd
 
 from platonic_store import progress
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.plots.figures import heat
-from platonic_store.reader import Reader
+from platonic_store.questions.shared.properties import numeric_properties
+from platonic_store.questions.stitch import stitch
 from platonic_store.report.study import (
-    Beside,
+    Comparison,
     Figure,
     Section,
     Study,
@@ -21,18 +22,17 @@ TITLE = "Stitching"
 _FIRST = ("formation_energy_per_atom", "energy_per_atom", "e_above_hull", "band_gap")
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """A readout of each trained model, fed with the coordinates of every other one."""
     study.sides_in_space(least=2)
-    with store.snapshot() as snapshot:
-        name = _property(snapshot)
-    frame = _stitched(store, study, name)
+    name = _property(snapshot)
+    frame = _stitched(snapshot, study, name)
     stitched = frame[frame["way"] == "stitched"]
     own = frame[frame["way"] == "own"].drop_duplicates("fed")
     controls_in = controls_among(stitched, "readout", "fed")
     trained, mixed = stitched[controls_in == 0], stitched[controls_in == 1]
     rest = frame[frame["way"].isin(["composition", "mean"])].groupby("way")["r2"].mean()
-    findings, beside = [], []
+    findings, comparisons = [], []
     if len(trained):
         r2 = trained["r2"]
         selves = own.loc[own["fed"].isin(trained["readout"]), "r2"].mean()
@@ -41,7 +41,9 @@ def section(store: Reader, study: Study) -> Section:
             f"reaches R² {r2.mean():.2f} (worst pair {r2.min():.2f}, best {r2.max():.2f}); fed "
             f"with its own model {selves:.2f}; composition alone {rest['composition']:.2f}."
         )
-        beside.append(Beside(f"stitching {name}, R²", r2.mean(), mixed["r2"].max(), rest["mean"]))
+        comparisons.append(
+            Comparison(f"stitching {name}, R²", r2.mean(), mixed["r2"].max(), rest["mean"])
+        )
     return Section(
         TITLE,
         f"A ridge regression learns {name} from one model's coordinates in {study.space} and is "
@@ -65,7 +67,7 @@ def section(store: Reader, study: Study) -> Section:
         frames={"stitching": frame},
         caveat="A readout is linear: what it cannot read may be there all the same.",
         findings=findings,
-        beside=beside,
+        comparisons=comparisons,
     )
 
 
@@ -74,24 +76,23 @@ def _property(snapshot: Snapshot) -> str:
 
     Raises: InvalidQuery if the sources brought none.
     """
-    columns = snapshot.rows(
-        "SELECT column_name FROM (DESCRIBE catalog.main.properties) WHERE column_type = 'DOUBLE'"
-    )
-    names = [name for (name,) in columns]
+    own = ("nelements", "nsites", "spacegroup", "volume")
+    names = [name for name in numeric_properties(snapshot) if name not in own]
     if not names:
         raise InvalidQuery(
-            "the structures came without a numeric property to read: run `platonic-store ingest` "
-            "with a source that has one, such as a csv with a column formation_energy_per_atom"
+            "the structures came without a numeric property to read, such as "
+            "formation_energy_per_atom",
+            Call("ingest", "SOURCE"),
         )
     return next((name for name in _FIRST if name in names), names[0])
 
 
-def _stitched(store: Reader, study: Study, name: str) -> pd.DataFrame:
+def _stitched(snapshot: Snapshot, study: Study, name: str) -> pd.DataFrame:
     pairs = [*study.pairs(), *((b, a) for a, b in study.pairs() if b in study.trained)]
     frames = []
     with progress.bar(f"stitching {name}", len(pairs), "pairs") as advance:
         for to, fed in pairs:
-            found = store.stitch(str(fed), str(to), name, space=study.space, seed=study.seed)
+            found = stitch(snapshot, str(fed), str(to), name, space=study.space, seed=study.seed)
             frames.append(found.assign(property=name))
             advance(1)
     frame = pd.concat(frames, ignore_index=True)

@@ -4,9 +4,9 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.plots.figures import dots, periodic
-from platonic_store.reader import Reader
+from platonic_store.questions.transport import transport
 from platonic_store.report.study import (
-    Beside,
+    Comparison,
     Figure,
     Section,
     Study,
@@ -14,7 +14,7 @@ from platonic_store.report.study import (
     controls_among,
     label,
 )
-from platonic_store.storage.snapshot import ModelLayer
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 TITLE = "Transport"
 ATOMS = 1_000
@@ -27,11 +27,11 @@ SERIES = {
 _COLUMNS = ["a", "b", "atoms", "method", "cost", "error", "cost_paired", "cost_chance"]
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """Every pair of trained models, and every control against the first of them."""
-    frame = _transported(store, study)
+    frame = _transported(snapshot, study)
     whole = frame[frame["element"] == "all"]
-    findings, beside = _found(whole)
+    findings, comparisons = _found(whole)
     costs = Table(
         whole[_COLUMNS],
         "Costs are means of 1 − cosine: of the cheapest transport, of leaving every atom where it "
@@ -46,11 +46,11 @@ def section(store: Reader, study: Study) -> Section:
         frames={"transport": frame},
         caveat="A low cost says that two clouds coincide, not that either is right.",
         findings=findings,
-        beside=beside,
+        comparisons=comparisons,
     )
 
 
-def _found(whole: pd.DataFrame) -> tuple[list[str], list[Beside]]:
+def _found(whole: pd.DataFrame) -> tuple[list[str], list[Comparison]]:
     controls_in = controls_among(whole, "a", "b")
     trained, mixed = whole[controls_in == 0], whole[controls_in == 1]
     if trained.empty:
@@ -62,21 +62,21 @@ def _found(whole: pd.DataFrame) -> tuple[list[str], list[Beside]]:
         f"atoms end on themselves (shuffled: at most {null:.1%}) and {element:.0%} on their own "
         "element."
     )
-    return [finding], [Beside("transport, share on its own atom", own, control, null)]
+    return [finding], [Comparison("transport, share on its own atom", own, control, null)]
 
 
-def _transported(store: Reader, study: Study) -> pd.DataFrame:
+def _transported(snapshot: Snapshot, study: Study) -> pd.DataFrame:
     study.sides_in_space(least=2)
     pairs, frames = study.pairs(), []
     with progress.bar("transport", len(pairs), "pairs") as advance:
         for a, b in pairs:
-            frames.append(_pair(store, study, a, b))
+            frames.append(_pair(snapshot, study, a, b))
             advance(1)
     return pd.concat(frames, ignore_index=True)
 
 
-def _pair(store: Reader, study: Study, a: ModelLayer, b: ModelLayer) -> pd.DataFrame:
-    return store.transport(str(a), str(b), space=study.space, atoms=ATOMS, seed=study.seed)
+def _pair(snapshot: Snapshot, study: Study, a: ModelLayer, b: ModelLayer) -> pd.DataFrame:
+    return transport(snapshot, str(a), str(b), space=study.space, atoms=ATOMS, seed=study.seed)
 
 
 def _shares(whole: pd.DataFrame) -> Figure:

@@ -5,18 +5,26 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.plots.figures import colours_of, heat, legend_of, steps
-from platonic_store.questions.typicality import CAVEAT
-from platonic_store.reader import Reader
-from platonic_store.report.study import Beside, Figure, Section, Study, Table, is_control, label
+from platonic_store.questions.typicality import CAVEAT, typicality
+from platonic_store.report.study import (
+    Comparison,
+    Figure,
+    Section,
+    Study,
+    Table,
+    is_control,
+    label,
+)
+from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Typicality"
 SHOWN = 15
 
 
-def section(store: Reader, study: Study) -> Section:
+def section(snapshot: Snapshot, study: Study) -> Section:
     """Every model's scores, how far their orders agree, and the extremes."""
-    frame, disputed = _judged(store, study), _disputed(store)
-    scores = frame.pivot(index="id", columns="side", values="atypicality")
+    frame, disputed = _scores(snapshot, study), _disputed(snapshot)
+    scores = frame.pivot(index="structure_id", columns="side", values="atypicality")
     sides = [str(side) for side in study.sides if str(side) in scores]
     trained = [side for side in sides if not is_control(side)] or sides
     ranks = scores[sides].dropna().rank(pct=True)
@@ -26,7 +34,7 @@ def section(store: Reader, study: Study) -> Section:
             "rank_spread": ranks[trained].max(axis=1) - ranks[trained].min(axis=1),
         }
     )
-    findings, beside = _agreement(ranks, trained)
+    findings, comparisons = _agreement(ranks, trained)
     return Section(
         TITLE,
         _lead(frame, trained),
@@ -38,7 +46,7 @@ def section(store: Reader, study: Study) -> Section:
         },
         caveat=CAVEAT[0].upper() + CAVEAT[1:] + ".",
         findings=findings,
-        beside=beside,
+        comparisons=comparisons,
     )
 
 
@@ -85,7 +93,7 @@ def _tables(
         tables.append(
             Table(
                 disputed.head(SHOWN),
-                "Where the models that `platonic-store score` has run agree least on which typical "
+                "Where the models whose scores are stored agree least on which typical "
                 "atoms are most like a structure's: disagreement is by the atom site_index; p is "
                 "the consensus of all of them on how atypical the structure is.",
             )
@@ -93,36 +101,35 @@ def _tables(
     return tables
 
 
-def _judged(store: Reader, study: Study) -> pd.DataFrame:
+def _scores(snapshot: Snapshot, study: Study) -> pd.DataFrame:
     """Every structure's score by every side: those of the store, or else computed now."""
     frames = []
     with progress.bar("typicality", len(study.sides), "models") as advance:
         for side in study.sides:
-            rows = store.typicality(model=side.model, layer=side.layer)
+            rows = typicality(snapshot, model=str(side))
             frames.append(rows.assign(side=str(side)))
             advance(1)
-    with store.snapshot() as snapshot:
-        formulas = dict(snapshot.rows("SELECT id, formula FROM structure"))
+    formulas = dict(snapshot.rows("SELECT structure_id, formula FROM structure"))
     frame = pd.concat(frames, ignore_index=True)
-    frame["formula"] = frame["id"].map(formulas)
+    frame["formula"] = frame["structure_id"].map(formulas)
     frame["nearest_formula"] = frame["nearest_id"].map(formulas)
     return frame
 
 
-def _disputed(store: Reader) -> pd.DataFrame:
+def _disputed(snapshot: Snapshot) -> pd.DataFrame:
     """The view `disagreement`, which is empty until `score` has run."""
-    with store.snapshot() as snapshot:
-        return snapshot.frame(
-            "SELECT id, formula, disagreement, p_disagreement, p, site_index, "
-            "array_to_string(models, ', ') AS models "
-            "FROM disagreement JOIN structure USING (id) ORDER BY disagreement DESC NULLS LAST, id"
-        )
+    return snapshot.frame(
+        "SELECT structure_id, formula, disagreement, p_disagreement, p, site_index, "
+        "array_to_string(models, ', ') AS models "
+        "FROM disagreement JOIN structure USING (structure_id) "
+        "ORDER BY disagreement DESC NULLS LAST, structure_id"
+    )
 
 
 def _extremes(frame: pd.DataFrame, score: pd.Series, trained: list[str], caption: str) -> Table:
     chosen = score.sort_index().sort_values(ascending=False, kind="stable").head(SHOWN)
-    first = frame[frame["side"] == trained[0]].set_index("id").loc[chosen.index]
-    p = frame.pivot(index="id", columns="side", values="p").loc[chosen.index, trained]
+    first = frame[frame["side"] == trained[0]].set_index("structure_id").loc[chosen.index]
+    p = frame.pivot(index="structure_id", columns="side", values="p").loc[chosen.index, trained]
     shown = pd.concat(
         [
             first[["formula"]],
@@ -140,11 +147,11 @@ def _lead(frame: pd.DataFrame, trained: list[str]) -> str:
     shares = ", ".join(
         f"{share:.1%} to {label(side)}" for side, share in zip(trained, atypical, strict=True)
     )
-    number = frame["id"].nunique()
+    number = frame["structure_id"].nunique()
     return f"Of {number:,} structures, these shares are atypical at p ≤ 0.05: {shares}."
 
 
-def _agreement(ranks: pd.DataFrame, trained: list[str]) -> tuple[list[str], list[Beside]]:
+def _agreement(ranks: pd.DataFrame, trained: list[str]) -> tuple[list[str], list[Comparison]]:
     """The rank correlation of trained models among themselves and with controls."""
     if len(trained) < 2:
         return [], []
@@ -160,4 +167,6 @@ def _agreement(ranks: pd.DataFrame, trained: list[str]) -> tuple[list[str], list
         f"least typical twentieth is the same to all of them (by chance "
         f"{0.05 ** (len(trained) - 1):.1%})."
     )
-    return [finding], [Beside("order of typicality, rank correlation", pairs.mean(), control, 0)]
+    return [finding], [
+        Comparison("order of typicality, rank correlation", pairs.mean(), control, 0)
+    ]

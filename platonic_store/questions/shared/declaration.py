@@ -1,0 +1,291 @@
+"""A question: one function whose signature and columns declare it in every front end.
+
+    @question(
+        Column("rank", "int64", "1 is the most alike."),
+        Column("structure_id", "string", "The structure."),
+        describes=True,
+    )
+    def alike(snapshot: Snapshot, query: StructureQuery, *, k: K = 10) -> pd.DataFrame: ...
+
+From it follow the method of `Store`, the command, the SQL function with its columns, and the
+reference page. Parameters are written `Annotated[type, "help", Ge(1)]`; positional ones are the
+command's arguments, keyword-only ones its options.
+"""
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
+
+import pyarrow as pa
+from annotated_types import Ge
+
+from platonic_store.errors import InvalidQuery
+
+if TYPE_CHECKING:
+    from platonic_store.storage.snapshot import Snapshot
+    from platonic_store.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+REQUIRED = inspect.Parameter.empty
+
+
+class Column(NamedTuple):
+    """One column of an answer: its Arrow type by name, what it means, its unit.
+
+    kind: which rows have it, "atom" or "structure"; "" for all.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    unit: str = ""
+    kind: Literal["", "atom", "structure"] = ""
+
+    @property
+    def field(self) -> pa.Field:
+        """The column as an Arrow field whose metadata are its meaning and unit."""
+        metadata = {"meaning": self.meaning} | ({"unit": self.unit} if self.unit else {})
+        return pa.field(self.name, arrow_type(self.type), metadata=metadata)
+
+
+class SqlFunction(NamedTuple):
+    """A question's name in SQL, where it is not the question's own: that, `_` and a word.
+
+    positional: parameters that are required there; the rest of the positional ones are NULL.
+    level: of what the rows are, for questions that answer with structures or atoms.
+    """
+
+    name: str
+    positional: tuple[str, ...]
+    level: Literal["atom", "structure"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: its plain type, default (or REQUIRED), help and limits.
+
+    is_structure: what it names is a structure (an id, a file, an object, a vector).
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    is_list: bool = False
+    is_positional: bool = False
+    is_structure: bool = False
+
+    def check(self, value: Any) -> None:
+        """Raises InvalidQuery, naming what may be given."""
+        if value is None:
+            return
+        for one in value if self.is_list else [value]:
+            if self.choices and one not in self.choices:
+                raise InvalidQuery(
+                    f"{self.name} cannot be {one!r}: choose one of {', '.join(self.choices)}"
+                )
+            if self.at_least is not None and one < self.at_least:
+                raise InvalidQuery(f"{self.name} must be at least {self.at_least:g}, not {one}")
+
+
+class StructureMark:
+    """Marks a parameter that names a structure; see `parameters.StructureQuery`."""
+
+
+class Question(Generic[P, R]):
+    """A declared question; called with a snapshot, it answers.
+
+    columns: those of the answer, in order; one for a question that answers with a single value.
+    describes: the answer's structures come with the columns of the view `structure`.
+    caveat: what the answer does not say, shown beside it.
+    picture: `module:function` that draws an answer into a file.
+    """
+
+    def __init__(
+        self,
+        function: Callable[Concatenate["Snapshot", P], R],
+        columns: tuple[Column, ...],
+        *,
+        is_value: bool,
+        describes: bool,
+        sql: tuple[SqlFunction, ...],
+        caveat: str,
+        picture: str,
+    ):
+        functools.update_wrapper(self, function)
+        self.name = function.__name__
+        self.columns, self.is_value, self.describes = columns, is_value, describes
+        self.sql, self.caveat, self.picture = sql, caveat, picture
+        self._function = function
+
+    def __call__(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
+        """The answer of one state of a store. Raises InvalidQuery for an unfit argument."""
+        answer: Any = self.rows(snapshot, *args, **kwargs)
+        if not self.describes:
+            return cast(R, answer)
+        known = snapshot.describe(answer["structure_id"].unique().tolist())
+        suffixes = ("", "_of_source")
+        return cast(R, answer.merge(known, on="structure_id", how="left", suffixes=suffixes))
+
+    def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
+        """The answer without the columns of `structure`."""
+        given = self.signature.bind(*args, **kwargs).arguments
+        for parameter in self.parameters:
+            parameter.check(given.get(parameter.name))
+        answer: Any = self._function(snapshot, *args, **kwargs)
+        if self.is_value:
+            return cast(R, answer)
+        names = [column.name for column in self.columns]
+        if undeclared := set(answer.columns) - set(names):
+            raise TypeError(f"{self.name} does not declare its columns {sorted(undeclared)}")
+        return cast(R, answer[[name for name in names if name in answer]])
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The function's, without the snapshot."""
+        whole = inspect.signature(self._function)
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    @cached_property
+    def parameters(self) -> list[Parameter]:
+        """Of the question, in order."""
+        hints = typing.get_type_hints(self._function, include_extras=True)
+        return [_parameter(p, hints[p.name]) for p in self.signature.parameters.values()]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The answer's own columns; each field's metadata are its meaning and unit."""
+        return pa.schema([column.field for column in self.columns])
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the docstring, in one line."""
+        return self.description.split("\n\n")[0]
+
+    @property
+    def description(self) -> str:
+        """The docstring without what only Python needs: what is returned and raised."""
+        text = re.split(r"\n\n?(?:Returns|Raises):", inspect.cleandoc(self.__doc__ or ""))[0]
+        return "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))
+
+
+class Method(Generic[P, R]):
+    """A question as a method of `Store`, with the question's own signature and docstring."""
+
+    def __init__(self, question: Question[P, R]):
+        self.question = question
+        self.__doc__ = question.__doc__
+
+    @overload
+    def __get__(self, store: None, owner: type) -> Question[P, R]: ...
+    @overload
+    def __get__(self, store: "Store", owner: type) -> Callable[P, R]: ...
+    def __get__(self, store: Any, owner: type) -> Any:
+        return self.question if store is None else asked_of(store, self.question)
+
+
+def asked_of(store: "Store", question: Question[P, R]) -> Callable[P, R]:
+    """The question as a function of its arguments, asked of the newest state of a store."""
+
+    def ask(*args: P.args, **kwargs: P.kwargs) -> R:
+        with store.snapshot() as snapshot:
+            return question(snapshot, *args, **kwargs)
+
+    ask.__name__ = ask.__qualname__ = question.name
+    ask.__doc__ = question.__doc__
+    ask.__signature__ = question.signature  # type: ignore[attr-defined]
+    return ask
+
+
+def question(
+    *columns: Column,
+    describes: bool = False,
+    sql: Sequence[SqlFunction] = (),
+    caveat: str = "",
+    picture: str = "",
+) -> Callable[[Callable[Concatenate["Snapshot", P], R]], Question[P, R]]:
+    """Declare a question that answers with rows of these columns."""
+
+    def declare(function: Callable[Concatenate["Snapshot", P], R]) -> Question[P, R]:
+        return Question(
+            function,
+            columns,
+            is_value=False,
+            describes=describes,
+            sql=tuple(sql),
+            caveat=caveat,
+            picture=picture,
+        )
+
+    return declare
+
+
+def value_question(
+    column: Column, *, caveat: str = ""
+) -> Callable[[Callable[Concatenate["Snapshot", P], R]], Question[P, R]]:
+    """Declare a question that answers with one value."""
+
+    def declare(function: Callable[Concatenate["Snapshot", P], R]) -> Question[P, R]:
+        return Question(
+            function, (column,), is_value=True, describes=False, sql=(), caveat=caveat, picture=""
+        )
+
+    return declare
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """An Arrow type by its name; `list<float>` is a list."""
+    if name.startswith("list<"):
+        return pa.list_(arrow_type(name[5:-1]))
+    return pa.type_for_alias(name)
+
+
+def _parameter(declared: inspect.Parameter, hint: Any) -> Parameter:
+    """A parameter from its `Annotated` type."""
+    metadata: tuple[Any, ...] = getattr(hint, "__metadata__", ())
+    plain = hint.__origin__ if metadata else hint
+    kind, is_list = _without_none(plain), False
+    if typing.get_origin(kind) in (list, Sequence):
+        is_list, kind = True, typing.get_args(kind)[0]
+    choices: tuple[str, ...] = ()
+    if typing.get_origin(kind) is Literal:
+        choices, kind = typing.get_args(kind), str
+    return Parameter(
+        declared.name,
+        kind if kind in (str, int, float, bool) else str,
+        declared.default,
+        help=next((one for one in metadata if isinstance(one, str)), ""),
+        choices=choices,
+        at_least=next((cast(float, one.ge) for one in metadata if isinstance(one, Ge)), None),
+        is_list=is_list,
+        is_positional=declared.kind is not inspect.Parameter.KEYWORD_ONLY,
+        is_structure=any(isinstance(one, StructureMark) for one in metadata),
+    )
+
+
+def _without_none(hint: Any) -> Any:
+    """`X` of `X | None`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [one for one in typing.get_args(hint) if one is not type(None)]
+        return rest[0] if len(rest) == 1 else Any
+    return hint

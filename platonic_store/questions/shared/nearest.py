@@ -1,0 +1,132 @@
+"""The rows of a vector table that are nearest to a query."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.scan import nearest_to_one
+from platonic_store.geometry.sets import nearest_sets
+from platonic_store.questions.shared.inputs import AtomSet, QueryVector
+from platonic_store.storage.catalog import literals
+from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.vectors import CACHE_BYTES, Level, Points
+
+
+def nearest(
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: QueryVector,
+    k: int,
+    where: str | None = None,
+) -> pd.DataFrame:
+    """The k rows nearest to a vector by cosine, without the query's own structure or atom.
+
+    Exact while the table fits the cache, and whenever there is a condition; by index beyond.
+    Atoms come one for each set of symmetry-equivalent sites.
+
+    Returns: rank, structure_id, site_index (of atoms), distance.
+    Raises: InvalidQuery if the vector has another dimension, or for the condition.
+    """
+    if query.vector.shape != (table.dim,):
+        raise InvalidQuery(
+            f"the query has {query.vector.size} numbers, vectors of {table.name} have {table.dim}"
+        )
+    if where is None and table.nbytes > CACHE_BYTES:
+        keys, distances = _by_index(snapshot, table, query, k)
+    else:
+        points = snapshot.points(table)
+        mask = _candidates(snapshot, table, points, query, where)
+        indices, distances = nearest_to_one(query.vector, points.vectors, points.lengths, k, mask)
+        keys = points.keys.take(indices).to_pandas()
+    names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
+    return _ranked(keys[names].reset_index(drop=True), distances)
+
+
+def nearest_by_transport(
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: AtomSet,
+    own: str | None,
+    k: int,
+    where: str | None = None,
+) -> pd.DataFrame:
+    """The k structures whose atoms are matched with the query's at the least cost, without `own`.
+
+    Exact while the atoms' table fits the cache; beyond, among the structures nearest by their mean.
+
+    Returns: rank, structure_id, distance.
+    """
+    condition = None
+    if table.nbytes > CACHE_BYTES:
+        mean = QueryVector((query.mass @ query.vectors).astype(np.float32), own)
+        found = nearest(snapshot, snapshot.pooled(table), mean, max(50, 5 * k), where)
+        condition = f"structure_id IN ({literals(found['structure_id']) or 'NULL'})"
+    points = snapshot.points(table, condition)
+    sets = points.sets
+    mask = np.ones(len(sets.label), dtype=bool)
+    if own is not None:
+        mask &= ~points.is_of(own)[sets.label]
+    if where is not None:
+        mask &= rows_matching(snapshot, points, "structure", where)[sets.label]
+    indices, distances = nearest_sets(*query, points.vectors, points.lengths, sets, k, mask)
+    keys = points.keys.select(["structure_id"]).take(sets.label[indices]).to_pandas()
+    return _ranked(keys, distances)
+
+
+def _ranked(keys: pd.DataFrame, distances: np.ndarray) -> pd.DataFrame:
+    keys.insert(0, "rank", np.arange(1, len(keys) + 1))
+    return keys.assign(distance=distances)
+
+
+def _by_index(
+    snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    found = snapshot.vectors.nearest_indexed(
+        table.name, table.version, query.vector, k + 1, table.level
+    ).to_pandas()
+    if query.structure_id is not None:
+        same = found["structure_id"] == query.structure_id
+        if table.level == "atom":
+            same &= found["orbit"] == query.site_index
+        found = found[~same]
+    found = found.head(k)
+    return found, found["_distance"].to_numpy()
+
+
+def _candidates(
+    snapshot: Snapshot, table: VectorTable, points: Points, query: QueryVector, where: str | None
+) -> np.ndarray:
+    """Which rows may answer: (n,) bool."""
+    mask = points.is_distinct.copy()
+    if query.structure_id is not None:
+        same = points.is_of(query.structure_id)
+        if table.level == "atom":
+            same = same & (points.column("orbit") == query.site_index)
+        mask &= ~same
+    if where is not None:
+        mask &= rows_matching(snapshot, points, table.level, where)
+    return mask
+
+
+def rows_matching(snapshot: Snapshot, points: Points, level: Level, where: str) -> np.ndarray:
+    """(n,) bool: for which rows an SQL condition on `structure` (and `site`) holds.
+
+    Raises: InvalidQuery.
+    """
+    if level == "structure" or _names_no_site(snapshot, where):
+        ids = snapshot.matching(where, "structure")["structure_id"]
+        return pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string())).to_numpy()
+    keys = ["structure_id", "site_index"]
+    wanted = pd.MultiIndex.from_frame(snapshot.matching(where, "atom")[keys])
+    return pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas()).isin(wanted)
+
+
+def _names_no_site(snapshot: Snapshot, where: str) -> bool:
+    """Whether a condition speaks of structures alone, of which there are fewer than atoms."""
+    try:
+        snapshot.matching(f"false AND ({where}\n)", "structure")
+    except InvalidQuery:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""Which vectors a question reads: of one model or two, as embedded or in a shared space."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.vectors import Level
+
+
+class Between(NamedTuple):
+    """The model that sees the query, the one whose vectors answer, and the space they share.
+
+    space: None where one model answers in its own embeddings.
+    """
+
+    asking: ModelLayer
+    answering: ModelLayer
+    space: str | None
+
+
+def between(
+    snapshot: Snapshot, model: str | None, across: str | None, space: str | None
+) -> Between:
+    """What `model`, `across` and `space` of a question stand for.
+
+    Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
+    """
+    asking = snapshot.model_layer(model)
+    answering = snapshot.model_layer(across) if across else asking
+    if across is not None or space is not None:
+        space = snapshot.space(space, [asking.model, answering.model])
+    return Between(asking, answering, space)
+
+
+def vector_table(
+    snapshot: Snapshot, side: ModelLayer, level: Level, space: str | None = None
+) -> VectorTable:
+    """The table of a model's embeddings or, in a space, of its coordinates.
+
+    Raises: LayerNotFound, AnchorsNotFound.
+    """
+    if space is None:
+        return snapshot.embeddings(side.model, side.layer, level)
+    return snapshot.coordinates(space, side.model, side.layer, level)
+
+
+def space_anchors(snapshot: Snapshot, space: str) -> pd.DataFrame:
+    """The anchors of a space in their order: structure_id, site_index and formula."""
+    return snapshot.frame(
+        "SELECT a.structure_id, a.site_index, t.formula FROM catalog.main.spaces AS s "
+        "JOIN catalog.main.anchors AS a USING (anchor_set) "
+        "JOIN catalog.main.structures AS t ON t.id = a.structure_id WHERE s.id = ? ORDER BY a.rank",
+        [space],
+    )
+
+
+def trained_models(snapshot: Snapshot) -> list[str]:
+    """The models of the store that are no controls, the first one first."""
+    return [name for name in snapshot.models() if not name.startswith("control:")]
