@@ -100,7 +100,7 @@ def _typer_parameter(parameter: Any) -> inspect.Parameter:
 
     kind: Any = Literal[parameter.choices] if parameter.choices else parameter.type
     if parameter.is_list:
-        kind = list[parameter.type]  # type: ignore[name-defined]
+        kind = list[parameter.type]
     default = parameter.default
     if parameter.is_list and default is not REQUIRED:
         default = None
