@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from platonic_store import sql as sql_front_end
+from platonic_store.arrow import vector_array
 from platonic_store.errors import StoreNotFound
 from platonic_store.questions.shared import inputs
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.snapshot import Snapshot, take
-from platonic_store.storage.vectors import Level, Vectors, vector_array
+from platonic_store.storage.vectors import Level, Vectors
 
 
 class Opened:
@@ -87,7 +88,7 @@ class Opened:
     ) -> pa.Table:
         """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
 
-        `platonic_store.storage.vectors.vector_matrix(table["vector"])` gives (n, dim) float32.
+        `platonic_store.arrow.vector_matrix(table["vector"])` gives (n, dim) float32.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
         """

@@ -17,6 +17,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
+from platonic_store.arrow import vector_array
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
@@ -26,7 +27,7 @@ from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
-from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name, vector_array
+from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store import errors, resources
+from platonic_store.arrow import vector_array
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import VARIABLES
-from platonic_store.storage.layout import vector_array
 
 ROWS = 8_192  # atoms in a batch
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from platonic_store.arrow import vector_matrix
 from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
@@ -190,7 +191,6 @@ def _embedded_now(query: Any, model: str, layer: int) -> ExternalStructure:
     """A structure that is not in the store, embedded."""
     from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
-    from platonic_store.storage.vectors import vector_matrix
     from platonic_store.structures import describe, read
 
     for batch in read(query):
