@@ -23,6 +23,7 @@ from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
@@ -108,7 +109,7 @@ def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.n
     """The anchors as each trained model (no control) sees them that has embedded them all."""
     found = {}
     for name in sorted(snapshot.models()):
-        if name.startswith("control:"):
+        if kind_of(name) == "control":
             continue
         side = snapshot.model_layer(name)
         try:

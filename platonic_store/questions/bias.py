@@ -15,6 +15,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import bias as geometry
 from platonic_store.geometry.typicality import conformal_p
 from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 BY = ("element", "group", "spacegroup", "crystal_system", "dimensionality")
@@ -46,7 +47,7 @@ def gather(
     Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model.
     """
     side = snapshot.model_layer(model)
-    names = [n for n in snapshot.models() if n != side.model and not n.startswith("control:")]
+    names = [n for n in snapshot.models() if n != side.model and kind_of(n) == "trained"]
     if not names:
         raise InvalidQuery(
             f"there is no model to compare {side.model} with: "

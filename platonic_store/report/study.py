@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
@@ -154,7 +155,7 @@ def _side_in(snapshot: Snapshot, space: str | None, model: str) -> ModelLayer:
 
 def is_control(side: ModelLayer | str) -> bool:
     """Whether a side is a control: composition, SOAP or random weights."""
-    return str(side if isinstance(side, str) else side.model).startswith("control:")
+    return kind_of(side if isinstance(side, str) else side.model) == "control"
 
 
 def label(side: ModelLayer | str) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.resources import folder
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot
 
@@ -105,7 +106,7 @@ def _model(snapshot: Snapshot, one: Entry, given: str | None, first: str | None,
             f"@{one.name} compares two models, the store has only {first}: "
             "run `platonic-store ingest --model` with another"
         )
-    return next((model for model in others if not model.startswith("control:")), others[0])
+    return next((model for model in others if kind_of(model) == "trained"), others[0])
 
 
 def _require_properties(snapshot: Snapshot, one: Entry, names: list[str]) -> None:
