@@ -16,6 +16,7 @@ from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.questions import analogy as analogies
 from platonic_store.questions.shared import substitutions
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import Snapshot
 
 COLUMNS = ["model", "hit", "low", "high", "formula", "nearest", "polymorph", "polymorph_cases"]
@@ -32,7 +33,7 @@ def across(
     snapshot: Snapshot, cases: pd.DataFrame, models: list[str], space: str | None
 ) -> pd.DataFrame:
     """hit, by who asks and who answers; on the diagonal within the shared space."""
-    answers = [m for m in models if not m.startswith("control:")]
+    answers = [m for m in models if kind_of(m) == "trained"]
     return pd.DataFrame(
         [
             {"asks \\ answers": one}

@@ -53,7 +53,7 @@ def crystals(card: cards.Card, count: int) -> pa.RecordBatch:
 def ready(name: str, given: dict[str, str]) -> RunnableModel:
     """The model with weights that are here, else with random ones."""
     card = cards.resolve(name)
-    if checkpoints.needed(card) and not (name in given or checkpoints.at_hand(card)):
+    if checkpoints.requires_download(card) and not (name in given or checkpoints.find_local(card)):
         name = f"{cards.RANDOM}{name}"
     mine = {name: given[name]} if name in given else None
     return prepare([name], checkpoint=mine)[0]
@@ -106,8 +106,8 @@ def table(names: list[str], count: int, given: dict[str, str]) -> Iterator[str]:
 
 
 def _size(environment: Environment) -> float:
-    """Measured where the environment was made here, else as its specification says."""
-    return size_gb(environment.folder) if environment.is_made() else environment.size_gb
+    """Measured where the environment is installed here, else as its specification says."""
+    return size_gb(environment.folder) if environment.is_installed() else environment.size_gb
 
 
 def runnable() -> list[str]:

@@ -26,6 +26,7 @@ from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.neighbours import RESOLUTION, distances
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "centred", "whitened", "aligned")
@@ -104,7 +105,7 @@ def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -
 
 def by_model(snapshot: Snapshot, sides: list[ModelLayer], split: Split, k: int) -> None:
     rows = paired_embeddings(snapshot, sides).vectors
-    trained = [i for i, side in enumerate(sides) if not side.model.startswith("control:")]
+    trained = [i for i, side in enumerate(sides) if kind_of(side.model) == "trained"]
     seen = spaces(rows, split, k, "aligned", trained)
     print(f"\nrecall@10, aligned, K = {k}\n")
     print(f"| asks \\ answers | {' | '.join(map(str, sides))} | null |")
@@ -142,7 +143,7 @@ def main() -> None:
     options = parser.parse_args()
     with Store.open(options.store).snapshot() as snapshot:
         sides = [snapshot.model_layer(name) for name in snapshot.models()]
-        trained = [side.model for side in sides if not side.model.startswith("control:")]
+        trained = [side.model for side in sides if kind_of(side.model) == "trained"]
         formulas = snapshot.frame("SELECT id, formula FROM structure").set_index("id")["formula"]
         split = Split(paired_embeddings(snapshot, sides).keys, formulas, options.structures)
         ks = [k for k in options.anchors if k <= len(split.pool)]

@@ -11,15 +11,14 @@ import argparse
 import pandas as pd
 
 from platonic_store import Store
-from platonic_store.runtimes.cards import resolve
-from platonic_store.runtimes.heads import has_head
+from platonic_store.runtimes.cards import kind_of, resolve
 
 
 def readouts(
     store: Store, models: list[str], property: str, space: str | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """R² and ratio, by who feeds and who reads."""
-    readers = [model for model in models if not model.startswith("control:")]
+    readers = [model for model in models if kind_of(model) == "trained"]
     scores, ratios = pd.DataFrame(), pd.DataFrame()
     for to in readers:
         for from_ in models:
@@ -39,7 +38,7 @@ def readouts(
 def by_heads(store: Store, models: list[str], space: str | None) -> pd.DataFrame:
     """R² and error of the energy, by who feeds and whose head reads."""
     table = pd.DataFrame(dtype=object)
-    readers = [m for m in models if not m.startswith("control:") and has_head(resolve(m))]
+    readers = [m for m in models if kind_of(m) == "trained" and resolve(m).head]
     for to in readers:
         for from_ in models:
             if from_ == to:

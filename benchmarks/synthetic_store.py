@@ -8,11 +8,11 @@ import pyarrow as pa
 import sqlalchemy as sa
 from ase.data import chemical_symbols
 
+from platonic_store.arrow import vector_array
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
-from platonic_store.storage.vectors import vector_array
 from platonic_store.store import Store
 
 FEATURES, LATENT, ELEMENTS = 128, 16, 89

@@ -8,7 +8,8 @@ import duckdb_extension_lance
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema, vector_array
+from platonic_store.arrow import vector_array
+from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema
 
 NAME = "synthetic.0.atom"
 Way = Callable[[np.ndarray], np.ndarray]

@@ -29,7 +29,7 @@ def models() -> list[str]:
     found = []
     for name in ONE_OF_EACH:
         card = cards.resolve(name)
-        away = checkpoints.needed(card) and not checkpoints.at_hand(card)
+        away = checkpoints.requires_download(card) and not checkpoints.find_local(card)
         found.append(f"{cards.RANDOM}{name}" if away else name)
     return found
 

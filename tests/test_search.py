@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from platonic_store.arrow import vector_matrix
 from platonic_store.errors import (
     AnchorsNotFound,
     InvalidQuery,
@@ -9,7 +10,6 @@ from platonic_store.errors import (
     NotEmbedded,
     StructureNotFound,
 )
-from platonic_store.storage.vectors import vector_matrix
 from platonic_store.store import Store
 
 

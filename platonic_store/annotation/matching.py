@@ -8,7 +8,7 @@ import numpy as np
 from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
 from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
-from platonic_store.runtimes.cards import layers_wanted, resolve
+from platonic_store.runtimes.cards import kind_of, layers_wanted, resolve
 from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.snapshot import ModelLayer
 from platonic_store.structures import Crystal, Rejected, content_hash
@@ -41,7 +41,7 @@ def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[ModelL
     if not models:
         with store.snapshot() as snapshot:
             here = snapshot.models()
-            trained = [name for name in here if not name.startswith("control:")]
+            trained = [name for name in here if kind_of(name) == "trained"]
             return [snapshot.model_layer(name) for name in trained or here or [""]]
     return list(dict.fromkeys(_side(store, name, ingest) for name in models))
 

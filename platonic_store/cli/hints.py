@@ -4,7 +4,7 @@ import shlex
 
 from platonic_store.errors import Call, PlatonicError, worded
 
-_COMMANDS = {"select_anchors": "anchors select"}
+_COMMANDS = {"select_anchors": "anchors select", "models.table": "models"}
 _OPTIONS = {"models": "model"}
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
+from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import CheckpointMismatch, ConflictingStructure, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.runtimes.cards import Card, layers_wanted
@@ -23,7 +24,7 @@ from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.storage import commits, records
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, next_id
-from platonic_store.storage.vectors import Vectors, vector_array, vector_matrix
+from platonic_store.storage.vectors import Vectors
 from platonic_store.structures import describe, read
 
 # What a kill can cost: no more than this much work, or memory, is ever unacknowledged.

@@ -17,16 +17,18 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
+from platonic_store.arrow import vector_array
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
-from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name, vector_array
+from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")
@@ -109,7 +111,7 @@ def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.n
     """The anchors as each trained model (no control) sees them that has embedded them all."""
     found = {}
     for name in sorted(snapshot.models()):
-        if name.startswith("control:"):
+        if kind_of(name) == "control":
             continue
         side = snapshot.model_layer(name)
         try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from platonic_store.report.study import is_control, label
+from platonic_store.plots.labels import is_control, label
 
 # Okabe and Ito's colours, which everyone can tell apart, in an order of contrast.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]

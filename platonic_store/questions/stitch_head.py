@@ -142,11 +142,9 @@ def _data(
 
 
 def _require_head(model: str) -> None:
-    from platonic_store.runtimes.heads import has_head
-
     card = resolve(model)
-    if not has_head(card):
-        families = sorted({one.family for one in load_cards().values() if has_head(one)})
+    if not card.head:
+        families = sorted({one.family for one in load_cards().values() if one.head})
         raise InvalidQuery(
             f"{model} has no energy head that reads an atom's last layer and nothing else "
             f"(models of {', '.join(families)} have)"

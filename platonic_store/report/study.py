@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
+from platonic_store.plots.labels import is_control
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
@@ -150,18 +151,3 @@ def _side_in(snapshot: Snapshot, space: str | None, model: str) -> ModelLayer:
     side = snapshot.model_layer(model)
     layers = sorted({t.layer for t in snapshot.tables if space and t[1:3] == (space, model)})
     return side if side.layer in layers or not layers else ModelLayer(model, layers[0])
-
-
-def is_control(side: ModelLayer | str) -> bool:
-    """Whether a side is a control: composition, SOAP or random weights."""
-    return str(side if isinstance(side, str) else side.model).startswith("control:")
-
-
-def label(side: ModelLayer | str) -> str:
-    """A side as a figure names it: `control:random:x@1` is random x@1."""
-    return str(side).removeprefix("control:").replace("random:", "random ")
-
-
-def controls_among(frame: pd.DataFrame, a: str, b: str) -> pd.Series:
-    """For each row of a frame of pairs, how many of the two sides are controls: 0, 1 or 2."""
-    return frame[a].map(is_control).astype(int) + frame[b].map(is_control).astype(int)

@@ -1,4 +1,4 @@
-"""Structures, cut into the portions that a worker is asked for at a time."""
+"""Batches of structures, cut to the size of a request to a worker."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,10 +16,12 @@ SCHEMA = pa.schema(
 )
 
 
-def recut(batches: Iterable[pa.RecordBatch], atoms: Callable[[], int]) -> Iterator[pa.RecordBatch]:
+def rebatch(
+    batches: Iterable[pa.RecordBatch], atoms: Callable[[], int]
+) -> Iterator[pa.RecordBatch]:
     """The same structures in the same order, at most `atoms()` atoms a batch.
 
-    A structure larger than that comes alone; other columns than the schema's are left behind.
+    A larger structure is a batch of its own. Columns other than `SCHEMA`'s are dropped.
     """
     waiting: list[pa.RecordBatch] = []
     room = atoms()

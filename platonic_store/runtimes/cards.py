@@ -1,17 +1,19 @@
-"""Model cards: what is known of each model, and how a user's name for one finds it."""
+"""Model cards: what is known of each model, and the names under which it is found."""
 
 import difflib
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from platonic_store import errors, resources
 from platonic_store.runtimes.families import user_families
 
-RANDOM = "control:random:"
+CONTROL = "control:"
+RANDOM = f"{CONTROL}random:"
+Kind = Literal["trained", "control"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,11 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One model. The fields are those of `ingest/schemas/card.json`; None or empty: not known."""
+    """One model. The fields are those of `ingest/schemas/card.json`; None or empty: not known.
+
+    kind: "trained", or "control" for a baseline that has learnt nothing. head: whether the energy
+    head reads an atom's last layer and element and nothing else.
+    """
 
     name: str
     family: str
@@ -36,6 +42,8 @@ class Card:
     default_layer: int
     default_layer_reason: str
     folder: str  # of the family
+    kind: Kind = "trained"
+    head: bool = False
     conservative: bool | None = None
     invariant: bool = True
     mirror_invariant: bool = True
@@ -48,8 +56,8 @@ class Card:
     url: str | None = None
     downloads: tuple[str, ...] = ()
     doi: str | None = None
-    checkpoint: str | None = None  # where the weights are on this machine, if not in the package
-    seed: int | None = None  # of random weights instead of the trained ones
+    checkpoint: str | None = None  # path of the weights on this machine, if not in the package
+    seed: int | None = None  # of random weights in place of the trained ones
 
     @classmethod
     def read(cls, path: Path) -> "Card":
@@ -66,7 +74,7 @@ class Card:
 
 @cache
 def load_cards() -> dict[str, Card]:
-    """All cards, by name; those of this package, then the user's. Raises InvalidCard."""
+    """All cards by name: those of this package, then the user's. Raises InvalidCard."""
     cards: dict[str, Card] = {}
     for folder in (*sorted((resources.folder("ingest") / "families").glob("*/")), *user_families()):
         for path in sorted(folder.glob("cards/*.yaml")):
@@ -77,8 +85,13 @@ def load_cards() -> dict[str, Card]:
     return cards
 
 
+def kind_of(name: str) -> Kind:
+    """The kind of a model by its name: `control:` and nothing else begins a control's name."""
+    return "control" if name.lower().startswith(CONTROL) else "trained"
+
+
 def resolve(name: str) -> Card:
-    """The card of a name or an alias, upper or lower case, or of a control. Raises ModelNotFound.
+    """The card of a name or alias in upper or lower case, or of a control. Raises ModelNotFound.
 
     `control:random:MODEL`, or `control:random:MODEL:SEED`, is that model with random weights.
     """
@@ -86,7 +99,7 @@ def resolve(name: str) -> Card:
         base, _, seed = name[len(RANDOM) :].rpartition(":")
         if not (base and seed.isdecimal()):
             base, seed = name[len(RANDOM) :], "0"
-        return _random(resolve(base), int(seed))
+        return _random_control(resolve(base), int(seed))
     cards = load_cards()
     names = {alias.lower(): card for card in cards.values() for alias in card.aliases}
     names |= {card.name.lower(): card for card in cards.values()}
@@ -95,26 +108,27 @@ def resolve(name: str) -> Card:
     close = [known for known in names if name and known.startswith(name.lower())]
     close = close or difflib.get_close_matches(name.lower(), names, n=1)
     meant = dict.fromkeys(names[known].name for known in close)
-    hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
-    raise errors.ModelNotFound(f"no model {name!r}{hint} (see `platonic-store models`)")
+    hints = [f"try {' or '.join(meant)}"] if meant else []
+    raise errors.ModelNotFound(f"no model {name!r}", *hints, errors.Call("models.table"))
 
 
-def _random(card: Card, seed: int) -> Card:
-    """The same architecture, untrained."""
+def _random_control(card: Card, seed: int) -> Card:
+    """The same architecture with random weights."""
     if card.seed is not None or not (card.downloads or card.checkpoint_sha256):
-        raise errors.ModelNotFound(f"{card.name} has no trained weights to do without")
+        raise errors.ModelNotFound(f"{card.name} has no weights to replace by random ones")
     return replace(
         card,
         name=f"{RANDOM}{card.name}" + (f":{seed}" if seed else ""),
         aliases=(),
         training_sets=(),
+        kind="control",
         default_layer_reason=f"As {card.name}.",
         seed=seed,
     )
 
 
 def layers_wanted(card: Card, spec: str = "default") -> tuple[int, ...]:
-    """The layers that "default", "first", "last", "all" or "0,2" means. Raises LayerNotFound."""
+    """Layer indices of "default", "first", "last", "all" or "0,2". Raises LayerNotFound."""
     known = sorted(layer.index for layer in card.layers)
     named = {
         "default": (card.default_layer,),
@@ -130,7 +144,7 @@ def layers_wanted(card: Card, spec: str = "default") -> tuple[int, ...]:
         wanted = ()
     if not wanted or not set(wanted) <= set(known):
         raise errors.LayerNotFound(
-            f"{card.name} has no layers {spec!r}: "
-            f"say {', '.join(named)}, or some of {','.join(map(str, known))}"
+            f"{card.name} has no layers {spec!r}",
+            f"use {', '.join(named)}, or some of {','.join(map(str, known))}",
         )
     return wanted

@@ -1,4 +1,7 @@
-"""Where a model's weights are, and whether they may be loaded: a checkpoint is code (pickle)."""
+"""Where a model's weights are, and whether they may be loaded: a checkpoint can run code (pickle).
+
+A checkpoint is one file, or a folder of the files that the card's `downloads` name.
+"""
 
 import hashlib
 import logging
@@ -7,71 +10,81 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlparse
 
-from platonic_store import errors, progress
+from platonic_store import progress
+from platonic_store.errors import Call, CheckpointMismatch, WeightsNotFound
 from platonic_store.runtimes import trust_store, user_dirs
 from platonic_store.runtimes.cards import Card
 
-
-def needed(card: Card) -> bool:
-    """Whether the model needs a file that its package does not bring."""
-    is_drawn = card.seed is not None and card.architecture is not None
-    return bool(card.downloads) and not is_drawn
+logger = logging.getLogger(__name__)
 
 
-def located(card: Card, given: Path | None = None, trusted: Collection[str] = ()) -> Card:
-    """The card with its `checkpoint` on this machine, downloaded if need be, and its hash checked.
+def requires_download(card: Card) -> bool:
+    """Whether the model needs weights that do not come with its package."""
+    builds_random = card.seed is not None and card.architecture is not None
+    return bool(card.downloads) and not builds_random
 
-    given: the user's own file or folder. trusted: SHA-256 sums to allow beside the card's.
-    Raises WeightsNotFound, CheckpointMismatch.
+
+def resolve_checkpoint(
+    card: Card, given: Path | None = None, trusted: Collection[str] = ()
+) -> Card:
+    """The card with `checkpoint` set to weights on this machine, whose SHA-256 was checked.
+
+    Weights that are not here are downloaded. given: the user's own file or folder. trusted: SHA-256
+    to allow beside the card's. Raises WeightsNotFound, CheckpointMismatch.
     """
-    if given is None and not needed(card):
+    if given is None and not requires_download(card):
         return card
-    path = _in_folder(given.absolute(), card) if given else (at_hand(card) or _downloaded(card))
+    path = _single_file(given.absolute(), card) if given else (find_local(card) or _download(card))
     if not path.exists():
-        raise errors.WeightsNotFound(f"there is no {path}: name {card.name}'s weights again")
+        raise WeightsNotFound(f"{card.name}'s weights are not at {path}", _own_checkpoint(card))
     found = digest(path, card)
-    if found != card.checkpoint_sha256 and found not in {*trusted, *trust_store.read()["trusted"]}:
-        raise errors.CheckpointMismatch(
-            f"{path} has the SHA-256 {found}, "
-            + (
-                f"{card.name}'s card names {card.checkpoint_sha256}"
-                if card.checkpoint_sha256
-                else f"and {card.name}'s card names none"
-            )
-            + f": a checkpoint can run code, so say `--trust {found}` if you know where it is from"
+    allowed = {card.checkpoint_sha256, *trusted, *trust_store.read()["trusted_sha256"]}
+    if found not in allowed:
+        known = card.checkpoint_sha256
+        raise CheckpointMismatch(
+            f"{card.name}'s card names {f'the SHA-256 {known}' if known else 'no SHA-256'}, "
+            f"{path} has {found}: not loaded, as a checkpoint can run code",
+            *(["get the weights from where their authors publish them"] if known else []),
+            Call("ingest", "SOURCE", models=[card.name], checkpoint=str(path), trust=[found]),
         )
     return replace(card, checkpoint=str(path), checkpoint_sha256=found)
 
 
-def _in_folder(path: Path, card: Card) -> Path:
-    """The file itself, where a folder is given for a checkpoint of one file."""
-    names = _file_names(card)
-    return path / names[0] if path.is_dir() and len(names) == 1 else path
-
-
-def at_hand(card: Card) -> Path | None:
-    """Where the weights lie on this machine already, if they do."""
-    remembered = trust_store.read()["checkpoints"].get(card.name)
+def find_local(card: Card) -> Path | None:
+    """Where the weights are on this machine, or None."""
+    remembered = trust_store.read()["checkpoint_paths"].get(card.name)
     if remembered and Path(remembered).exists():
-        return _in_folder(Path(remembered), card)
-    fetched = all((_folder(card) / name).exists() for name in _file_names(card))
-    return _kept(card) if card.downloads and fetched else None
+        return _single_file(Path(remembered), card)
+    is_downloaded = all((_folder(card) / name).exists() for name in _file_names(card))
+    return _single_file(_folder(card), card) if card.downloads and is_downloaded else None
 
 
 def digest(path: Path, card: Card) -> str:
-    """The SHA-256 of a checkpoint, as a card names it.
+    """The SHA-256 of a checkpoint, as a card gives it.
 
-    Of a folder: that of the lines `SHA-256  name` of the card's downloads, sorted by name.
+    Of a folder: that of the lines `SHA-256  name` of the card's downloads, sorted by name. Raises
+    WeightsNotFound.
     """
     try:
         if not path.is_dir():
             return _sha256(path)
         lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_file_names(card))]
     except OSError as error:
-        raise errors.WeightsNotFound(
-            f"cannot read {card.name}'s weights: {error.filename}: {error.strerror}"
+        raise WeightsNotFound(
+            f"cannot read {card.name}'s weights: {error.filename}: {error.strerror}",
+            _own_checkpoint(card),
         ) from None
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _own_checkpoint(card: Card) -> Call:
+    return Call("ingest", "SOURCE", models=[card.name], checkpoint="PATH")
+
+
+def _single_file(path: Path, card: Card) -> Path:
+    """The file itself, where the folder of a checkpoint of one file is given."""
+    names = _file_names(card)
+    return path / names[0] if path.is_dir() and len(names) == 1 else path
 
 
 def _sha256(path: Path) -> str:
@@ -85,36 +98,33 @@ def _file_names(card: Card) -> list[str]:
 
 def _folder(card: Card) -> Path:
     """Where downloads go: shared by all cards of the same files."""
-    same = hashlib.sha256("\n".join(card.downloads).encode()).hexdigest()[:12]
-    return user_dirs.cache() / "checkpoints" / f"{card.family}-{same}"
+    key = hashlib.sha256("\n".join(card.downloads).encode()).hexdigest()[:12]
+    return user_dirs.cache() / "checkpoints" / f"{card.family}-{key}"
 
 
-def _kept(card: Card) -> Path:
-    names = _file_names(card)
-    return _folder(card) / names[0] if len(names) == 1 else _folder(card)
-
-
-def _downloaded(card: Card) -> Path:
+def _download(card: Card) -> Path:
     """The weights from where their authors publish them."""
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
     folder = _folder(card)
     for url, name in zip(card.downloads, _file_names(card), strict=True):
+        logger.info("downloading %s of %s from %s", name, card.name, url)
         try:
             with progress.bytes_bar(f"{card.name}: {name}") as bar:
                 fetch = pooch.HTTPDownloader(progressbar=bar, timeout=30)
                 pooch.retrieve(url, None, name, folder, downloader=fetch)
         except (OSError, ValueError) as error:
-            raise errors.WeightsNotFound(_where_to_put(card, url, error)) from error
-    return _kept(card)
+            raise _unreachable(card, url, error) from error
+    return _single_file(folder, card)
 
 
-def _where_to_put(card: Card, url: str, error: Exception) -> str:
+def _unreachable(card: Card, url: str, error: Exception) -> WeightsNotFound:
     names = " and ".join(_file_names(card))
     known = f"SHA-256 {card.checkpoint_sha256}" if card.checkpoint_sha256 else "SHA-256 not known"
-    return (
-        f"{card.name} needs {names} ({known}) from {url}, which cannot be reached from here "
-        f"({type(error).__name__}): fetch it elsewhere and put it into {_folder(card)}, "
-        "or name where it is with `--checkpoint`"
+    return WeightsNotFound(
+        f"{card.name} needs {names} ({known}), and {url} cannot be reached from here "
+        f"({type(error).__name__})",
+        f"download it elsewhere and put it into {_folder(card)}",
+        _own_checkpoint(card),
     )

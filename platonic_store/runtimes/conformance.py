@@ -1,4 +1,4 @@
-"""The conformance kit, run where the model runs."""
+"""The conformance kit, run in the model's own interpreter."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from platonic_store.runtimes.process import VARIABLES
 
 
 class Result(NamedTuple):
-    """What one check of `ingest/conformance.py` found.
+    """The result of one check of `ingest/conformance.py`.
 
-    measured: what it measured, in most checks the largest deviation of an atom's vector relative
-    to its norm. tolerance: what `measured` may be, None where it is only stated.
+    measured: in most checks the largest deviation of an atom's vector relative to its norm.
+    tolerance: the limit of `measured`; None where it is only reported.
     """
 
     check: str
@@ -32,20 +32,20 @@ def check(ready: RunnableModel, *, device: str = "auto") -> Iterator[Result]:
     request = json.dumps({"card": ready.card.as_dict(), "device": device})
     with (
         tempfile.TemporaryDirectory(prefix="platonic-store-") as folder,
-        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as stderr,
         subprocess.Popen(
             [ready.python, script, request],
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             text=True,
             cwd=folder,
             env=os.environ | VARIABLES,
-        ) as kit,
+        ) as process,
     ):
-        assert kit.stdout is not None
-        for line in kit.stdout:
+        assert process.stdout is not None
+        for line in process.stdout:
             yield Result(**json.loads(line))
-        if kit.wait():
-            said.seek(0)
-            last = (said.read().strip().splitlines() or [f"exit code {kit.returncode}"])[-1]
-            raise errors.WorkerFailed(f"{ready.card.name} cannot be checked: {last}")
+        if process.wait():
+            stderr.seek(0)
+            lines = stderr.read().strip().splitlines() or [f"exit code {process.returncode}"]
+            raise errors.WorkerFailed(f"{ready.card.name} cannot be checked: {lines[-1]}")

@@ -1,7 +1,7 @@
-"""Which Python interpreter runs a model: the user's, the current one, or one made for its family.
+"""The Python environment of a family of models: what it needs, and where it is on this machine.
 
-An environment lies in the user's cache, named by its family and the hash of its specification:
-another specification is another environment.
+An environment is a folder in the user's cache, named by its family and the hash of its
+specification: another specification is another environment.
 """
 
 import hashlib
@@ -20,12 +20,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from platonic_store import errors
 from platonic_store.runtimes import user_dirs
 from platonic_store.runtimes.cards import Card
 
-PYARROW = "pyarrow>=20"  # what a worker speaks
-_THIS = f"{sys.version_info.major}.{sys.version_info.minor}"
+_THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PYTHONS = ("3.13", "3.12", "3.11", "3.10")
 
 
@@ -50,104 +48,69 @@ class Environment:
         return cls(family=card.family, family_folder=folder, **(fields | lists))
 
     @property
-    def base(self) -> str | None:
-        """A Python that it can be made from: this one if its version fits, else one on the PATH."""
-        minor = self._minor
-        return sys.executable if minor == _THIS else minor and shutil.which(f"python{minor}")
+    def base_python(self) -> str | None:
+        """The Python to create it from: this one if its version fits, else one on the PATH."""
+        version = self._python_version
+        is_this = version == _THIS_PYTHON
+        return sys.executable if is_this else version and shutil.which(f"python{version}")
 
     @property
-    def _minor(self) -> str | None:
+    def _python_version(self) -> str | None:
         """The version of Python that it has, or would have."""
-        versions = SpecifierSet(self.python)
-        fitting = (m for m in _PYTHONS if shutil.which(f"python{m}"))
-        return next((m for m in (_THIS, *fitting) if versions.contains(f"{m}.99")), None)
+        allowed = SpecifierSet(self.python)
+        on_path = (version for version in _PYTHONS if shutil.which(f"python{version}"))
+        return next((v for v in (_THIS_PYTHON, *on_path) if allowed.contains(f"{v}.99")), None)
 
     @property
     def folder(self) -> Path:
-        """Where it lies, or would."""
+        """Where it is, or would be."""
         specification = [
             sorted(self.requires),
             sorted(self.constraints),
             sorted(self.without_dependencies),
-            f"Python {self._minor} on {sys.platform} {platform.machine()}",
+            f"Python {self._python_version} on {sys.platform} {platform.machine()}",
         ]
         digest = hashlib.sha256(json.dumps(specification).encode()).hexdigest()
-        return user_dirs.cache() / "environments" / f"{self.family}-{digest[:12]}"
+        return environments_folder() / f"{self.family}-{digest[:12]}"
 
     @property
     def interpreter(self) -> Path:
+        """Its Python."""
         return self.folder / "bin" / "python"
 
     @property
     def marker(self) -> Path:
-        """Written last: an environment that has it is whole."""
+        """Written last: an environment that has it is complete."""
         return self.folder / "ready.json"
 
-    def is_made(self) -> bool:
+    def is_installed(self) -> bool:
+        """Whether the environment is complete."""
         return self.marker.exists() and self.interpreter.exists()
 
-    def is_here(self) -> bool:
+    def is_satisfied_here(self) -> bool:
         """Whether the current interpreter has all that is required. Imports nothing."""
         return all(
-            _installed(Requirement(text)) for text in (*self.requires, *self.without_dependencies)
+            _has_package(Requirement(text)) for text in (*self.requires, *self.without_dependencies)
         )
-
-
-def interpreter(card: Card, python: str | Path | None = None) -> Path:
-    """The user's own `python`, else the current one if it fits, else that of the family's
-    environment, which is made if it is not there.
-
-    Raises EnvironmentNotReady.
-    """
-    if python is not None:
-        found = shutil.which(python)
-        if found is None:
-            raise errors.EnvironmentNotReady(f"{python} is not a Python interpreter")
-        return Path(found).absolute()
-    environment = Environment.of(card)
-    if environment.is_here():
-        return Path(sys.executable)
-    if not environment.is_made():
-        from platonic_store.runtimes.installation import make
-
-        make(environment)
-    return environment.interpreter
 
 
 def state(card: Card) -> str:
-    """For a person: "this Python", "ready", or what it takes to make the environment."""
+    """A card's environment in words: "this Python", "ready", or its size if it must be created."""
     environment = Environment.of(card)
-    if environment.is_here():
+    if environment.is_satisfied_here():
         return "this Python"
-    return "ready" if environment.is_made() else f"{environment.size_gb:g} GB, made on first use"
+    if environment.is_installed():
+        return "ready"
+    return f"{environment.size_gb:g} GB, made on first use"
 
 
-def clean(families: list[str]) -> list[tuple[str, float]]:
-    """Remove environments (of all families, if none is named): their names and sizes in GB.
-
-    One that is being made stays. Raises EnvironmentNotReady if a named family has none.
-    """
-    from platonic_store.runtimes.installation import making
-
-    places_of = sorted((user_dirs.cache() / "environments").glob("*/"))
-    known = {folder.name.rsplit("-", 1)[0] for folder in places_of}
-    if strangers := sorted(set(families) - known):
-        raise errors.EnvironmentNotReady(
-            f"no environment of {', '.join(strangers)} (here: {', '.join(sorted(known)) or 'none'})"
-        )
-    removed = []
-    for folder in places_of:
-        if families and folder.name.rsplit("-", 1)[0] not in families:
-            continue
-        with making(folder, wait=False) as mine:
-            if mine:
-                removed.append((folder.name, size_gb(folder)))
-                shutil.rmtree(folder)
-    return removed
+def environments_folder() -> Path:
+    """Where all environments are."""
+    return user_dirs.cache() / "environments"
 
 
 def size_gb(folder: Path) -> float:
-    """What the files in a folder take, in GB; files may come and go meanwhile."""
+    """The size of the files in a folder, in GB. Files may come and go meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -156,7 +119,7 @@ def size_gb(folder: Path) -> float:
     return total / 1e9
 
 
-def _installed(requirement: Requirement) -> bool:
+def _has_package(requirement: Requirement) -> bool:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:

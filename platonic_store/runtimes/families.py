@@ -1,4 +1,4 @@
-"""Families of the user's own: folders like those in `ingest/families/`, from anywhere.
+"""Families from outside this package: folders like those in `ingest/families/`.
 
 Found in `families/` of the configuration folder, in the folders that PLATONIC_STORE_FAMILIES
 lists, and through the entry points of installed packages in the group `platonic_store.families`,
@@ -42,18 +42,20 @@ def _package(entry: importlib.metadata.EntryPoint) -> Path:
     if found is None or not found.submodule_search_locations:
         raise errors.InvalidCard(
             f"the entry point {entry.name} of {ENTRY_POINTS} names {entry.value}, "
-            "which is not a package: reinstall what brought it"
+            "which is not a package",
+            "reinstall the package that registered it",
         )
     return Path(next(iter(found.submodule_search_locations)))
 
 
 def _check(folder: Path) -> None:
-    """Raises InvalidCard for a folder that is no family."""
+    """Raises InvalidCard for a folder that is not a family."""
     cards = sorted(folder.glob("cards/*.yaml"))
     if not (folder / "adapter.py").exists() or not cards:
         raise errors.InvalidCard(
             f"{folder} is not a family of models: it needs adapter.py, environment.yaml and "
-            "cards/*.yaml (see docs/families.md)"
+            "cards/*.yaml",
+            "see docs/families.md",
         )
     _validate(folder / "environment.yaml", "environment")
     for path in cards:
@@ -74,6 +76,12 @@ def _validate(path: Path, schema: str) -> dict[str, Any]:
         fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         jsonschema.validate(fields, rules)
     except (OSError, yaml.YAMLError, jsonschema.ValidationError) as error:
-        what = getattr(error, "message", None) or error
-        raise errors.InvalidCard(f"{path}: {' '.join(str(what).split())}") from None
+        raise errors.InvalidCard(f"{path}: {_reason(error)}") from None
     return fields
+
+
+def _reason(error: Exception) -> str:
+    """One line; of a schema's error the field and what is wrong with it."""
+    path = getattr(error, "json_path", "$").removeprefix("$").removeprefix(".")
+    message = " ".join(str(getattr(error, "message", None) or error).split())
+    return f"{path}: {message}" if path else message

@@ -1,36 +1,28 @@
-"""A model's own energy head, run where the model runs, on features from elsewhere."""
+"""A model's own energy head, run in the model's interpreter on features from elsewhere."""
 
 import json
 import os
 import subprocess
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from platonic_store import errors, resources
-from platonic_store.runtimes.cards import Card
+from platonic_store.arrow import vector_array
 from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import VARIABLES
-from platonic_store.storage.layout import vector_array
 
 ROWS = 8_192  # atoms in a batch
-
-
-def has_head(card: Card) -> bool:
-    """Whether the energy head of a card's family can be fed: it reads an atom's last layer and
-    element, and nothing else."""
-    official = Path(card.folder) / "official.py"
-    return official.exists() and "\ndef head(" in official.read_text("utf-8")
 
 
 def energies(
     ready: RunnableModel, features: np.ndarray, numbers: np.ndarray, *, device: str = "auto"
 ) -> np.ndarray:
-    """(n,) float64, eV: what the model's head makes of (n, dim) features of atoms.
+    """(n,) float64, eV: the energy that the model's head gives each atom.
 
-    numbers: (n,) atomic numbers. Raises WorkerFailed if the model cannot load.
+    features: (n, dim) of the model's last layer. numbers: (n,) atomic numbers. The model's card
+    must say `head: true`. Raises WorkerFailed if the model cannot load or its head fails.
     """
     script = resources.folder("ingest") / "head.py"
     request = json.dumps({"card": ready.card.as_dict(), "device": device})
@@ -39,19 +31,19 @@ def energies(
     )
     with (
         tempfile.TemporaryDirectory(prefix="platonic-store-") as folder,
-        tempfile.TemporaryFile() as asked,
-        tempfile.TemporaryFile() as answered,
+        tempfile.TemporaryFile() as inputs,
+        tempfile.TemporaryFile() as outputs,
     ):
-        with pa.ipc.new_stream(asked, schema) as stream:
+        with pa.ipc.new_stream(inputs, schema) as stream:
             for start in range(0, len(features), ROWS):
                 part = slice(start, start + ROWS)
                 columns = [pa.array(numbers[part], pa.int16()), vector_array(features[part])]
                 stream.write_batch(pa.record_batch(columns, schema=schema))
-        asked.seek(0)
+        inputs.seek(0)
         process = subprocess.run(
             [ready.python, script, request],
-            stdin=asked,
-            stdout=answered,
+            stdin=inputs,
+            stdout=outputs,
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
@@ -59,6 +51,7 @@ def energies(
         )
         if process.returncode:
             lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-            raise errors.WorkerFailed(f"the head of {ready.card.name} gave no energy: {lines[-1]}")
-        answered.seek(0)
-        return pa.ipc.open_stream(answered).read_all()["energy"].to_numpy()
+            raise errors.WorkerFailed(f"the energy head of {ready.card.name} failed: {lines[-1]}")
+        outputs.seek(0)
+        energy: np.ndarray = pa.ipc.open_stream(outputs).read_all()["energy"].to_numpy()
+        return energy

@@ -1,12 +1,14 @@
-"""Making the environment of a family, once, whoever else wants it and however often it is stopped.
+"""Creating and removing the environments of families.
 
-The lock is an flock whose file descriptor pip inherits: as long as anything still installs, even
-after its parent was killed, the lock is held. An environment without its marker is begun anew;
-what pip had downloaded is in pip's cache.
+Several processes may want the same environment, and any of them may be killed. The lock is an flock
+whose file descriptor pip inherits: it is held as long as anything still installs, even after the
+parent was killed. An environment without its marker is created anew; pip's downloads are in pip's
+cache.
 """
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import shutil
@@ -19,16 +21,24 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from platonic_store import errors, progress, resources
-from platonic_store.runtimes.environments import PYARROW, Environment, size_gb
+from platonic_store import progress, resources
+from platonic_store.errors import Call, EnvironmentNotReady
+from platonic_store.runtimes.environments import Environment, environments_folder, size_gb
 
-_GLANCE_SECONDS = 2.0
+PYARROW = "pyarrow>=20"  # for the worker's streams
+_POLL_SECONDS = 2.0
+_OTHER_CACHE = "set PLATONIC_STORE_CACHE to another folder"
+_OWN_PYTHON = Call("ingest", "SOURCE", models=["MODEL"], python="PATH")
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def making(folder: Path, *, wait: bool = True) -> Iterator[int]:
-    """The right to write to an environment's folder: the lock's file descriptor, or 0 if another
-    process has it and we do not wait."""
+def install_lock(folder: Path, *, wait: bool = True) -> Iterator[int]:
+    """Holds the lock of an environment's folder.
+
+    Yields the lock's file descriptor, or 0 if another process holds it and `wait` is false.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
     try:
@@ -38,39 +48,69 @@ def making(folder: Path, *, wait: bool = True) -> Iterator[int]:
             if not wait:
                 yield 0
                 return
-            progress.say(f"waiting for another process that makes {folder.name}")
+            progress.say(f"waiting for another process that creates {folder.name}")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def make(environment: Environment) -> None:
-    """Make the environment, unless another process has made it meanwhile.
+def install(environment: Environment) -> None:
+    """Create the environment, unless another process has done so meanwhile.
 
-    Raises EnvironmentNotReady with the reason and what mends it.
+    Raises EnvironmentNotReady.
     """
-    name = environment.family
-    if environment.base is None:
-        raise errors.EnvironmentNotReady(
-            f"{name} needs a Python {environment.python}, this one is "
-            f"{platform.python_version()}: install one beside it, or name it with --python"
+    family, folder = environment.family, environment.folder
+    if environment.base_python is None:
+        raise EnvironmentNotReady(
+            f"{family} needs Python {environment.python}, this one is {platform.python_version()}",
+            f"install Python {environment.python} beside it",
+            _OWN_PYTHON,
         )
     try:
-        with making(environment.folder) as lock:
-            if environment.is_made():
+        with install_lock(folder) as lock:
+            if environment.is_installed():
                 return
             cuda = ", several more where torch comes with CUDA," if _has_torch(environment) else ""
-            progress.say(
-                f"making the environment of {name}, some {environment.size_gb:g} GB{cuda} in "
-                f"{environment.folder} (`platonic-store models clean {name}` removes it)"
-            )
+            size = f"some {environment.size_gb:g} GB{cuda}"
+            progress.say(f"creating the environment of {family}, {size} in {folder}")
+            logger.info("creating the environment of %s in %s", family, folder)
             _install(environment, lock)
+            logger.info("created the environment of %s in %s", family, folder)
     except OSError as error:
-        raise errors.EnvironmentNotReady(
-            f"the environment of {name} cannot be made in {environment.folder} ({error.strerror}): "
-            "name another folder in PLATONIC_STORE_CACHE, or an interpreter with --python"
+        raise EnvironmentNotReady(
+            f"the environment of {family} cannot be created in {folder} ({error.strerror})",
+            _OTHER_CACHE,
+            _OWN_PYTHON,
         ) from None
+
+
+def remove(families: Sequence[str] = ()) -> list[tuple[str, float]]:
+    """Remove the environments of some families, or of all if none is named.
+
+    Returns the name of each and its size in GB. One that is being created stays. Raises
+    EnvironmentNotReady if a named family has no environment.
+    """
+    folders = sorted(environments_folder().glob("*/"))
+    known = {_family(folder) for folder in folders}
+    if unknown := sorted(set(families) - known):
+        raise EnvironmentNotReady(
+            f"no environment of {', '.join(unknown)} (here: {', '.join(sorted(known)) or 'none'})"
+        )
+    removed = []
+    for folder in folders:
+        if families and _family(folder) not in families:
+            continue
+        with install_lock(folder, wait=False) as lock:
+            if lock:
+                removed.append((folder.name, size_gb(folder)))
+                shutil.rmtree(folder)
+                logger.info("removed the environment %s", folder)
+    return removed
+
+
+def _family(folder: Path) -> str:
+    return folder.name.rsplit("-", 1)[0]
 
 
 def _has_torch(environment: Environment) -> bool:
@@ -81,10 +121,11 @@ def _install(environment: Environment, lock: int) -> None:
     folder = environment.folder
     free = shutil.disk_usage(folder.parent).free / 1e9
     if free < environment.size_gb:
-        raise errors.EnvironmentNotReady(
+        raise EnvironmentNotReady(
             f"the environment of {environment.family} takes some {environment.size_gb:g} GB, "
-            f"and {folder.parent} has {free:.1f} GB left: make room, or name another folder in "
-            "PLATONIC_STORE_CACHE"
+            f"and {folder.parent} has {free:.1f} GB left",
+            "free disk space",
+            _OTHER_CACHE,
         )
     environment.folder.with_suffix(".log").write_text("")
     python = str(environment.interpreter)
@@ -94,14 +135,14 @@ def _install(environment: Environment, lock: int) -> None:
         pins.write("\n".join(environment.constraints))
         pins.flush()
         steps = [
-            [str(environment.base), "-m", "venv", "--clear", str(folder)],
+            [str(environment.base_python), "-m", "venv", "--clear", str(folder)],
             [*pip, "--constraint", pins.name, PYARROW, *environment.requires],
         ]
         if environment.without_dependencies:
             steps.append([*pip, "--no-deps", *environment.without_dependencies])
         ingest = resources.folder("ingest")
-        steps.append([python, "-c", _TRIAL, str(ingest.parent), str(environment.family_folder),
-                      environment.family])  # fmt: skip
+        steps.append([python, "-c", _IMPORT_CHECK, str(ingest.parent),
+                      str(environment.family_folder), environment.family])  # fmt: skip
         with progress.bytes_bar(environment.family, environment.size_gb * 1e9) as bar:
             for step in steps:
                 _run(environment, step, lock, bar)
@@ -113,8 +154,8 @@ def _install(environment: Environment, lock: int) -> None:
     partial.replace(environment.marker)
 
 
-# Can the family's adapter be imported? An environment in which it cannot is not ready.
-_TRIAL = """
+# An environment in which the family's adapter cannot be imported is not complete.
+_IMPORT_CHECK = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import pyarrow
@@ -126,51 +167,52 @@ part({"folder": sys.argv[2], "family": sys.argv[3]}, "adapter")
 def _run(
     environment: Environment, step: Sequence[str | Path], lock: int, bar: progress.Bytes
 ) -> None:
-    """One step, its output in a log and its size on the bar. The child holds the lock too."""
-    path = environment.folder.with_suffix(".log")
-    with path.open("a+") as log:
+    """Runs one step, its output in a log and its size on the bar. The child holds the lock too."""
+    log = environment.folder.with_suffix(".log")
+    with log.open("a+") as output:
         child = subprocess.Popen(
-            step, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[lock]
+            step, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[lock]
         )
         try:
-            while _runs(child):
-                bar.reach(
-                    size_gb(environment.folder) * 1e9, f"{environment.family}: {_doing(path)}"
-                )
+            while _is_running(child):
+                title = f"{environment.family}: {_current_action(log)}"
+                bar.reach(size_gb(environment.folder) * 1e9, title)
         except BaseException:
             child.kill()
             child.wait()
             raise
     if child.returncode:
-        raise errors.EnvironmentNotReady(
-            f"the environment of {environment.family} could not be made ({_reason(path)}; see "
-            f"{path}): the same command tries again, --python names an interpreter instead"
+        raise EnvironmentNotReady(
+            f"the environment of {environment.family} could not be created "
+            f"({_failure_reason(log)}; see {log})",
+            "try again",
+            _OWN_PYTHON,
         )
 
 
-def _runs(child: subprocess.Popen) -> bool:
+def _is_running(child: subprocess.Popen[bytes]) -> bool:
     try:
-        child.wait(_GLANCE_SECONDS)
+        child.wait(_POLL_SECONDS)
     except subprocess.TimeoutExpired:
         return True
     return False
 
 
-def _doing(log: Path) -> str:
-    """The last thing that pip said it does."""
-    words = (_lines(log) or ["starting"])[-1].split()
+def _current_action(log: Path) -> str:
+    """The first words of the log's last line."""
+    words = (_last_lines(log) or ["starting"])[-1].split()
     return " ".join(words[:2])[:40]
 
 
-def _reason(log: Path) -> str:
-    """Why it failed: pip's last error, else the last line."""
-    lines = _lines(log) or ["it said nothing"]
+def _failure_reason(log: Path) -> str:
+    """pip's last error, else the log's last line."""
+    lines = _last_lines(log) or ["no output"]
     if any("Retrying" in line and "connection" in line for line in lines):
         return "the package registry cannot be reached"
-    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (said or lines)[-1][:300]
+    pip_errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (pip_errors or lines)[-1][:300]
 
 
-def _lines(log: Path) -> list[str]:
+def _last_lines(log: Path) -> list[str]:
     with log.open(errors="replace") as file:
         return [line.strip() for line in deque(file, 50) if line.strip()]

@@ -1,13 +1,13 @@
-"""From a model's name to what can run: its card with weights at hand, and an interpreter."""
+"""From a model's name to a model that can run: its card, its weights and an interpreter."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from platonic_store import errors
+from platonic_store.errors import Call, InvalidQuery, LicenceNotAccepted
 from platonic_store.runtimes import checkpoints, trust_store
 from platonic_store.runtimes.cards import Card, resolve
-from platonic_store.runtimes.environments import interpreter
+from platonic_store.runtimes.interpreters import interpreter
 
 # One for all, or each by the name of its model or family.
 ByName = str | Path | Mapping[str, str | Path] | None
@@ -27,10 +27,10 @@ def prepare(
     checkpoint: ByName = None,
     trust: Iterable[str] = (),
 ) -> list[RunnableModel]:
-    """Find, fetch and make whatever these models need; the cheap refusals come first.
+    """Find, download and install whatever these models need; cheap checks come first.
 
     python: an interpreter, or one for each family. checkpoint: a file or folder of weights, or one
-    for each model; where it lies is remembered. trust: SHA-256 sums of weights that may be loaded,
+    for each model; where it is, is remembered. trust: SHA-256 of weights that may be loaded,
     remembered too.
 
     Raises ModelNotFound, InvalidQuery, LicenceNotAccepted, WeightsNotFound, CheckpointMismatch,
@@ -42,24 +42,26 @@ def prepare(
     for card in cards:
         _require_licence(card)
     trusted = set(trust)
-    located = []
+    resolved = []
     for card in cards:
         path = given.get(card.name)
-        located.append(checkpoints.located(card, path, trusted))
+        resolved.append(checkpoints.resolve_checkpoint(card, path, trusted))
         if path is not None:
             trust_store.remember_checkpoint(card.name, path)
-    trust_store.trust(*trusted & {card.checkpoint_sha256 for card in located})
-    return [RunnableModel(card, interpreter(card, pythons.get(card.family))) for card in located]
+    trust_store.trust(*trusted & {card.checkpoint_sha256 for card in resolved})
+    return [RunnableModel(card, interpreter(card, pythons.get(card.family))) for card in resolved]
 
 
 def _require_licence(card: Card) -> None:
     restriction = card.license.get("restriction")
-    if not restriction or card.seed is not None or card.name in trust_store.read()["licences"]:
+    accepted = trust_store.read()["accepted_licences"]
+    if not restriction or card.seed is not None or card.name in accepted:
         return
-    raise errors.LicenceNotAccepted(
-        f"{card.name}'s weights are under the {card.license['weights']}: {restriction} "
-        f"Read on with `platonic-store models show {card.name}`, accept once with "
-        f"`platonic-store models accept {card.name}`"
+    raise LicenceNotAccepted(
+        f"{card.name}'s weights are under the {card.license['weights']}: "
+        f"{restriction.removesuffix('.')}",
+        Call("models.show", card.name),
+        Call("models.accept", card.name),
     )
 
 
@@ -69,18 +71,19 @@ def _checkpoints(cards: list[Card], given: ByName) -> dict[str, Path]:
         return {}
     if isinstance(given, Mapping):
         named = {resolve(name).name: Path(path) for name, path in given.items()}
-        if strangers := sorted(set(named) - {card.name for card in cards}):
-            raise errors.InvalidQuery(
-                f"weights are named for {', '.join(strangers)}, which is not among the models"
+        if others := sorted(set(named) - {card.name for card in cards}):
+            raise InvalidQuery(
+                f"a checkpoint is given for {', '.join(others)}, which is not among the models"
             )
         return named
-    lacking = [card.name for card in cards if checkpoints.needed(card)]
+    lacking = [card.name for card in cards if checkpoints.requires_download(card)]
     if len(cards) == 1:
         lacking = [cards[0].name]
     if len(lacking) != 1:
-        raise errors.InvalidQuery(
-            f"whose weights is {given}? `--checkpoint MODEL={given}` says so "
-            f"(weights are needed for {', '.join(lacking) or 'no model here'})"
+        raise InvalidQuery(
+            f"ambiguous checkpoint {given}: "
+            f"weights are needed for {', '.join(lacking) or 'no model here'}",
+            "name the model of each checkpoint",
         )
     return {lacking[0]: Path(given)}
 
@@ -92,9 +95,9 @@ def _pythons(cards: list[Card], given: ByName) -> dict[str, str | Path]:
         return {}
     if not isinstance(given, Mapping):
         return dict.fromkeys(families, given)
-    if strangers := sorted(set(given) - families):
-        raise errors.InvalidQuery(
-            f"no model here is of the family {', '.join(strangers)} "
-            f"(they are of {', '.join(sorted(families))})"
+    if others := sorted(set(given) - families):
+        raise InvalidQuery(
+            f"an interpreter is given for the family {', '.join(others)}, "
+            f"but the models are of {', '.join(sorted(families))}"
         )
     return dict(given)

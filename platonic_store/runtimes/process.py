@@ -1,4 +1,4 @@
-"""One worker process, and what the parent says to it and hears from it."""
+"""One worker process: the parent's end of the protocol of `ingest/worker.py`."""
 
 import json
 import os
@@ -21,34 +21,34 @@ VARIABLES = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    # glibc gives freed memory back and faults it in again for every tensor, a third of the time
-    # of a forward: let it keep what it has.
+    # glibc would return freed memory and fault it in again for every tensor, a third of the time
+    # of a forward pass.
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**26),
 }
 
 
-class Died(Exception):
-    """The worker is gone, or its stream is no longer to be trusted. Says how."""
+class WorkerDied(Exception):
+    """The worker has ended, or sent invalid data. The message says how it ended."""
 
 
-class Refused(Exception):
-    """The worker is well and says why it cannot serve."""
+class StartupError(Exception):
+    """The worker runs, but cannot load the model. The message is its reason."""
 
 
 class Embedded(NamedTuple):
-    """The answer to one request: rows for what was embedded, a reason for each of the rest."""
+    """The answer to one request: rows of the structures embedded, and why the others were not."""
 
     table: pa.RecordBatch  # id, site_index int32, layer_<i> fixed_size_list<float32>[dim]
     rejected: list[tuple[str, str]]  # structure id, reason
     seconds_graph: float
     seconds_forward: float
-    batch_atoms: int  # in force after it
+    batch_atoms: int  # after this request
 
 
 class Worker:
-    """A running worker. Any method may raise `Died`; after that only `kill` is of use."""
+    """A running worker. Methods raise `WorkerDied`; then only `kill` and `close` remain."""
 
     def __init__(self, python: Path, request: dict[str, Any], folder: str) -> None:
         self._log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `kill`)
@@ -58,7 +58,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            cwd=folder,  # what a library drops goes there
+            cwd=folder,  # for files that a library leaves behind
             env=os.environ | VARIABLES,
         )
         assert self._process.stdin is not None
@@ -68,34 +68,39 @@ class Worker:
         self._reader: pa.RecordBatchStreamReader | None = None
         self._writer: pa.RecordBatchStreamWriter | None = None
 
-    def hello(self) -> dict[str, Any]:
-        """Who it is; blocks until the model is loaded. Raises Refused with its reason."""
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def handshake(self) -> dict[str, Any]:
+        """The worker's identity. Blocks until the model is loaded. Raises StartupError."""
         try:
             self._expect_message()
             self._reader = pa.ipc.open_stream(self._stdout)
             metadata = self._reader.schema.metadata or {}
             if b"error" in metadata:
-                raise Refused(metadata[b"error"].decode())
+                raise StartupError(metadata[b"error"].decode())
             identity: dict[str, Any] = json.loads(metadata[b"identity"])
             if identity["protocol"] != PROTOCOL:
-                raise Refused(f"it speaks protocol {identity['protocol']}, not {PROTOCOL}")
+                raise StartupError(f"its protocol is {identity['protocol']}, not {PROTOCOL}")
             self._reader.read_next_batch()  # empty: it came with the schema
             self._writer = pa.ipc.new_stream(self._stdin, SCHEMA)
         except _BROKEN as error:
-            raise Died(self._cause()) from error
+            raise WorkerDied(self._cause()) from error
         return identity
 
     def send(self, structures: pa.RecordBatch) -> None:
-        """Asks for the embeddings of these structures."""
+        """Requests the embeddings of these structures."""
         assert self._writer is not None
         try:
             self._writer.write_batch(structures)
             self._stdin.flush()
         except _BROKEN as error:
-            raise Died(self._cause()) from error
+            raise WorkerDied(self._cause()) from error
 
     def receive(self, structures: pa.RecordBatch) -> Embedded:
-        """The answer to the oldest request, which was `structures`; blocks until it is there."""
+        """The answer to the oldest request, which was `structures`. Blocks until it arrives."""
         assert self._reader is not None
         try:
             self._expect_message()
@@ -104,18 +109,18 @@ class Worker:
             rejected = [(name, reason) for name, reason in report["rejected"]]
             answered = set(table["id"].unique().to_pylist()) | {name for name, _ in rejected}
             if answered != set(structures["id"].to_pylist()):
-                raise ValueError("the answer is to another question")
+                raise ValueError("the answer is to another request")
         except _BROKEN as error:
-            raise Died(self._cause()) from error
+            raise WorkerDied(self._cause()) from error
         numbers = (report[name] for name in ("seconds_graph", "seconds_forward", "batch_atoms"))
         return Embedded(table, rejected, *numbers)
 
     def kill(self) -> None:
-        """Ends the process at once, if it still runs; another thread's wait for it ends too."""
+        """Ends the process at once; a thread that waits for its answer gets `WorkerDied`."""
         self._process.kill()
 
     def close(self) -> None:
-        """Ends the process and lets go of all that belongs to it."""
+        """Ends the process and closes its streams."""
         self._process.kill()
         self._process.wait()
         for stream in (self._stdin, self._stdout, self._log):
@@ -125,24 +130,24 @@ class Worker:
                 continue
 
     def _expect_message(self) -> None:
-        """Blocks for the next message. Garbage would read as a length, and wait for gigabytes."""
+        """Blocks for the next message. Other data could be read as a length of gigabytes."""
         head = self._stdout.peek(4)[:4]  # type: ignore[attr-defined]
         if not head:
             raise EOFError
         if not _MESSAGE_START.startswith(head):
-            raise ValueError("garbage on the stream")
+            raise ValueError("no Arrow message")
 
     def _cause(self) -> str:
-        """How the worker ended; one whose stream cannot be trusted is ended here."""
+        """How the worker ended. One that still runs has sent invalid data, and is killed."""
         try:
             code = self._process.wait(timeout=1)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            return "it broke its own stream"
+            return "invalid data on stdout"
         if code < 0:
             return f"signal {-code}"
-        last = next(self._last_lines(), "nothing on stderr")
+        last = next(self._last_lines(), "no output on stderr")
         return f"exit code {code}: {last[:200]}"
 
     def _last_lines(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where platonic-store keeps what is this user's and no store's."""
+"""Where platonic-store keeps what belongs to the user and not to a store."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ import platformdirs
 
 
 def cache() -> Path:
-    """Environments and downloaded weights; `PLATONIC_STORE_CACHE` names another folder."""
-    named = os.environ.get("PLATONIC_STORE_CACHE")
-    return Path(named).absolute() if named else platformdirs.user_cache_path("platonic-store")
+    """Environments and downloaded weights. `PLATONIC_STORE_CACHE` sets another folder."""
+    folder = os.environ.get("PLATONIC_STORE_CACHE")
+    return Path(folder).absolute() if folder else platformdirs.user_cache_path("platonic-store")
 
 
 def config() -> Path:
-    """What the user decided, and families of the user's own; `PLATONIC_STORE_CONFIG` likewise."""
-    named = os.environ.get("PLATONIC_STORE_CONFIG")
-    return Path(named).absolute() if named else platformdirs.user_config_path("platonic-store")
+    """The trust store and the user's own families. `PLATONIC_STORE_CONFIG` sets another folder."""
+    folder = os.environ.get("PLATONIC_STORE_CONFIG")
+    return Path(folder).absolute() if folder else platformdirs.user_config_path("platonic-store")

@@ -1,5 +1,6 @@
-"""A pool of workers for one model: structures in, embeddings out, whatever befalls a worker."""
+"""A pool of worker processes for one model, which survives the death of any of them."""
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -14,38 +15,41 @@ from typing import Any, Self
 import pyarrow as pa
 
 from platonic_store import errors
-from platonic_store.runtimes import batches
-from platonic_store.runtimes.batching import recut
+from platonic_store.runtimes import batch_sizes
+from platonic_store.runtimes.batching import rebatch
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.runtimes.environments import Environment, interpreter
-from platonic_store.runtimes.process import Died, Embedded, Refused, Worker
+from platonic_store.runtimes.environments import Environment
+from platonic_store.runtimes.interpreters import interpreter
+from platonic_store.runtimes.process import Embedded, StartupError, Worker, WorkerDied
 
 __all__ = ["Embedded", "WorkerPool"]
 
 REQUEST_ATOMS = 512  # at least: little is lost with a worker, and all workers end together
-IN_FLIGHT = 2
-STARTS = 3
+REQUESTS_IN_FLIGHT = 2
+START_ATTEMPTS = 3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Request:
-    """Structures to embed, and how many deaths they may still cause before they are halved."""
+    """Structures to embed, and how many crashes they may still cause before they are halved."""
 
     structures: pa.RecordBatch
-    lives: int = 2
+    attempts_left: int = 2
 
-    def after_a_death(self) -> list["Request"]:
-        """What to ask for next, this request having killed its worker; nothing: give it up."""
-        self.lives -= 1
-        if self.lives:
+    def split_after_crash(self) -> list["Request"]:
+        """The requests to send next, this one having crashed its worker; none: reject it."""
+        self.attempts_left -= 1
+        if self.attempts_left:
             return [self]
         rows = self.structures.num_rows
         if rows == 1:
             return []
         halves = self.structures.slice(0, rows // 2), self.structures.slice(rows // 2)
-        # Under suspicion already: one more death halves them again, only the last gets two.
-        return [Request(half, lives=2 if half.num_rows == 1 else 1) for half in halves]
+        # One more crash halves a half again; only a single structure has two attempts.
+        return [Request(half, attempts_left=2 if half.num_rows == 1 else 1) for half in halves]
 
 
 class WorkerPool:
@@ -53,9 +57,9 @@ class WorkerPool:
 
     On a CPU one process of one thread for each usable core (or `workers` of them), on a GPU one,
     with processes beside it that build graphs. A worker that dies is replaced and its requests
-    are asked again; structures that kill their worker twice are rejected. `identity` is the first
+    are sent again; structures that crash their worker twice are rejected. `identity` is the first
     worker's first message: model, family, versions, checkpoint_sha256, layers, cutoff (Å), dtype,
-    device, elements. `batch_atoms` is how many atoms a forward takes now.
+    device, elements. `batch_atoms` is the current number of atoms in a forward pass.
 
     Raises EnvironmentNotReady, or WorkerFailed if a worker cannot start. Use as a context manager.
     """
@@ -80,7 +84,7 @@ class WorkerPool:
             "layers": layers,
             "device": device,
             "batch_atoms": batch_atoms,
-            "batch_atoms_before": batches.recall(card.name, layers),
+            "batch_atoms_before": batch_sizes.load(card.name, layers),
             "graph_processes": None,
         }
         self._folder = TemporaryDirectory(prefix="platonic-store-", ignore_cleanup_errors=True)
@@ -89,10 +93,10 @@ class WorkerPool:
         wanted = usable_cores() if workers is None else workers
         self._todo: queue.Queue[Request] = queue.Queue(maxsize=max(1, wanted))
         self._done: queue.SimpleQueue[tuple[Embedded, int] | Exception] = queue.SimpleQueue()
-        self._lanes: list[_Lane] = []
+        self._threads: list[_WorkerThread] = []
         try:
             self._start(1 if _gpu_possible(device) else wanted)
-            self.identity = self._lanes[0].identity.result()
+            self.identity = self._threads[0].identity.result()
             self.batch_atoms = self.identity["batch_atoms"]
             if self.identity["device"] == "cpu":
                 self._start(wanted)
@@ -109,7 +113,7 @@ class WorkerPool:
         """
         unanswered = 0
         try:
-            for structures in recut(source, lambda: max(REQUEST_ATOMS, self.batch_atoms)):
+            for structures in rebatch(source, lambda: max(REQUEST_ATOMS, self.batch_atoms)):
                 unanswered += structures.num_rows
                 request = Request(structures)
                 while not self._accepts(request):
@@ -127,14 +131,14 @@ class WorkerPool:
     def close(self) -> None:
         """Ends all workers at once and waits until they are gone."""
         self._closed.set()
-        for lane in self._lanes:
-            lane.stop()
-        for lane in self._lanes:
-            lane.join()
+        for thread in self._threads:
+            thread.stop()
+        for thread in self._threads:
+            thread.join()
         self._folder.cleanup()
         if self._request["batch_atoms"] is None and self.batch_atoms:
             device = self.identity["device_name"]
-            batches.remember(self._card.name, self._layers, device, self.batch_atoms)
+            batch_sizes.save(self._card.name, self._layers, device, self.batch_atoms)
 
     def __enter__(self) -> Self:
         return self
@@ -147,11 +151,11 @@ class WorkerPool:
     ) -> None:
         self.close()
 
-    def _start(self, lanes: int) -> None:
-        while len(self._lanes) < lanes:
-            lane = _Lane(self)
-            self._lanes.append(lane)
-            lane.start()
+    def _start(self, count: int) -> None:
+        while len(self._threads) < count:
+            thread = _WorkerThread(self)
+            self._threads.append(thread)
+            thread.start()
 
     def _accepts(self, request: Request) -> bool:
         try:
@@ -165,12 +169,16 @@ class WorkerPool:
         result = self._done.get()
         if isinstance(result, Exception):
             raise result
-        self.batch_atoms = result[0].batch_atoms or self.batch_atoms
+        batch_atoms = result[0].batch_atoms or self.batch_atoms
+        if batch_atoms != self.batch_atoms:
+            change = f"{self.batch_atoms} to {batch_atoms} atoms"
+            logger.info("%s: batch size changed from %s", self._card.name, change)
+            self.batch_atoms = batch_atoms
         return result
 
 
-class _Lane(threading.Thread):
-    """A worker, its successors, and the thread that feeds them."""
+class _WorkerThread(threading.Thread):
+    """Feeds one worker, and starts another when it dies."""
 
     def __init__(self, pool: WorkerPool) -> None:
         super().__init__(daemon=True)
@@ -180,20 +188,21 @@ class _Lane(threading.Thread):
         self.identity: Future[dict[str, Any]] = Future()
 
     def stop(self) -> None:
-        """Makes the thread end, whatever it waits for; the pool is marked closed already."""
+        """Makes the thread end, whatever it waits for. The pool must be marked closed before."""
         with self._lock:
             if self._worker:
                 self._worker.kill()
 
     def run(self) -> None:
+        """Serves requests until the pool is closed."""
         backlog: deque[Request] = deque()
         try:
             while not self._pool._closed.is_set():
                 worker = self._begin()
                 try:
                     self._feed(worker, backlog)
-                except Died as death:
-                    self._blame(backlog, death)
+                except WorkerDied as death:
+                    self._attribute_crash(backlog, death)
                 finally:
                     worker.close()
         except Exception as error:
@@ -202,38 +211,40 @@ class _Lane(threading.Thread):
             self._pool._done.put(error)
 
     def _begin(self) -> Worker:
-        """A worker that has said who it is. Raises WorkerFailed."""
+        """A worker that has loaded the model. Raises WorkerFailed."""
         name = self._pool._card.name
-        for attempt in range(1, STARTS + 1):
+        for attempt in range(1, START_ATTEMPTS + 1):
             with self._lock:
                 if self._pool._closed.is_set():
                     raise errors.WorkerFailed(f"{name}: closed while a worker was starting")
                 worker = Worker(self._pool._python, self._pool._request, self._pool._folder.name)
                 self._worker = worker
             try:
-                identity = worker.hello()
-            except (Died, Refused) as reason:
+                identity = worker.handshake()
+            except StartupError as reason:
                 worker.close()
-                if isinstance(reason, Refused):
-                    raise errors.WorkerFailed(f"{name} cannot start: {reason}") from reason
-                if attempt == STARTS:
-                    requires = ", ".join(Environment.of(self._pool._card).requires)
-                    text = (
-                        f"{name}'s worker died {STARTS} times while starting ({reason}); its "
-                        f"interpreter needs {requires} and pyarrow"
-                    )
-                    raise errors.WorkerFailed(text) from reason
+                raise errors.WorkerFailed(f"{name} cannot start: {reason}") from reason
+            except WorkerDied as death:
+                worker.close()
+                last = death
+                if not self._pool._closed.is_set():
+                    logger.warning("%s: worker died at start %d (%s)", name, attempt, death)
                 continue
+            logger.info("%s: worker %d started on %s", name, worker.pid, identity["device_name"])
             if not self.identity.done():
                 self.identity.set_result(identity)
             return worker
-        raise AssertionError
+        requires = ", ".join(Environment.of(self._pool._card).requires)
+        raise errors.WorkerFailed(
+            f"{name}'s worker died {START_ATTEMPTS} times while starting ({last})",
+            f"check that {self._pool._python} has {requires} and pyarrow",
+        ) from last
 
     def _feed(self, worker: Worker, backlog: deque[Request]) -> None:
-        """Keeps the worker busy until the pool closes. `backlog` is what it still owes."""
+        """Keeps the worker busy until the pool closes. `backlog`: requests not yet answered."""
         sent = 0
         while not self._pool._closed.is_set():
-            while sent < IN_FLIGHT:
+            while sent < REQUESTS_IN_FLIGHT:
                 if sent == len(backlog):
                     request = self._next(wait=not backlog)
                     if request is None:
@@ -247,24 +258,32 @@ class _Lane(threading.Thread):
                 sent -= 1
 
     def _next(self, *, wait: bool) -> Request | None:
-        """The next request, if there is one; looks up now and then whether the pool is closed."""
+        """The next request, or None if there is none yet."""
         try:
             return self._pool._todo.get(block=wait, timeout=0.2)
         except queue.Empty:
             return None
 
-    def _blame(self, backlog: deque[Request], death: Died) -> None:
-        """The oldest request was being answered when the worker died."""
-        if not backlog or self._pool._closed.is_set():
+    def _attribute_crash(self, backlog: deque[Request], death: WorkerDied) -> None:
+        """Splits or rejects the oldest request: it was being answered when the worker died."""
+        if self._pool._closed.is_set():
+            return
+        name = self._pool._card.name
+        if not backlog:
+            logger.warning("%s: idle worker died (%s)", name, death)
             return
         request = backlog.popleft()
-        again = request.after_a_death()
+        again = request.split_after_crash()
         backlog.extendleft(reversed(again))
         if not again:
-            name = request.structures["id"][0].as_py()
+            id_ = request.structures["id"][0].as_py()
             reason = f"killed its worker twice ({death})"
-            answer = Embedded(self._no_rows(), [(name, reason)], 0.0, 0.0, 0)
+            logger.warning("%s: rejected %s: %s", name, id_, reason)
+            answer = Embedded(self._no_rows(), [(id_, reason)], 0.0, 0.0, 0)
             self._pool._done.put((answer, 1))
+            return
+        sizes = " and ".join(str(one.structures.num_rows) for one in again)
+        logger.warning("%s: worker died (%s), retrying %s structures", name, death, sizes)
 
     def _no_rows(self) -> pa.RecordBatch:
         """An answer's columns without rows."""
@@ -276,7 +295,7 @@ class _Lane(threading.Thread):
 
 
 def _gpu_possible(device: str) -> bool:
-    """False if the workers will surely be on the CPU. The parent has no torch to ask."""
+    """False if the workers will surely be on the CPU. The parent cannot ask torch."""
     if device != "auto":
         return device != "cpu"
     return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/dxg", "/dev/kfd"))

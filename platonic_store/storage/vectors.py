@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import StoreNotWritable, disk_refusal
 from platonic_store.storage.catalog import literals
 from platonic_store.storage.layout import (
@@ -24,8 +25,6 @@ from platonic_store.storage.layout import (
     key_names,
     schema,
     table_name,
-    vector_array,
-    vector_matrix,
 )
 
 __all__ = [

@@ -27,6 +27,6 @@ def shared_weights() -> dict[str, Path]:
 
 
 @pytest.fixture
-def own_decisions(tmp_path, monkeypatch):
-    """What a test decides is not remembered for the user."""
+def own_trust_store(tmp_path, monkeypatch):
+    """What a test allows is not remembered for the user."""
     monkeypatch.setenv("PLATONIC_STORE_CONFIG", str(tmp_path / "config"))

@@ -24,9 +24,9 @@ CARDS = [
 def at_hand(name: str, shared_weights) -> RunnableModel:
     """The model with its weights, or with random ones where those cannot be had here."""
     card = cards.resolve(name)
-    if not checkpoints.needed(card):
+    if not checkpoints.requires_download(card):
         return prepare([name])[0]
-    if place := shared_weights.get(name) or checkpoints.at_hand(card):
+    if place := shared_weights.get(name) or checkpoints.find_local(card):
         return prepare([name], checkpoint=place)[0]
     if card.architecture is None:
         pytest.skip(f"neither the weights nor the architecture of {name} are at hand")
@@ -34,7 +34,7 @@ def at_hand(name: str, shared_weights) -> RunnableModel:
 
 
 @pytest.mark.parametrize("name", CARDS)
-def test_conformance(name, shared_weights, own_decisions):
+def test_conformance(name, shared_weights, own_trust_store):
     results = list(check(at_hand(name, shared_weights), device="cpu"))
     assert {result.check for result in results} >= {check.__name__ for check in CHECKS}
     assert [result for result in results if not result.passed] == []

@@ -117,5 +117,5 @@ def test_a_head_in_its_own_process_gives_the_calculators_energy():
     atoms.calc = part(ready.card.as_dict(), "official").calculator(model)
     assert found.shape == (len(salt.numbers),)
     assert found.sum() == pytest.approx(atoms.get_potential_energy(), abs=1e-3)
-    with pytest.raises(errors.WorkerFailed, match=r"the head of \S+ gave no energy"):
+    with pytest.raises(errors.WorkerFailed, match=r"the energy head of \S+ failed"):
         energies(ready, features[:, :-1], salt.numbers)

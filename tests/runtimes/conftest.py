@@ -40,6 +40,7 @@ def family(home):
         (folder / "environment.yaml").write_text(json.dumps(needs))
         card = {
             "name": "tiny-1",
+            "kind": "trained",
             "family": "tiny",
             "loader": "well",
             "elements": list(range(1, 95)),

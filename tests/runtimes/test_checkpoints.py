@@ -54,12 +54,15 @@ def test_weights_that_the_card_names(family, weights):
 
 def test_weights_that_nobody_vouches_for(family, weights):
     family(downloads=[NOWHERE])
-    with pytest.raises(errors.CheckpointMismatch, match=f"names none.*--trust {SHA256}") as refusal:
+    with pytest.raises(
+        errors.CheckpointMismatch, match=f"names no SHA-256, .* has {SHA256}"
+    ) as refusal:
         ready(checkpoint=weights)
     assert "\n" not in str(refusal.value)
+    assert f"trust=['{SHA256}']" in str(refusal.value.hint[-1])
     with pytest.raises(errors.CheckpointMismatch):
         ready(checkpoint=weights, trust=["0" * 64])
-    assert trust_store.read()["trusted"] == [], "what was never met is not trusted"
+    assert trust_store.read()["trusted_sha256"] == [], "only the SHA-256 of loaded weights is kept"
     assert ready(checkpoint=weights, trust=[SHA256]).checkpoint_sha256 == SHA256
     assert ready().checkpoint_sha256 == SHA256, "trust is remembered"
     weights.write_bytes(WEIGHTS[::-1])
@@ -69,7 +72,7 @@ def test_weights_that_nobody_vouches_for(family, weights):
 
 def test_weights_with_another_hash_than_the_cards(family, weights):
     card = family(downloads=[NOWHERE], checkpoint_sha256="0" * 64)
-    with pytest.raises(errors.CheckpointMismatch, match=r"card names 0{64}"):
+    with pytest.raises(errors.CheckpointMismatch, match=r"card names the SHA-256 0{64}"):
         ready(checkpoint=weights)
     with pytest.raises(ValueError, match="refused to load"):
         families.verified(weights, card.as_dict())
@@ -107,8 +110,11 @@ def test_weights_out_of_reach(family, home):
         ready()
     text = str(error.value)
     assert "\n" not in text
-    for said in ("tiny.pt", SHA256, NOWHERE, str(home.cache / "checkpoints"), "--checkpoint"):
+    for said in ("tiny.pt", SHA256, NOWHERE):
         assert said in text
+    put, call = error.value.hint
+    assert str(home.cache / "checkpoints") in put
+    assert call.options == {"models": ["tiny-1"], "checkpoint": "PATH"}
     family(downloads=[NOWHERE])
     with pytest.raises(errors.WeightsNotFound, match="SHA-256 not known"):
         ready()
@@ -118,7 +124,7 @@ def test_weights_put_where_the_error_says(family, weights, home):
     card = family(downloads=[NOWHERE], checkpoint_sha256=SHA256)
     with pytest.raises(errors.WeightsNotFound) as error:
         ready()
-    folder = str(error.value).partition("put it into ")[2].partition(",")[0]
+    folder = error.value.hint[0].partition("put it into ")[2]
     assert folder.startswith(str(home.cache))
     checkpoints._folder(card).mkdir(parents=True, exist_ok=True)
     weights.rename(f"{folder}/tiny.pt")
@@ -135,7 +141,7 @@ def test_whose_weights(family, weights):
     assert tiny.card.checkpoint == str(weights)
     with pytest.raises(errors.InvalidQuery, match="not among the models"):
         prepare(models, checkpoint={"chgnet-0.3.0": weights}, **wanted)
-    with pytest.raises(errors.InvalidQuery, match="whose weights"):
+    with pytest.raises(errors.InvalidQuery, match="ambiguous checkpoint"):
         prepare(["sevennet-0", "chgnet-0.3.0"], checkpoint=weights, **wanted)
     with pytest.raises(errors.WeightsNotFound):
         prepare(models, checkpoint={"tiny-1": weights / "none"}, **wanted)
@@ -144,11 +150,15 @@ def test_whose_weights(family, weights):
 def test_a_licence_that_restricts_use_is_accepted_by_name(family, weights):
     licence = {"weights": "Club Licence", "restriction": "For members only."}
     family(downloads=[NOWHERE], checkpoint_sha256=SHA256, license=licence)
-    with pytest.raises(errors.LicenceNotAccepted, match=r"Club Licence: For members.*accept tiny"):
+    with pytest.raises(errors.LicenceNotAccepted, match="Club Licence: For members only") as error:
         ready(checkpoint=weights)
+    assert [str(call) for call in error.value.hint] == [
+        "platonic_store.models.show('tiny-1')",
+        "platonic_store.models.accept('tiny-1')",
+    ]
     trust_store.accept_licence("tiny-1")
     assert ready(checkpoint=weights).checkpoint
-    assert trust_store.read()["licences"] == ["tiny-1"]
+    assert trust_store.read()["accepted_licences"] == ["tiny-1"]
 
 
 def test_random_weights_need_no_file_and_no_licence(family):
@@ -162,17 +172,18 @@ def test_random_weights_need_no_file_and_no_licence(family):
     assert drawn.architecture == card.architecture
 
 
-def test_decisions_survive_each_other(home):
+def test_concurrent_writes_to_the_trust_store(home):
     threads = [threading.Thread(target=trust_store.trust, args=(f"{i:064d}",)) for i in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(json.loads((home.config / "trust_store.json").read_text())["trusted"]) == 20
+    contents = json.loads((home.config / "trust_store.json").read_text())
+    assert len(contents["trusted_sha256"]) == 20
 
 
-def test_decisions_that_cannot_be_read(home):
+def test_a_trust_store_that_cannot_be_read(home):
     trust_store.trust("0" * 64)
     (home.config / "trust_store.json").write_text("{")
-    with pytest.raises(errors.UnreadableSource, match=r"decisions\.json cannot be read"):
+    with pytest.raises(errors.UnreadableSource, match=r"^cannot read .*trust_store\.json"):
         trust_store.read()

@@ -16,6 +16,7 @@ import pytest
 from platonic_store import errors
 from platonic_store.runtimes import environments, installation
 from platonic_store.runtimes.environments import Environment
+from platonic_store.runtimes.interpreters import interpreter
 
 COMMAND = [str(Path(sys.executable).with_name("platonic-store"))]
 
@@ -61,12 +62,12 @@ def embedded(store) -> int:
 
 def test_the_users_own_interpreter_and_the_current_one(family, tmp_path):
     lacking = family({"requires": ["numpy==0.1"]})
-    assert str(environments.interpreter(lacking, sys.executable)) == sys.executable
+    assert str(interpreter(lacking, sys.executable)) == sys.executable
     assert environments.state(lacking) == "0.3 GB, made on first use"
     with pytest.raises(errors.EnvironmentNotReady, match="is not a Python interpreter"):
-        environments.interpreter(lacking, tmp_path / "python")
+        interpreter(lacking, tmp_path / "python")
     fitting = family({"requires": ["numpy>=2"]})
-    assert str(environments.interpreter(fitting)) == sys.executable
+    assert str(interpreter(fitting)) == sys.executable
     assert environments.state(fitting) == "this Python"
 
 
@@ -83,16 +84,20 @@ def test_another_specification_is_another_environment(family):
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [
-        ({"requires": ["no-such-package-at-all==1"]}, "could not be made .*no-such-package-at-all"),
-        ({"requires": ["numpy==0.1"], "size_gb": 1e9}, "make room"),
-        ({"requires": ["numpy==0.1"], "python": ">=2.6,<3"}, "needs a Python >=2.6,<3"),
+        (
+            {"requires": ["no-such-package-at-all==1"]},
+            "created .*no-such-package-at-all",
+        ),
+        ({"requires": ["numpy==0.1"], "size_gb": 1e9}, "GB left"),
+        ({"requires": ["numpy==0.1"], "python": ">=2.6,<3"}, "needs Python >=2.6,<3"),
     ],
 )
 def test_what_cannot_be_made_is_one_line(family, environment, reason):
     card = family(environment)
     with pytest.raises(errors.EnvironmentNotReady, match=reason) as failure:
-        environments.interpreter(card)
+        interpreter(card)
     assert "\n" not in str(failure.value)
+    assert failure.value.hint
     assert environments.state(card).endswith("made on first use")
 
 
@@ -101,7 +106,7 @@ def test_a_registry_out_of_reach(family, monkeypatch):
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
         monkeypatch.setenv(name, "")
     with pytest.raises(errors.EnvironmentNotReady, match=r"cannot be reached; see .*log"):
-        environments.interpreter(family(TINY))
+        interpreter(family(TINY))
 
 
 def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wheelhouse):
@@ -109,15 +114,16 @@ def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wh
     adapter = Environment.of(card).family_folder / "adapter.py"
     adapter.write_text("import no_such_module\n" + adapter.read_text())
     with pytest.raises(errors.EnvironmentNotReady, match="No module named 'no_such_module'"):
-        environments.interpreter(card)
-    assert not Environment.of(card).is_made()
+        interpreter(card)
+    assert not Environment.of(card).is_installed()
 
 
 def test_a_cache_that_cannot_be_written(family, home):
     card = family({"requires": ["numpy==0.1"]})
     home.cache.write_text("a file")
-    with pytest.raises(errors.EnvironmentNotReady, match="PLATONIC_STORE_CACHE"):
-        environments.interpreter(card)
+    with pytest.raises(errors.EnvironmentNotReady, match="cannot be created in") as failure:
+        interpreter(card)
+    assert failure.value.hint[0] == "set PLATONIC_STORE_CACHE to another folder"
 
 
 @pytest.mark.slow
@@ -130,18 +136,18 @@ def test_two_ingests_at_once_make_one_environment(family, wheelhouse, tmp_path):
     ]
     said = [process.communicate(timeout=600)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
-    assert sum("making the environment of tiny, some 0.3 GB in" in text for text in said) == 1
-    assert sum("waiting for another process that makes tiny" in text for text in said) == 1
+    assert sum("creating the environment of tiny, some 0.3 GB in" in text for text in said) == 1
+    assert sum("waiting for another process that creates tiny" in text for text in said) == 1
     assert [embedded(store) for store in stores] == [287, 287]
     made = json.loads(Environment.of(card).marker.read_text())
     assert "tiny-potential==1.0" in made["packages"]
     assert environments.state(card) == "ready"
-    ((name, size),) = environments.clean(["tiny"])
+    ((name, size),) = installation.remove(["tiny"])
     assert name == Environment.of(card).folder.name
     assert size > 0.05
     assert environments.state(card) == "0.3 GB, made on first use"
     with pytest.raises(errors.EnvironmentNotReady, match="no environment of tiny"):
-        environments.clean(["tiny"])
+        installation.remove(["tiny"])
 
 
 def pip_of(parent: subprocess.Popen) -> psutil.Process | None:
@@ -167,7 +173,7 @@ def test_an_interrupted_installation_is_begun_again(family, wheelhouse, tmp_path
     if not orphan:
         installing.kill()
     first.wait()
-    assert not environment.is_made()
+    assert not environment.is_installed()
     assert environment.folder.exists()
     done = subprocess.run(ingest(tmp_path / "one.store"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -178,6 +184,6 @@ def test_an_interrupted_installation_is_begun_again(family, wheelhouse, tmp_path
 def test_cleaning_leaves_what_is_being_made(family, home):
     folder = Environment.of(family(TINY)).folder
     folder.mkdir(parents=True)
-    with installation.making(folder):
-        assert environments.clean([]) == []
-    assert [name for name, _ in environments.clean([])] == [folder.name]
+    with installation.install_lock(folder):
+        assert installation.remove([]) == []
+    assert [name for name, _ in installation.remove([])] == [folder.name]

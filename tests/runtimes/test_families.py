@@ -66,13 +66,18 @@ def test_the_example_of_the_documentation(home, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"cutoff": -1}, "-1 is less than the minimum"),
+        ({"cutoff": -1}, "cutoff: -1 is less than the minimum"),
         ({"colour": "red"}, "'colour' was unexpected"),
         ({"family": "other"}, "says family other, its folder is tiny"),
+        ({"kind": "control"}, "kind: 'trained' was expected"),
+        ({"kind": "tested"}, "kind: 'tested' is not one of"),
         ({"default_layer": 7}, "the default layer is not among its layers"),
         ({"name": "tiny 1"}, "does not match"),
         ({"name": "sevennet-0"}, "there is a model sevennet-0 already"),
-        ({"environment": {"requires": "numpy"}}, r"environment\.yaml: 'numpy' is not of type"),
+        (
+            {"environment": {"requires": "numpy"}},
+            "requires: 'numpy' is not of type",
+        ),
     ],
 )
 def test_a_wrong_card_is_one_line(family, fields, reason):

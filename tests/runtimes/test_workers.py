@@ -16,7 +16,7 @@ import pytest
 from platonic_store import errors
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cards import Card, Layer, resolve
-from platonic_store.runtimes.environments import interpreter
+from platonic_store.runtimes.interpreters import interpreter
 from platonic_store.runtimes.process import Worker
 from platonic_store.runtimes.workers import WorkerPool
 
@@ -143,7 +143,7 @@ def test_the_batch_grows_until_a_gpus_memory_is_half_full_and_is_remembered(home
     [
         ("poison", "signal 9"),
         ("exits", "exit code 1: gave up"),
-        ("garbage", "it broke its own stream"),
+        ("garbage", "invalid data on stdout"),
     ],
 )
 @pytest.mark.slow
@@ -183,14 +183,14 @@ def test_a_refusal_is_one_line():
 
 
 def test_a_worker_that_never_starts_is_one_line():
-    with pytest.raises(errors.WorkerFailed, match=r"died 3 times while starting \(signal 9\);"):
+    with pytest.raises(errors.WorkerFailed, match=r"died 3 times while starting \(signal 9\)"):
         WorkerPool(card("never"), (0,), workers=2)
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("echo an interpreter that chatters; sleep 60", "it broke its own stream"),
+        ("echo an interpreter that chatters; sleep 60", "invalid data on stdout"),
         ("echo No module named pyarrow >&2; exit 1", "exit code 1: No module named pyarrow"),
     ],
 )
@@ -200,7 +200,8 @@ def test_an_interpreter_that_is_none(tmp_path, script, reason):
     python.chmod(0o755)
     with pytest.raises(errors.WorkerFailed) as failure:
         WorkerPool(card(), (0,), workers=1, python=python)
-    assert f"({reason}); its interpreter needs" in str(failure.value)
+    assert str(failure.value).endswith(f"while starting ({reason})")
+    assert failure.value.hint == (f"check that {python} has numpy and pyarrow",)
 
 
 def test_leaving_early_and_errors_leave_no_process():
@@ -273,7 +274,7 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
             Path(sys.executable), request | {"graph_processes": graph_processes}, str(tmp_path)
         )
         try:
-            worker.hello()
+            worker.handshake()
             for question in questions:
                 worker.send(question)
             answers.append([worker.receive(question) for question in questions])

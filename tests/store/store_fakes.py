@@ -12,7 +12,7 @@ from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
 from platonic_store.jobs import ingest as ingestion
 from platonic_store.runtimes import cards, workers
-from platonic_store.runtimes.batching import recut
+from platonic_store.runtimes.batching import rebatch
 from platonic_store.runtimes.cards import Card, Layer
 from platonic_store.runtimes.process import Embedded
 from platonic_store.store import Store
@@ -50,7 +50,7 @@ class PoolOfNone:
         self.identity = worker.identity(card.as_dict(), model, self._embedder.batch_atoms)
 
     def embed(self, batches):
-        for batch in recut(batches, lambda: workers.REQUEST_ATOMS):
+        for batch in rebatch(batches, lambda: workers.REQUEST_ATOMS):
             structures = worker.structures_of(batch)
             work = worker.Work(structures, map(self._builder, structures))
             table, report = worker.answer(self._embedder, work, self._schema)

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from platonic_store.arrow import vector_array
 from platonic_store.storage import vectors as module
-from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema, vector_array
+from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema
 
 DIM = 32
 # Lance makes a partition of 4,096 rows: so many that not all of them are probed.

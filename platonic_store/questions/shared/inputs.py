@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from platonic_store.arrow import vector_matrix
 from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
@@ -173,7 +174,6 @@ def embed_external(query: Any, side: ModelLayer) -> ExternalStructure:
     """
     from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
-    from platonic_store.storage.vectors import vector_matrix
 
     structure = _one_structure(query)
     (runnable,) = prepare([side.model])

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.vectors import Level
 
@@ -57,4 +58,4 @@ def space_anchors(snapshot: Snapshot, space: str) -> pd.DataFrame:
 
 def trained_models(snapshot: Snapshot) -> list[str]:
     """The models of the store that are no controls, the first one first."""
-    return [name for name in snapshot.models() if not name.startswith("control:")]
+    return [name for name in snapshot.models() if kind_of(name) == "trained"]

@@ -4,16 +4,9 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.plots.figures import dots, heat
+from platonic_store.plots.labels import controls_among, label
 from platonic_store.questions.align import align
-from platonic_store.report.study import (
-    Comparison,
-    Figure,
-    Section,
-    Study,
-    Table,
-    controls_among,
-    label,
-)
+from platonic_store.report.study import Comparison, Figure, Section, Study, Table
 from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Alignment"

@@ -6,17 +6,9 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.plots.figures import dots, heat, wide
+from platonic_store.plots.labels import controls_among, is_control, label
 from platonic_store.questions.shared import substitutions
-from platonic_store.report.study import (
-    Comparison,
-    Figure,
-    Section,
-    Study,
-    Table,
-    controls_among,
-    is_control,
-    label,
-)
+from platonic_store.report.study import Comparison, Figure, Section, Study, Table
 from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Analogies"

@@ -5,10 +5,11 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.plots.figures import periodic
+from platonic_store.plots.labels import is_control, label
 from platonic_store.questions.bias import bias
 from platonic_store.questions.collapsed_pairs import collapsed_pairs
 from platonic_store.questions.shared.one_against_others import CAVEAT
-from platonic_store.report.study import Figure, Section, Study, Table, is_control, label
+from platonic_store.report.study import Figure, Section, Study, Table
 from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Bias"

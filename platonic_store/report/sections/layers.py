@@ -14,8 +14,9 @@ from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.jobs.project import ALIGNED, RECIPES
 from platonic_store.plots.figures import heat
+from platonic_store.plots.labels import is_control, label
 from platonic_store.questions.shared.pairing import paired_embeddings
-from platonic_store.report.study import Comparison, Figure, Section, Study, is_control, label
+from platonic_store.report.study import Comparison, Figure, Section, Study
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 TITLE = "Layers, recipes, anchors"

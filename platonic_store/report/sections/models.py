@@ -4,7 +4,8 @@ import json
 
 import pandas as pd
 
-from platonic_store.report.study import Section, Study, Table, is_control
+from platonic_store.plots.labels import is_control
+from platonic_store.report.study import Section, Study, Table
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 TITLE = "Models and provenance"

@@ -9,9 +9,10 @@ import pandas as pd
 from platonic_store.geometry import pca_map
 from platonic_store.geometry.projection import fit, project
 from platonic_store.plots.figures import panels
+from platonic_store.plots.labels import label
 from platonic_store.plots.space_map import GROUPS, group_of
 from platonic_store.questions.shared.pairing import paired_embeddings
-from platonic_store.report.study import Figure, Section, Study, label
+from platonic_store.report.study import Figure, Section, Study
 from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "The shared space"

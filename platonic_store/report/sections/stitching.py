@@ -5,17 +5,10 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.plots.figures import heat
+from platonic_store.plots.labels import controls_among, label
 from platonic_store.questions.shared.properties import numeric_properties
 from platonic_store.questions.stitch import stitch
-from platonic_store.report.study import (
-    Comparison,
-    Figure,
-    Section,
-    Study,
-    Table,
-    controls_among,
-    label,
-)
+from platonic_store.report.study import Comparison, Figure, Section, Study, Table
 from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Stitching"

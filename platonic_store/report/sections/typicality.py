@@ -5,16 +5,9 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.plots.figures import colours_of, heat, legend_of, steps
+from platonic_store.plots.labels import is_control, label
 from platonic_store.questions.typicality import CAVEAT, typicality
-from platonic_store.report.study import (
-    Comparison,
-    Figure,
-    Section,
-    Study,
-    Table,
-    is_control,
-    label,
-)
+from platonic_store.report.study import Comparison, Figure, Section, Study, Table
 from platonic_store.storage.snapshot import Snapshot
 
 TITLE = "Typicality"

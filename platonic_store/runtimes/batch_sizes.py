@@ -1,23 +1,27 @@
-"""The batch sizes that were found by trying, remembered for each model, depth and GPU."""
+"""Batch sizes found by trial, remembered for each model, depth and GPU."""
 
 import json
 from contextlib import suppress
+from pathlib import Path
 
 import filelock
 
 from platonic_store.runtimes import user_dirs
 
 
-def recall(model: str, layers: tuple[int, ...]) -> dict[str, int]:
-    """Device's name → atoms in a forward, as earlier runs left it."""
+def load(model: str, layers: tuple[int, ...]) -> dict[str, int]:
+    """Device name → atoms in a forward pass, as earlier runs found it."""
     return _read().get(_key(model, layers), {})
 
 
-def remember(model: str, layers: tuple[int, ...], device: str, atoms: int) -> None:
-    """What this run found; nothing for a CPU, where nothing is tried. A loss costs time only."""
+def save(model: str, layers: tuple[int, ...], device: str, atoms: int) -> None:
+    """Remembers what this run found. Not for a CPU, where nothing is tried.
+
+    A file that cannot be written is ignored: the next run starts smaller, no more.
+    """
     if device == "cpu":
         return
-    path = user_dirs.cache() / "batches.json"
+    path = _path()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):
@@ -28,14 +32,16 @@ def remember(model: str, layers: tuple[int, ...], device: str, atoms: int) -> No
             partial.replace(path)
 
 
+def _path() -> Path:
+    return user_dirs.cache() / "batch_sizes.json"
+
+
 def _key(model: str, layers: tuple[int, ...]) -> str:
     return f"{model} to layer {max(layers)}"
 
 
 def _read() -> dict[str, dict[str, int]]:
     with suppress(OSError, ValueError):
-        found: dict[str, dict[str, int]] = json.loads(
-            (user_dirs.cache() / "batches.json").read_text()
-        )
+        found: dict[str, dict[str, int]] = json.loads(_path().read_text())
         return found
     return {}

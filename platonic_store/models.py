@@ -1,0 +1,170 @@
+"""The models that platonic-store knows, and what of them is on this machine.
+
+```python
+from platonic_store import models
+models.table()
+models.show("mace-omat-0")
+models.accept("mace-omat-0")
+models.check("sevennet-0")
+```
+
+A model is found by its name or an alias, in upper or lower case; `control:random:MODEL:SEED` is a
+model with random weights.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from platonic_store.runtimes.cards import Card
+    from platonic_store.runtimes.preparation import ByName
+
+__all__ = ["accept", "cards", "check", "clean", "show", "table"]
+
+
+def cards() -> list["Card"]:
+    """The cards of all models: those of this package, then the user's. Raises InvalidCard."""
+    from platonic_store.runtimes.cards import load_cards
+
+    return list(load_cards().values())
+
+
+def table() -> "pd.DataFrame":
+    """All models, one a row.
+
+    Columns: name; kind (trained or control); layers (their indices and dimensions); weights and
+    environment (what is on this machine, else what it takes); license (of the weights); elements
+    (how many are known); training_sets; family; default_layer; cutoff_angstrom; aliases. Raises
+    InvalidCard.
+    """
+    import pandas as pd
+
+    from platonic_store.runtimes import environments
+
+    environment_of = {card.family: environments.state(card) for card in cards()}
+    rows = [
+        {
+            "name": card.name,
+            "layers": _layers(card),
+            "weights": _weights(card),
+            "environment": environment_of[card.family],
+            "license": card.license.get("weights"),
+            "elements": len(card.elements),
+            "training_sets": list(card.training_sets),
+            "family": card.family,
+            "kind": card.kind,
+            "default_layer": card.default_layer,
+            "cutoff_angstrom": card.cutoff,
+            "aliases": list(card.aliases),
+        }
+        for card in cards()
+    ]
+    return pd.DataFrame(rows)
+
+
+def show(name: str) -> dict[str, Any]:
+    """The card of a model, its licence first where it restricts use.
+
+    The fields are those of `ingest/schemas/card.json` that are known, but `layers` is {index:
+    dimension} and `elements` are symbols; `weights_here` is where the weights are, else what it
+    takes, `environment` likewise. Raises ModelNotFound.
+    """
+    from ase.data import chemical_symbols
+
+    from platonic_store.runtimes import checkpoints, environments
+    from platonic_store.runtimes.cards import resolve
+
+    card = resolve(name)
+    fields = {key: value for key, value in card.as_dict().items() if value not in (None, (), {})}
+    if "restriction" in card.license:
+        fields = {"name": card.name, "license": card.license} | fields
+    fields = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
+    local = checkpoints.find_local(card) if checkpoints.requires_download(card) else None
+    return fields | {
+        "layers": {layer.index: layer.dim for layer in card.layers},
+        "elements": [chemical_symbols[number] for number in card.elements],
+        "weights_here": str(local or _weights(card)),
+        "environment": environments.state(card),
+    }
+
+
+def accept(name: str) -> "Card":
+    """Accept the licence of a model's weights, if it restricts their use; remembered.
+
+    Returns the model's card: `license["restriction"]` is what was accepted. Raises ModelNotFound,
+    StoreNotWritable.
+    """
+    from platonic_store.runtimes import trust_store
+    from platonic_store.runtimes.cards import resolve
+
+    card = resolve(name)
+    if "restriction" in card.license:
+        trust_store.accept_licence(card.name)
+    return card
+
+
+def check(
+    name: str,
+    *,
+    python: "ByName" = None,
+    checkpoint: "ByName" = None,
+    trust: Iterable[str] = (),
+    device: str = "auto",
+) -> "pd.DataFrame":
+    """Run the conformance kit on a model, on this machine.
+
+    python: an interpreter that has the model's packages. checkpoint: a file or folder of weights.
+    trust: SHA-256 of weights that may be loaded. device: "auto", "cpu", "cuda", ….
+
+    Columns: check; passed; measured (in most checks the largest deviation of an atom's vector,
+    relative to its norm); tolerance (NaN where `measured` is only reported); remark.
+
+    Raises what `Store.ingest` does for a model that cannot run.
+    """
+    import pandas as pd
+
+    from platonic_store import progress
+    from platonic_store.runtimes import conformance
+    from platonic_store.runtimes.preparation import prepare
+
+    (ready,) = prepare([name], python=python, checkpoint=checkpoint, trust=trust)
+    rows = []
+    with progress.counting(f"checking {ready.card.name}", "checks") as advance:
+        for result in conformance.check(ready, device=device):
+            rows.append(result._asdict())
+            advance(1)
+    return pd.DataFrame(rows)
+
+
+def clean(families: Iterable[str] = ()) -> list[tuple[str, float]]:
+    """Remove the environments that were created for families, or for all if none is named.
+
+    Returns the name of each and its size in GB. Raises EnvironmentNotReady if a named family has
+    no environment.
+    """
+    from platonic_store.runtimes import installation
+
+    return installation.remove(list(families))
+
+
+def _layers(card: "Card") -> str:
+    """ "0–4 × 128" where all layers have one dimension, else "0: 128, 1: 64"."""
+    dims = {layer.dim for layer in card.layers}
+    if len(dims) > 1:
+        return ", ".join(f"{layer.index}: {layer.dim}" for layer in card.layers)
+    first, last = card.layers[0].index, card.layers[-1].index
+    return f"{first if first == last else f'{first}–{last}'} × {dims.pop()}"
+
+
+def _weights(card: "Card") -> str:
+    from platonic_store.runtimes import checkpoints
+
+    if card.seed is not None:
+        return f"random, seed {card.seed}"
+    if not card.downloads:
+        return "in its package" if card.checkpoint_sha256 else "none needed"
+    if checkpoints.find_local(card):
+        return "here"
+    return "to download" if card.checkpoint_sha256 else "to download, then to trust"
