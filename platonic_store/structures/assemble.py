@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store.structures.checks import symmetry, volume
-from platonic_store.structures.quiet import quiet
 from platonic_store.structures.records import (
     STRUCTURE_SCHEMA,
     Crystal,
     Rejected,
     StructureBatch,
     content_hash,
+    reduced_formula,
 )
 
 
@@ -54,15 +54,14 @@ def _row(crystal: Crystal) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=65536)
-@quiet()
 def _composition(numbers: tuple[int, ...], counts: tuple[int, ...]) -> tuple[str, list[str]]:
     """Reduced formula, and the sorted symbols."""
     from pymatgen.core.composition import Composition
     from pymatgen.core.periodic_table import Element
 
     symbols = [Element.from_Z(number).symbol for number in numbers]
-    formula = Composition(dict(zip(symbols, counts, strict=True))).reduced_formula
-    return formula, sorted(symbols)
+    composition = Composition(dict(zip(symbols, counts, strict=True)))
+    return reduced_formula(composition), sorted(symbols)
 
 
 def _without_id(properties: dict[str, Any], id: str) -> dict[str, Any]:
