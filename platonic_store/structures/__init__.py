@@ -1,7 +1,8 @@
-"""Readers of crystal structures: many forms in, one Arrow form out.
+"""Readers of crystal structures: many file formats in, one Arrow schema out.
 
-One file a format; each has `records(path, stem)`, a generator of Crystal and Rejected. `read`
-finds the reader, checks every crystal, adds symmetry and hash, and batches.
+One module a format; each has `records(path, stem)`, a generator of Crystal and Rejected. `read`
+finds the reader, checks every crystal, adds symmetry and hash, and batches. A `Crystal` is what a
+reader yields; a structure is what a store holds, a row of STRUCTURE_SCHEMA.
 """
 
 from platonic_store.structures.records import (

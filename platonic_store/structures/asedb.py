@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from platonic_store.structures import objects
+from platonic_store.structures.quiet import quiet
 from platonic_store.structures.records import Crystal, Rejected, one_line, pick_id
 
 
@@ -18,8 +19,10 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
     for row in connect(path, type="db").select():
         id = pick_id(row.key_value_pairs) or row.unique_id
         try:
-            found = objects.from_ase(row.toatoms(), id)
-            more = {**found.properties, **row.key_value_pairs, **row.data}
-            yield found._replace(properties=more)
+            with quiet():
+                atoms = row.toatoms()
+            found = objects.from_ase(atoms, id)
+            properties = {**found.properties, **row.key_value_pairs, **row.data}
+            yield found._replace(properties=properties)
         except Exception as error:
             yield Rejected(f"row {row.id} ({id})", id, one_line(error))

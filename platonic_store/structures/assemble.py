@@ -14,6 +14,7 @@ from platonic_store.structures.records import (
     Rejected,
     StructureBatch,
     content_hash,
+    reduced_formula,
 )
 
 
@@ -26,7 +27,7 @@ def assemble(crystals: list[Crystal], rejected: list[Rejected]) -> StructureBatc
     structures = pa.RecordBatch.from_arrays(columns, schema=STRUCTURE_SCHEMA)
     ids = [row["id"] for row in rows]
     tables = [
-        _own_id_aside(crystal.properties, id) for crystal, id in zip(crystals, ids, strict=True)
+        _without_id(crystal.properties, id) for crystal, id in zip(crystals, ids, strict=True)
     ]
     return StructureBatch(structures, _properties(ids, tables), rejected)
 
@@ -55,15 +56,16 @@ def _row(crystal: Crystal) -> dict[str, Any]:
 @lru_cache(maxsize=65536)
 def _composition(numbers: tuple[int, ...], counts: tuple[int, ...]) -> tuple[str, list[str]]:
     """Reduced formula, and the sorted symbols."""
-    from pymatgen.core import Composition, Element
+    from pymatgen.core.composition import Composition
+    from pymatgen.core.periodic_table import Element
 
     symbols = [Element.from_Z(number).symbol for number in numbers]
-    formula = Composition(dict(zip(symbols, counts, strict=True))).reduced_formula
-    return formula, sorted(symbols)
+    composition = Composition(dict(zip(symbols, counts, strict=True)))
+    return reduced_formula(composition), sorted(symbols)
 
 
-def _own_id_aside(properties: dict[str, Any], id: str) -> dict[str, Any]:
-    """A property named "id" is the id itself; where it is not, it is kept as "source_id"."""
+def _without_id(properties: dict[str, Any], id: str) -> dict[str, Any]:
+    """The properties less "id"; one that differs from the structure's id becomes "source_id"."""
     if "id" not in properties:
         return properties
     rest = {name: value for name, value in properties.items() if name != "id"}

@@ -8,11 +8,11 @@ from scipy.spatial import cKDTree
 
 from platonic_store.structures.records import Crystal
 
-MIN_DISTANCE = 0.1  # Å; nearer than this, two atoms are one mistake
+MIN_DISTANCE = 0.1  # Å; atoms closer than this overlap
 MAX_LENGTH = 1e9  # Å; beyond it the content hash would overflow
 SYMPREC = 0.01  # Å
 
-# It warns of every supercell that its orbits are the infinite crystal's, which is what we want.
+# It warns of every supercell that orbits are the infinite crystal's, which is what is wanted here.
 logging.getLogger("moyo").setLevel(logging.ERROR)
 
 

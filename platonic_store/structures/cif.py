@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
 
-from platonic_store.structures.files import opened
+from platonic_store.structures.files import open_text
 from platonic_store.structures.records import Crystal, Rejected, crystal, one_line
 
 FRACTIONS = ["_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z"]
 FULL = 1e-3  # an occupancy this near to 1 is 1
-SPECIAL = 0.2  # Å; far above rounding of coordinates, far below any bond
+SPECIAL = 0.2  # Å; far above the rounding of coordinates, far below any bond
 
 
 def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]:
@@ -20,7 +21,7 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
 
     A file of one structure is named by `stem` (the file's name without suffix, as is the default);
     in a file of several each is named by its block. Blocks without a cell and without atoms (a
-    journal's `data_global`) are passed over; a file of nothing else is rejected.
+    journal's `data_global`) are skipped; a file of nothing else is rejected.
     """
     stem = stem or path.name.split(".cif")[0]
     described = (text for text in _blocks(path) if "_atom_site_" in text or "_cell_length_" in text)
@@ -48,10 +49,13 @@ def _record(text: str, where: str, id: str | None) -> Crystal | Rejected:
 
 
 def _blocks(path: Path) -> Iterator[str]:
-    """The text of each data block; `data_` inside a semicolon text field does not start one."""
+    """The text of each data block; `data_` inside a semicolon text field does not start one.
+
+    gemmi reads a file whole or not at all: a syntax error in one block would lose the others.
+    """
     lines: list[str] = []
     quoted = started = False
-    with opened(path) as file:
+    with open_text(path) as file:
         for line in file:
             if not quoted and line[:5].lower() == "data_":
                 if started:
@@ -65,14 +69,14 @@ def _blocks(path: Path) -> Iterator[str]:
         yield "".join(lines)
 
 
-def parse(text: str, id: str | None = None, properties: dict | None = None) -> Crystal:
+def parse(text: str, id: str | None = None, properties: dict[str, Any] | None = None) -> Crystal:
     """One ordered crystal, expanded to the full unit cell, from CIF text with one data block.
 
     Cartesian axes follow pymatgen's `Lattice.from_parameters`, so content hashes agree with
     structures that pymatgen reads from the same text. Deuterium becomes hydrogen. Raises
     ValueError, with the reason on one line, for anything that is not such a crystal.
     """
-    from pymatgen.core import Lattice
+    from pymatgen.core.lattice import Lattice
 
     block = gemmi.cif.read_string(text).sole_block()
     if block.find_value("_cell_length_a") is None:
@@ -116,7 +120,8 @@ def _expand(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every image of every site, once: indices into the sites, and fractional coordinates.
 
-    Images of one site that lie within SPECIAL of each other are the one atom on a special position.
+    Images of one site within SPECIAL of each other are one atom, on a special position. gemmi's own
+    expansion ignores listed operations that are not a complete group.
     """
     if len(operations) == 1:
         return np.arange(len(fractions)), fractions

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from platonic_store.errors import UnreadableSource
 from platonic_store.structures import cif
-from platonic_store.structures.files import opened
+from platonic_store.structures.files import open_text
 from platonic_store.structures.records import ID_NAMES, Crystal, Rejected, one_line, pick_id
 
 CHUNK = 512
@@ -22,13 +22,14 @@ NULLS = {"", "nan", "NaN", "None", "null", "NULL", "<NA>", "N/A"}
 def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]:
     """The crystals of a csv, row by row.
 
-    Every column but `cif` becomes a property: int, float, bool or str, whichever fits all values
-    of the column within 512 rows (columns that name an id stay strings); the unnamed column that
-    pandas writes is called "index". Raises UnreadableSource where there is no `cif` column, and
-    EOFError where the file ends within a row.
+    Every column but `cif` becomes a property: int, float, bool or str, the first that fits all
+    values of the column within 512 rows (columns that name an id stay strings); the unnamed column
+    that pandas writes is called "index".
+
+    Raises: UnreadableSource if there is no column `cif`, EOFError if the file ends within a row.
     """
     csv.field_size_limit(sys.maxsize)
-    with opened(path) as file:
+    with open_text(path) as file:
         rows = csv.reader(file, strict=True)
         header = [name.strip() or "index" for name in next(rows, [])]
         header = [name.removeprefix("\ufeff") for name in header]
@@ -36,8 +37,8 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
             return
         if "cif" not in header:
             raise UnreadableSource(
-                f"{path} has no column 'cif' (it has: {', '.join(header) or 'none'}); rename the "
-                "column that holds the CIF text to 'cif'"
+                f"{path} has no column 'cif' (it has: {', '.join(header) or 'none'})",
+                "rename the column that holds the CIF text to 'cif'",
             )
         start = 1
         while True:
@@ -95,13 +96,16 @@ def _text(value: str) -> str | None:
 
 
 def typed(texts: list[str]) -> list[Any]:
-    """The values as int, else float, else bool, else str: the first that fits them all."""
-    values = pa.array([_text(text) for text in texts], type=pa.string())
+    """The values as int, else float, else bool, else str: the first that fits them all.
+
+    pyarrow.csv would type whole columns, and dates too, but gives no rows of a truncated file.
+    """
+    values = [_text(text) for text in texts]
     for kind in (pa.int64(), pa.float64()):
         try:
-            return pc.cast(values, kind).to_pylist()
+            return list(pc.cast(pa.array(values, type=pa.string()), kind).to_pylist())
         except pa.ArrowInvalid:
             continue
-    if set(pc.unique(values).to_pylist()) <= {"True", "False", "true", "false", None}:
-        return [value and value.lower() == "true" for value in values.to_pylist()]
-    return values.to_pylist()
+    if set(values) <= {"True", "False", "true", "false", None}:
+        return [value and value.lower() == "true" for value in values]
+    return values

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from platonic_store.structures import objects
-from platonic_store.structures.files import opened
+from platonic_store.structures.files import open_text
+from platonic_store.structures.quiet import quiet
 from platonic_store.structures.records import Crystal, Rejected, one_line, pick_id
 
 
@@ -21,10 +22,11 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
     """
     from ase.io import read
 
-    with opened(path) as file:
+    with open_text(path) as file:
         for number, text in enumerate(_frames(file), 1):
             try:
-                atoms = read(StringIO(text), format="extxyz")
+                with quiet():
+                    atoms = read(StringIO(text), format="extxyz")
                 frame = objects.from_ase(atoms)
                 yield frame._replace(id=pick_id(frame.properties, "mptrj_snapshot_id"))
             except Exception as error:

@@ -1,9 +1,14 @@
 """Python objects: pymatgen structures and entries, ASE atoms, and Crystals themselves."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from platonic_store.structures.quiet import quiet
 from platonic_store.structures.records import Crystal, Rejected, crystal, one_line, pick_id
+
+if TYPE_CHECKING:
+    from pymatgen.core.structure import Structure
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 
 def records(source: Any) -> Iterator[Crystal | Rejected]:
@@ -54,6 +59,22 @@ def convert(item: Any, id: str | None = None) -> Crystal:
         f"{type(item).__name__} is none of pymatgen Structure, ComputedStructureEntry, ASE Atoms, "
         "Crystal"
     )
+
+
+@quiet()
+def structure_from_dict(document: dict[str, Any]) -> "Structure":
+    """A pymatgen Structure from its dict."""
+    from pymatgen.core.structure import Structure
+
+    return Structure.from_dict(document)
+
+
+@quiet()
+def entry_from_dict(document: dict[str, Any]) -> "ComputedStructureEntry":
+    """A pymatgen ComputedStructureEntry from its dict."""
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    return ComputedStructureEntry.from_dict(document)
 
 
 def from_ase(atoms: Any, id: str | None = None) -> Crystal:

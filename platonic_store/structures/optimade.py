@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from platonic_store.structures.json import load
+from platonic_store.structures.files import read_json
 from platonic_store.structures.records import Crystal, Rejected, crystal, one_line
 
 USED = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "dimension_types")
@@ -12,11 +12,11 @@ USED = ("lattice_vectors", "cartesian_site_positions", "species_at_sites", "dime
 
 def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]:
     """The structures of an OPTIMADE JSON file."""
-    yield from crystals(load(path), stem)
+    yield from crystals(read_json(path), stem)
 
 
-def recognises(document: Any) -> bool:
-    """Whether this is OPTIMADE: its resources have `species_at_sites`, or say that they would."""
+def is_optimade(document: Any) -> bool:
+    """Whether the first resource is of type `structures`, or has `species_at_sites`."""
     found = _resources(document)
     if not found or not isinstance(found[0], dict):
         return False
@@ -52,7 +52,7 @@ def _label(number: int, id: str | None) -> str:
 
 
 def _crystal(attributes: dict[str, Any], id: str | None) -> Crystal:
-    from pymatgen.core import Element
+    from pymatgen.core.periodic_table import Element
 
     names = attributes["species_at_sites"]
     symbols = _symbols(attributes.get("species") or [])

@@ -25,7 +25,7 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
 
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        parse, used = form(names, path)
+        parse, used = row_parser(names, path)
         number = 0
         for batch in file.iter_batches(batch_size=CHUNK):
             for row in batch.to_pylist():
@@ -42,8 +42,8 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
 Parser = Callable[[dict[str, Any], str | None, dict[str, Any]], Crystal]
 
 
-def form(names: list[str], path: Path) -> tuple[Parser, tuple[str, ...]]:
-    """How to read a row, and the columns that this uses up.
+def row_parser(names: list[str], path: Path) -> tuple[Parser, tuple[str, ...]]:
+    """The function that reads a row with these columns, and the columns that it reads.
 
     Raises: UnreadableSource where no column holds structures.
     """
@@ -55,16 +55,15 @@ def form(names: list[str], path: Path) -> tuple[Parser, tuple[str, ...]]:
         return _from_arrays, (*ARRAYS, "pbc")
     raise UnreadableSource(
         f"{path} has no column 'cif' or 'structure', nor the columns {', '.join(ARRAYS)} (it has: "
-        f"{', '.join(names) or 'none'}); rename the column that holds the structures"
+        f"{', '.join(names) or 'none'})",
+        "rename the column that holds the structures",
     )
 
 
 def _from_json(row: dict[str, Any], id: str | None, properties: dict[str, Any]) -> Crystal:
-    from pymatgen.core import Structure
-
     value = row["structure"]
-    structure = Structure.from_dict(json.loads(value) if isinstance(value, str) else value)
-    found = objects.from_pymatgen(structure, id)
+    document = json.loads(value) if isinstance(value, str) else value
+    found = objects.from_pymatgen(objects.structure_from_dict(document), id)
     return found._replace(properties={**found.properties, **properties})
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from platonic_store.structures import objects
-from platonic_store.structures.files import opened
+from platonic_store.structures.files import open_text
+from platonic_store.structures.quiet import quiet
 from platonic_store.structures.records import Crystal, Rejected, one_line
 
 
@@ -17,7 +18,7 @@ def records(path: Path, stem: str | None = None) -> Iterator[Crystal | Rejected]
     from ase.io.vasp import read_vasp
 
     try:
-        with opened(path) as file:
+        with open_text(path) as file, quiet():
             atoms = read_vasp(file)
         yield objects.from_ase(atoms, stem)
     except EOFError:

@@ -16,7 +16,7 @@ FORMATS = {
     "poscar": "VASP POSCAR (POSCAR*, CONTCAR*, .vasp, .poscar)",
     "extxyz": "extended XYZ, one frame or many (.xyz, .extxyz, also .gz)",
     "asedb": "ASE database (.db)",
-    "json": "OPTIMADE or pymatgen JSON, told apart by content (.json, .json.gz)",
+    "json": "OPTIMADE or pymatgen JSON, recognised by content (.json, .json.gz)",
     "pymatgen_json": "pymatgen Structure, ComputedStructureEntry, a list or dict of them",
     "optimade": "OPTIMADE response, list of structures, or one structure",
     "csv": "table with a column of CIF text, as MP-20 and CDVAE (.csv, .csv.gz)",
@@ -33,6 +33,7 @@ _PATTERNS = {
 }
 _SUFFIX = re.compile(r"\.(cif|vasp|poscar|(ext)?xyz|db|json|csv|parquet)(\.gz)?$", re.IGNORECASE)
 BUILTIN = "builtin:aflow-prototypes"
+KNOWN_FORMATS = f"name its format: one of {', '.join(FORMATS)}"
 
 Record = Crystal | Rejected
 
@@ -52,18 +53,19 @@ def read(
     source: a file; a folder (all files in it of a known name, recursively, sorted);
     "builtin:aflow-prototypes"; a pymatgen Structure or ComputedStructureEntry, an ASE Atoms or a
     Crystal; an iterable of these or of (id, object); a dict id -> object.
-    format: one of FORMATS, where a file's name does not tell.
+    format: one of FORMATS; by default the one that the file's name says.
     batch_size: records (accepted and rejected together) a batch.
 
-    A record that cannot be used is in some batch's `rejected`, and never ends the stream. Raises
-    UnreadableSource, at once where it can be told, else after all good batches: a path that is
-    missing, empty, truncated, or of an unknown format.
+    A record that cannot be used is in a batch's `rejected` and does not end the stream.
+
+    Raises: UnreadableSource for a path that is missing, empty, truncated or of an unknown format;
+    at once where that is known, else after all good batches.
     """
     return _batches(records(source, format), batch_size)
 
 
 def records(source: Any, format: str | None = None) -> Iterator[Record]:
-    """What `read` batches, one by one: a Crystal or why there is none, for each record in order.
+    """What `read` batches, one by one: for each record a Crystal, or why it was rejected.
 
     Raises: UnreadableSource as `read` does.
     """
@@ -72,24 +74,25 @@ def records(source: Any, format: str | None = None) -> Iterator[Record]:
 
 def _records(source: Any, format: str | None) -> Iterator[Record]:
     if format is not None and format not in FORMATS:
-        raise UnreadableSource(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
+        raise UnreadableSource(f"unknown format {format!r}", KNOWN_FORMATS)
     if not isinstance(source, str | Path):
-        return import_module("platonic_store.structures.objects").records(source)
+        from platonic_store.structures import objects
+
+        return objects.records(source)
     if str(source).startswith("builtin:"):
         if str(source) != BUILTIN:
-            raise UnreadableSource(f"no built-in source {source!s}; there is {BUILTIN}")
-        return import_module("platonic_store.structures.builtin").records()
+            raise UnreadableSource(f"no built-in source {source!s}", f"the one there is: {BUILTIN}")
+        from platonic_store.structures import builtin
+
+        return builtin.records()
     path = Path(source).expanduser()
     if not path.exists():
-        raise UnreadableSource(f"{path} does not exist; check the path")
+        raise UnreadableSource(f"{path} does not exist", "check the path")
     if path.is_dir():
         return _folder(path, format)
     format = format or _format_of(path)
     if format is None:
-        raise UnreadableSource(
-            f"{path} is of no known format; name one with --input-format (format= in Python): "
-            f"{', '.join(FORMATS)}"
-        )
+        raise UnreadableSource(f"the format of {path} cannot be told from its name", KNOWN_FORMATS)
     return _file(path, format, _stem(path, Path(path.name)))
 
 
@@ -99,7 +102,7 @@ def _format_of(path: Path) -> str | None:
 
 
 def _stem(path: Path, relative: Path) -> str | None:
-    """The id that its name gives to a file of one structure; None where the name says nothing."""
+    """The id of the structure in a file of one, by the file's name; None for a bare POSCAR."""
     bare = _SUFFIX.sub("", path.name)
     if re.fullmatch(r"(POSCAR|CONTCAR)(\.gz)?", bare, re.IGNORECASE):
         return relative.parent.as_posix() if relative.parent.name else None
@@ -113,7 +116,7 @@ def _folder(root: Path, format: str | None) -> Iterator[Record]:
     readable = [(path, found) for path, found in chosen if found]
     if not readable:
         raise UnreadableSource(
-            f"{root} has no readable file in it; readable are: {'; '.join(FORMATS.values())}"
+            f"{root} has no readable file in it", f"readable are: {'; '.join(FORMATS.values())}"
         )
     return _each_file(root, readable)
 
@@ -131,14 +134,15 @@ def _each_file(root: Path, files: list[tuple[Path, str]]) -> Iterator[Record]:
 
 
 def _file(path: Path, format: str, stem: str | None) -> Iterator[Record]:
-    """One file's records; whatever breaks its reader becomes an UnreadableSource."""
+    """One file's records. Raises: UnreadableSource."""
     if path.stat().st_size == 0:
-        raise UnreadableSource(f"{path} is empty; give a file that holds structures")
+        raise UnreadableSource(f"{path} is empty", "give a file with structures")
     reader = import_module(f"platonic_store.structures.{format}")
-    return _guarded(reader.records(path, stem), path, format)
+    return _with_clear_errors(reader.records(path, stem), path, format)
 
 
-def _guarded(records: Iterator[Record], path: Path, format: str) -> Iterator[Record]:
+def _with_clear_errors(records: Iterator[Record], path: Path, format: str) -> Iterator[Record]:
+    """The records; an error of their reader becomes an UnreadableSource that says after which."""
     count, last = 0, ""
     try:
         for record in records:
@@ -149,18 +153,21 @@ def _guarded(records: Iterator[Record], path: Path, format: str) -> Iterator[Rec
         raise
     except (EOFError, zlib.error) as error:
         raise UnreadableSource(
-            f"{path} is truncated after record {count}{last}; the {count} records before it were "
-            "read; fetch the file again and repeat"
+            f"{path} is truncated after record {count}{last}; the {count} before were read",
+            "fetch the file again and repeat",
         ) from error
     except BadGzipFile as error:
-        raise UnreadableSource(f"{path} is named .gz but is not gzip; rename it") from error
+        raise UnreadableSource(
+            f"{path} is not gzip, though its name says so", "rename it"
+        ) from error
     except Exception as error:
         raise UnreadableSource(
-            f"{path} cannot be read as {format} after record {count}{last}: {one_line(error)}; "
-            "mend the file, or name its format with --input-format (format= in Python)"
+            f"{path} cannot be read as {format} after record {count}{last}: {one_line(error)}",
+            "fix the file",
+            KNOWN_FORMATS,
         ) from error
     if count == 0:
-        raise UnreadableSource(f"{path} is empty: no record in it; give one that has structures")
+        raise UnreadableSource(f"{path} has no records", "give a file with structures")
 
 
 def _batches(records: Iterable[Record], batch_size: int) -> Iterator[StructureBatch]:
@@ -187,7 +194,7 @@ def _batches(records: Iterable[Record], batch_size: int) -> Iterator[StructureBa
 
 
 def _checked(records: Iterable[Record]) -> Iterator[Record]:
-    """The records, with what no model could embed turned into Rejected."""
+    """The records; crystals that no model could embed become Rejected."""
     from platonic_store.structures.checks import fault
 
     for number, record in enumerate(records, 1):

@@ -1,6 +1,7 @@
 """What is refused, and what stops: each with its reason, and nothing else lost."""
 
 import gzip
+import json
 from collections import deque
 
 import ase.io
@@ -9,11 +10,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import DummySpecies, Lattice, Structure
+from pymatgen.core import DummySpecies, Element, Lattice, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
-from platonic_store.errors import UnreadableSource
+from platonic_store.errors import UnreadableSource, worded
 from platonic_store.structures import Crystal, content_hash, read
+from platonic_store.structures.assemble import _composition
 from platonic_store.structures.checks import fault, symmetry
 
 CIF = """data_x
@@ -182,10 +185,13 @@ def test_disorder_that_ase_hides(tmp_path):
 
 
 def stops(source, **options) -> str:
+    """The error's message and hint, in one line."""
     with pytest.raises(UnreadableSource) as caught:
         list(read(source, **options))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert caught.value.hint
+    text = f"{caught.value}: {worded(caught.value.hint)}"
+    assert "\n" not in text
+    return text
 
 
 def test_sources_that_stop(tmp_path):
@@ -194,12 +200,14 @@ def test_sources_that_stop(tmp_path):
         (tmp_path / name).touch()
         assert "is empty" in stops(tmp_path / name)
     (tmp_path / "a.docx").write_text("x")
-    assert "extxyz" in stops(tmp_path / "a.docx")
-    assert "extxyz" in stops(tmp_path / "a.docx", format="doc")
+    assert "cannot be told from its name: name its format: one of cif, " in stops(
+        tmp_path / "a.docx"
+    )
+    assert "unknown format 'doc': name its format" in stops(tmp_path / "a.docx", format="doc")
     (tmp_path / "t.csv").write_text("material_id,structure\n1,2\n")
     assert "material_id, structure" in stops(tmp_path / "t.csv")
     (tmp_path / "header.csv").write_text("material_id,cif\n")
-    assert "is empty" in stops(tmp_path / "header.csv")
+    assert "has no records" in stops(tmp_path / "header.csv")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "notes.txt").write_text("x")
     assert "no readable file" in stops(tmp_path / "sub")
@@ -253,6 +261,35 @@ def test_truncated_plain_files(tmp_path, long_csv):
     assert "truncated after record 159" in stops(tmp_path / "cut.csv")
     (tmp_path / "cut.xyz").write_text("1\n\nH 0 0 0\n3\n\nO 0 0 0\n")
     assert "truncated after record 1" in stops(tmp_path / "cut.xyz")
+
+
+def test_one_bad_block_of_a_cif_does_not_kill_the_rest(tmp_path):
+    good = CIF.format(sites="Na1 Na 0 0 0 1", symmetry="")
+    bad = CIF.format(sites="Na1 Na 0 0 0", symmetry="")
+    names = ("first", "second", "third")
+    blocks = zip((good, bad, good), names, strict=True)
+    text = "".join(block.replace("data_x", f"data_{name}") for block, name in blocks)
+    (tmp_path / "many.cif").write_text(text)
+    (batch,) = read(tmp_path / "many.cif")
+    assert batch.structures["id"].to_pylist() == ["first", "third"]
+    (rejected,) = batch.rejected
+    assert (rejected.record, rejected.id) == ("many.cif, data_second", "second")
+    assert "Wrong number of values" in rejected.reason
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_reader_passes_on_the_warnings_of_others(tmp_path, crystals):
+    """pymatgen warns of helium, which has no electronegativity, and of a property of some sites."""
+    helium = Structure(Lattice.cubic(4), ["He", "He"], [[0] * 3, [0.5] * 3])
+    document = helium.as_dict()
+    document["sites"][0]["properties"] = {"magmom": 1.0}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    ase.io.write(tmp_path / "a.extxyz", AseAtomsAdaptor.get_atoms(helium))
+    _composition.cache_clear()
+    Element.He.__dict__.pop("X", None)  # pymatgen warns of it once a process
+    for source in (tmp_path / "a.json", tmp_path / "a.extxyz", helium):
+        (batch,) = read(source)
+        assert batch.structures["formula"].to_pylist() == ["He"]
 
 
 def test_one_bad_row_does_not_kill_the_rest(tmp_path, crystals):

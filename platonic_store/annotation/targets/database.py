@@ -21,7 +21,7 @@ from platonic_store.annotation.targets import (
 from platonic_store.errors import InvalidTarget
 from platonic_store.structures import Crystal, Rejected
 from platonic_store.structures.checks import fault
-from platonic_store.structures.parquet import form
+from platonic_store.structures.parquet import row_parser
 from platonic_store.structures.records import one_line
 
 _TYPES: dict[str, sa.types.TypeEngine] = {
@@ -99,7 +99,7 @@ class DatabaseTarget:
     def _crystal(self, row: Any, id: str | None) -> Crystal | Rejected | None:
         if self.structures is None or row[self.structures] is None:
             return None
-        parse, _ = form([self.structures], Path(self.table.name))
+        parse, _ = row_parser([self.structures], Path(self.table.name))
         try:
             crystal = parse(row, id, {})
             reason = fault(crystal)

@@ -87,10 +87,10 @@ class Target:
 
 
 def _holds_structures(path: Path) -> bool:
-    from platonic_store.structures.parquet import form
+    from platonic_store.structures.parquet import row_parser
 
     try:
-        form(pq.read_schema(path).names, path)
+        row_parser(pq.read_schema(path).names, path)
     except UnreadableSource:
         return False
     return True

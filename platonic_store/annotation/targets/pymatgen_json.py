@@ -29,12 +29,12 @@ class Target:
     def write(
         self, keys: Sequence[Key], columns: Columns, answer: Answer, provenance: dict[str, Any]
     ) -> None:
-        from platonic_store.structures.json import load
-        from platonic_store.structures.pymatgen_json import named
+        from platonic_store.structures.files import read_json
+        from platonic_store.structures.pymatgen_json import entries
 
-        document = load(self.path)
-        entries = [entry for _, entry in named(document)]
-        for entry, answers in zip(entries, answer(keys), strict=True):
+        document = read_json(self.path)
+        found = [entry for _, entry in entries(document)]
+        for entry, answers in zip(found, answer(keys), strict=True):
             if isinstance(entry, dict):  # what else stands in a list holds no structure
                 said = {name: value for name, value in answers.items() if value is not None}
                 _place(entry)[PLACE] = {n.removeprefix(PREFIX): value for n, value in said.items()}
