@@ -4,14 +4,25 @@ With `--check`, exit with 1 and name the pages that are not what the code says t
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import commands
 import cookbook
 import models
 
+import platonic_store.questions
+
 DOCS = Path(__file__).parent.parent
-PAGES = {"commands.md": commands.page, "cookbook.md": cookbook.page, "models.md": models.page}
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands.page,
+    "cookbook.md": cookbook.page,
+    "models.md": models.page,
+}
+if hasattr(platonic_store.questions, "names"):
+    import questions
+
+    PAGES["reference/questions.md"] = questions.page
 
 
 def main(*arguments: str) -> int:
