@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -40,6 +41,7 @@ def described(question: Any) -> str:
         f"```python\n{python(question)}\n```",
         "```sql\n" + "\n".join(map(sql, calls)) + "\n```",
         f"[`{command}`](../commands.md#{command.replace(' ', '-')}) on the command line.",
+        page_of(question),
         table(["parameter", "default", "meaning"], map(parameter, question.parameters)),
         table(["value" if question.is_value else "column", "type", "meaning"], columns(question)),
     ]
@@ -54,6 +56,13 @@ def linked(text: str) -> str:
         r"\]\[platonic_store\.errors\.(\w+)\]", r"](errors.md#platonic_store.errors.\1)", text
     )
     return re.sub(r"docs/([\w/]+\.md)", r"[\1](../\1)", text)
+
+
+def page_of(question: Any) -> str:
+    """A link to the question's own page, if it has one."""
+    name = f"questions/{question.name}.md"
+    is_there = (Path(__file__).parent.parent / name).exists()
+    return f"[What it measures, and what it does not](../{name})." if is_there else ""
 
 
 def python(question: Any) -> str:
