@@ -20,12 +20,14 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	for script in embedding ingest search anchors; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-docs: $(VENV)/dev
-	$(BIN)/python docs/commands.py > docs/commands.md
-	$(BIN)/python docs/cookbook.py > docs/cookbook.md
+# The pages that are made from the code, then the site, in site/. It fails on a broken link, and on
+# a public name without a docstring or outside the API reference.
+docs: $(VENV)/docs
+	$(BIN)/python docs/generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .maml demo-output
+	rm -rf $(VENV) .maml demo-output site
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "platonic-store needs Python 3.11 or newer: make PYTHON=python3.11 …")'
@@ -38,6 +40,10 @@ $(VENV)/models: pyproject.toml | $(BIN)/python
 $(VENV)/dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[models,dev]'
 	@touch $@ $(VENV)/models
+
+$(VENV)/docs: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 
 # maml, against which `--method maml` is checked, in an environment of its own:
 # make .maml && PLATONIC_MAML_PYTHON=.maml/bin/python make test

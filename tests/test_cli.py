@@ -214,16 +214,6 @@ def test_the_same_id_with_another_content(cifs, tmp_path):
     command("ingest", cifs, cwd=tmp_path, check=0)
 
 
-def test_commands_are_documented():
-    made = subprocess.check_output([sys.executable, ROOT / "docs" / "commands.py"], text=True)
-    assert (ROOT / "docs" / "commands.md").read_text() == made, "run `make docs`"
-
-
-def test_models_are_documented():
-    made = subprocess.check_output([sys.executable, ROOT / "docs" / "models.py"], text=True)
-    assert made in (ROOT / "docs" / "models.md").read_text(), "put in what docs/models.py prints"
-
-
 def test_a_restricted_licence_is_shown_and_accepted_by_name(tmp_path):
     shown = command("models", "show", "mace-omat-0", cwd=tmp_path, check=0)
     first = "name: mace-omat-0\nlicense:\n  code: MIT\n  weights: Academic Software License\n"

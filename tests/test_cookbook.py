@@ -1,8 +1,6 @@
 """Every named query answers on a real store, and each answer is held to something independent."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -257,12 +255,6 @@ def test_the_answer_is_right(store, check):
 def test_every_query_is_checked():
     names = {check.__name__.replace("_", "-") for check in CHECKS}
     assert names == {entry.name for entry in cookbook.entries()}
-
-
-def test_the_page_is_made_of_the_files():
-    script = [sys.executable, str(ROOT / "docs" / "cookbook.py")]
-    made = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    assert (ROOT / "docs" / "cookbook.md").read_text() == made, "run `make docs`"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ class View:
 
     @cached_property
     def cosines(self) -> Floats:
+        """(n, n) cosines of all pairs of rows, 0 with a row of zeros."""
         length = np.linalg.norm(self.x, axis=1, keepdims=True)
         unit = self.x / np.where(length > 0, length, 1)
         return unit @ unit.T

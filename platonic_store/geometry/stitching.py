@@ -36,6 +36,7 @@ class Readout(NamedTuple):
     offset: Array
 
     def __call__(self, rows: ArrayLike) -> Array:
+        """(n, F) values of (n, D) rows."""
         return np.asarray(rows) @ self.weights + self.offset
 
 

@@ -41,6 +41,7 @@ class Atoms(NamedTuple):
     groups: NDArray[np.integer[Any]]
 
     def take(self, rows: NDArray[np.bool_]) -> "Atoms":
+        """The atoms of these rows. rows: (n,) bool, or integers."""
         return Atoms(self.vectors[rows], self.elements[rows], self.groups[rows])
 
 

@@ -1,4 +1,4 @@
-"""Print docs/commands.md: every command as its own --help says it (`make docs`)."""
+"""docs/commands.md: every command as its own --help says it."""
 
 from typer.main import get_command
 
@@ -23,8 +23,8 @@ def parameter(one) -> str:
     return f"- {names}: {one.help}{shown}"
 
 
-if __name__ == "__main__":
-    root = get_command(app)
-    print("# Commands\n\nMade by `make docs`; a test holds it to the code.")
-    for name, command in root.commands.items():
-        print(f"\n{describe(command, f'platonic-store {name}')}")
+def page() -> str:
+    """The whole page."""
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    parts = [describe(command, f"platonic-store {name}") for name, command in commands.items()]
+    return "\n\n".join(["# Commands", "Made by `make docs`.", *parts]) + "\n"

@@ -1,4 +1,4 @@
-"""Print docs/cookbook.md: every query of queries/cookbook (`make docs`)."""
+"""docs/cookbook.md: every query of queries/cookbook."""
 
 from platonic_store.sql import cookbook
 
@@ -16,7 +16,7 @@ is the store's first, and the `other` one the next that is not a control. To mak
 copy its SQL: variables work in any query. In the plain `duckdb` client, which lacks `neighbours`,
 those over views alone run after `SET VARIABLE`.
 
-Made by `make docs`; a test holds it to the files."""
+Made by `make docs`."""
 
 
 def described(entry: cookbook.Entry) -> str:
@@ -32,5 +32,6 @@ def described(entry: cookbook.Entry) -> str:
     return "\n\n".join([*parts, f"```sql\n{body}\n```"])
 
 
-if __name__ == "__main__":
-    print("\n\n".join([INTRODUCTION, *map(described, cookbook.entries())]))
+def page() -> str:
+    """The whole page."""
+    return "\n\n".join([INTRODUCTION, *map(described, cookbook.entries())]) + "\n"

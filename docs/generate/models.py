@@ -1,8 +1,12 @@
-"""Print the table of cards in docs/models.md; a test holds the two together."""
+"""docs/models.md: the table of cards; the rest of the page is written by hand."""
+
+from pathlib import Path
 
 from ase.data import chemical_symbols
 
 from platonic_store.runtimes.cards import Card, load_cards
+
+START, END = "<!-- The table is made by `make docs`. -->", "<!-- End of the table. -->"
 
 
 def layers(card: Card) -> str:
@@ -55,5 +59,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    print(table())
+def page() -> str:
+    """The page as it is, with today's table between its marks."""
+    page = (Path(__file__).parent.parent / "models.md").read_text()
+    before, _, rest = page.partition(START)
+    after = rest.partition(END)[2]
+    return f"{before}{START}\n\n{table()}\n\n{END}{after}"
