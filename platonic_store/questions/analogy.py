@@ -20,6 +20,7 @@ from platonic_store.questions.shared import inputs
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.structures.records import reduced_formula
 
 _OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")
 _EXAMPLE = 'write it like "CaTiO3 - Ca + Sr", with a space on each side of + and -'
@@ -206,7 +207,7 @@ def _known(snapshot: Snapshot, sign: int, text: str) -> Term:
     wants_all, name = text.startswith("all "), text.removeprefix("all ").strip()
     try:
         composition = Composition(name)
-        formula = composition.reduced_formula
+        formula = reduced_formula(composition)
         if not composition or not all(isinstance(one, Element) for one in composition):
             raise ValueError
     except (ValueError, KeyError):
@@ -309,7 +310,7 @@ def _context(snapshot: Snapshot, terms: list[Term], exchanged: set[int]) -> int 
     stay = [
         z for z, share in _composition(snapshot, terms).items() if share > 0 and z not in exchanged
     ]
-    return max(stay, key=lambda z: (np.nan_to_num(Element.from_Z(z).X), z), default=None)
+    return max(stay, key=lambda z: (Element.from_Z(z).data.get("X") or 0, z), default=None)
 
 
 def _centroid(

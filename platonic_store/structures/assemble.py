@@ -14,6 +14,7 @@ from platonic_store.structures.records import (
     Rejected,
     StructureBatch,
     content_hash,
+    reduced_formula,
 )
 
 
@@ -58,8 +59,8 @@ def _composition(numbers: tuple[int, ...], counts: tuple[int, ...]) -> tuple[str
     from pymatgen.core import Composition, Element
 
     symbols = [Element.from_Z(number).symbol for number in numbers]
-    formula = Composition(dict(zip(symbols, counts, strict=True))).reduced_formula
-    return formula, sorted(symbols)
+    composition = Composition(dict(zip(symbols, counts, strict=True)))
+    return reduced_formula(composition), sorted(symbols)
 
 
 def _own_id_aside(properties: dict[str, Any], id: str) -> dict[str, Any]:

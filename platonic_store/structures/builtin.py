@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from platonic_store.structures import objects
-from platonic_store.structures.records import Crystal, Rejected
+from platonic_store.structures.records import Crystal, Rejected, reduced_formula
 
 GREEK = {"alpha", "beta", "gamma", "delta"}
 
@@ -31,7 +31,7 @@ def records() -> Iterator[Crystal | Rejected]:
     entries = loadfn(path, cls=json.JSONDecoder)  # not monty's: its StructureNL takes seconds
     structures = [Structure.from_dict(entry["snl"]) for entry in entries]
     tags = [entry["tags"] for entry in entries]
-    formulas = [structure.reduced_formula for structure in structures]
+    formulas = [reduced_formula(structure.composition) for structure in structures]
     for structure, tag, id in zip(structures, tags, _ids(tags, formulas), strict=True):
         kept = {name: None if value in ("", "None") else value for name, value in tag.items()}
         yield objects.from_pymatgen(structure, id)._replace(properties=kept)

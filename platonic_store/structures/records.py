@@ -1,10 +1,14 @@
 """What every reader yields, and the one Arrow form that everything after it sees."""
 
 import hashlib
-from typing import Any, NamedTuple
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
 
 STRUCTURE_SCHEMA = pa.schema(
     [
@@ -86,6 +90,16 @@ def content_hash(crystal: Crystal) -> str:
     lengths = np.concatenate([crystal.cell.ravel(), crystal.positions.ravel()])
     parts = [crystal.numbers, crystal.pbc, np.rint(lengths * 1e5)]
     return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:32]
+
+
+def reduced_formula(composition: "Composition") -> str:
+    """pymatgen's reduced formula, without its warning that a noble gas has no electronegativity.
+
+    pymatgen orders the elements by electronegativity; those that have none come last.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No Pauling electronegativity", UserWarning)
+        return composition.reduced_formula
 
 
 def pick_id(properties: dict[str, Any], *more: str) -> str | None:
