@@ -10,6 +10,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared.inputs import is_file
 from platonic_store.storage.catalog import quote
 from platonic_store.storage.snapshot import Snapshot
+from platonic_store.structures.records import reduced_formula
 
 _OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")
 EXAMPLE = 'write it like "CaTiO3 - Ca + Sr", with a space on each side of + and -'
@@ -62,7 +63,7 @@ def _resolved(snapshot: Snapshot, sign: int, text: str) -> Term:
     wants_all, name = text.startswith("all "), text.removeprefix("all ").strip()
     try:
         composition = Composition(name)
-        formula = composition.reduced_formula
+        formula = reduced_formula(composition)
         if not composition or not all(isinstance(one, Element) for one in composition):
             raise ValueError
     except (ValueError, KeyError):
