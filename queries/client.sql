@@ -2,119 +2,109 @@
 -- vectors it compares. For a filter, take many and choose: FROM similar_structures(…, k := 100000)
 -- WHERE band_gap > 1 LIMIT 10.
 
-CREATE OR REPLACE MACRO vector_table(space, model, layer, level) AS
+-- MODEL or MODEL@LAYER as one; without a model the store's first.
+CREATE OR REPLACE MACRO model_name(model) AS split_part(model_or_first(model), '@', 1);
+
+CREATE OR REPLACE MACRO model_layer(model) AS
+    coalesce(
+        nullif(split_part(model_or_first(model), '@', 2), '')::INTEGER,
+        default_layer(model_name(model))
+    );
+
+CREATE OR REPLACE MACRO vector_table(space, model, level) AS
     'vectors.main."'
     || regexp_replace(
-        coalesce(space || '.', '') || model || '.' || coalesce(layer, default_layer(model))
-        || '.' || level,
+        coalesce(space || '.', '') || model_name(model) || '.' || model_layer(model) || '.' || level,
         '[^A-Za-z0-9_.-]', '_', 'g'
     )
     || '"';
 
+-- The space of a question: none where one model answers in its own embeddings.
+CREATE OR REPLACE MACRO question_space(across, space) AS
+    CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END;
+
 -- The rows of a vector table that are committed.
-CREATE OR REPLACE MACRO vector_rows(space, model, layer, level) AS TABLE
-SELECT * FROM query_table(vector_table(space, model, layer, level))
+CREATE OR REPLACE MACRO vector_rows(space, model, level) AS TABLE
+SELECT * FROM query_table(vector_table(space, model, level))
 WHERE chunk_id IN (
     SELECT chunk_id FROM catalog.main.fills
-    WHERE committed AND 'vectors.main."' || table_name || '"' = vector_table(space, model, layer, level)
+    WHERE committed AND 'vectors.main."' || table_name || '"' = vector_table(space, model, level)
 );
 
 CREATE OR REPLACE MACRO similar_structures(
-    query, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10
+    query, model := NULL, across := NULL, space := NULL, k := 10
 ) AS TABLE
 WITH asked AS (
-    SELECT vector FROM vector_rows(
-        CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END,
-        model_or_first(model), layer, 'structure'
-    )
+    SELECT vector FROM vector_rows(question_space(across, space), model, 'structure')
     WHERE structure_id = query
 ),
 hit AS (
     SELECT v.structure_id, array_cosine_distance(v.vector, asked.vector) AS distance
-    FROM asked, vector_rows(
-        CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END,
-        coalesce(across, model_or_first(model)),
-        CASE WHEN across IS NULL THEN layer END, 'structure'
-    ) AS v
-    WHERE across IS NOT NULL OR v.structure_id != query
+    FROM asked,
+        vector_rows(question_space(across, space), coalesce(across, model), 'structure') AS v
+    WHERE model_name(coalesce(across, model)) != model_name(model) OR v.structure_id != query
 )
-SELECT row_number() OVER (ORDER BY hit.distance, structure.id) AS rank, hit.distance, structure.*
-FROM hit JOIN structure ON structure.id = hit.structure_id
+SELECT
+    row_number() OVER (ORDER BY hit.distance, structure_id) AS rank, structure_id, hit.distance,
+    structure.* EXCLUDE (structure_id)
+FROM hit JOIN structure USING (structure_id)
 ORDER BY rank
 LIMIT k;
 
 CREATE OR REPLACE MACRO similar_atoms(
-    query, site, model := NULL, layer := NULL, across := NULL, space := NULL, k := 10
+    query, site, model := NULL, across := NULL, space := NULL, k := 10
 ) AS TABLE
 WITH asked AS (
-    SELECT v.vector, v.orbit FROM vector_rows(
-        CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END,
-        model_or_first(model), layer, 'atom'
-    ) AS v
+    SELECT v.vector, v.orbit FROM vector_rows(question_space(across, space), model, 'atom') AS v
     WHERE v.structure_id = query AND v.site_index = site
 ),
 hit AS (
     SELECT v.structure_id, v.site_index, array_cosine_distance(v.vector, asked.vector) AS distance
-    FROM asked, vector_rows(
-        CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END,
-        coalesce(across, model_or_first(model)),
-        CASE WHEN across IS NULL THEN layer END, 'atom'
-    ) AS v
+    FROM asked, vector_rows(question_space(across, space), coalesce(across, model), 'atom') AS v
     WHERE v.site_index = v.orbit
-    AND (across IS NOT NULL OR v.structure_id != query OR v.orbit != asked.orbit)
+    AND (
+        model_name(coalesce(across, model)) != model_name(model)
+        OR v.structure_id != query OR v.orbit != asked.orbit
+    )
     ORDER BY distance, v.structure_id, v.site_index
     LIMIT k
 )
 SELECT
-    row_number() OVER (ORDER BY hit.distance, structure.id, hit.site_index) AS rank, hit.distance,
-    hit.site_index, s.element, s.multiplicity, structure.*
+    row_number() OVER (ORDER BY hit.distance, hit.structure_id, hit.site_index) AS rank,
+    hit.structure_id, hit.site_index, s.element, s.multiplicity, hit.distance,
+    structure.* EXCLUDE (structure_id)
 FROM hit
-JOIN structure ON structure.id = hit.structure_id
+JOIN structure ON structure.structure_id = hit.structure_id
 JOIN site AS s ON s.structure_id = hit.structure_id AND s.site_index = hit.site_index
 ORDER BY rank;
 
-CREATE OR REPLACE MACRO embedding(
-    query, site := NULL, model := NULL, layer := NULL, space := NULL
-) AS (
+CREATE OR REPLACE MACRO embedding(query, site := NULL, model := NULL, space := NULL) AS (
     SELECT any_value(vector) FROM (
         SELECT structure_id, NULL AS site_index, vector::FLOAT[] AS vector
-        FROM vector_rows(
-            CASE WHEN space IS NOT NULL THEN space_id(space) END,
-            model_or_first(model), layer, 'structure'
-        )
+        FROM vector_rows(question_space(NULL, space), model, 'structure')
         UNION ALL
         SELECT structure_id, v.site_index, vector::FLOAT[] AS vector
-        FROM vector_rows(
-            CASE WHEN space IS NOT NULL THEN space_id(space) END,
-            model_or_first(model), layer, 'atom'
-        ) AS v
+        FROM vector_rows(question_space(NULL, space), model, 'atom') AS v
     ) WHERE structure_id = query AND site_index IS NOT DISTINCT FROM site
 );
 
--- Of what `score` judged: one structure, or the least typical ones.
-CREATE OR REPLACE MACRO typicality(
-    query, model := NULL, layer := NULL, level := 'structure'
-) AS TABLE
-WITH judged AS (
-    SELECT t.* EXCLUDE (neighbours) FROM typicality AS t WHERE level = 'structure'
+-- Of what `score` stored: one structure, or the least typical ones.
+CREATE OR REPLACE MACRO stored_typicality(model, level) AS TABLE
+SELECT * FROM (
+    SELECT t.* FROM typicality AS t WHERE level = 'structure'
     UNION ALL BY NAME
     SELECT t.* FROM atom_typicality AS t WHERE level = 'atom'
-)
-SELECT j.* FROM judged AS j
-WHERE j.id = query AND j.model = model_or_first(model)
-AND j.layer = coalesce(layer, default_layer(model_or_first(model)));
+) AS t
+WHERE t.model = model_name(model) AND t.layer = model_layer(model);
 
-CREATE OR REPLACE MACRO outliers(
-    model := NULL, layer := NULL, k := 20, level := 'structure'
-) AS TABLE
-WITH judged AS (
-    SELECT t.* EXCLUDE (neighbours) FROM typicality AS t WHERE level = 'structure'
-    UNION ALL BY NAME
-    SELECT t.* FROM atom_typicality AS t WHERE level = 'atom'
-)
-SELECT row_number() OVER (ORDER BY j.atypicality DESC, j.id, j.site_index) AS rank, j.*
-FROM judged AS j
-WHERE j.model = model_or_first(model)
-AND j.layer = coalesce(layer, default_layer(model_or_first(model)))
+CREATE OR REPLACE MACRO typicality(query, model := NULL, level := 'structure') AS TABLE
+SELECT t.* FROM stored_typicality(model, level) AS t WHERE t.structure_id = query;
+
+CREATE OR REPLACE MACRO outliers(model := NULL, k := 20, level := 'structure') AS TABLE
+SELECT
+    row_number() OVER (ORDER BY t.atypicality DESC, t.structure_id, t.site_index) AS rank, t.*,
+    structure.* EXCLUDE (structure_id)
+FROM stored_typicality(model, level) AS t
+JOIN structure ON structure.structure_id = t.structure_id
 ORDER BY rank
 LIMIT k;

@@ -81,11 +81,11 @@ def test_every_format_says_the_same(prototypes_path, tmp_path):
         name: command(*words, name, cwd=tmp_path, store=prototypes_path, check=0).stdout
         for name in ("json", "csv", "parquet", "table")
     }
-    ids = [row["id"] for row in json.loads(outputs["json"])]
+    ids = [row["structure_id"] for row in json.loads(outputs["json"])]
     table = pd.read_csv(io.BytesIO(outputs["csv"]))
-    assert table["id"].tolist() == ids
+    assert table["structure_id"].tolist() == ids
     assert json.loads(table["elements"][0]) == ["Al", "O"]
-    assert pq.read_table(io.BytesIO(outputs["parquet"]))["id"].to_pylist() == ids
+    assert pq.read_table(io.BytesIO(outputs["parquet"]))["structure_id"].to_pylist() == ids
     assert all(id_ in outputs["table"].decode() for id_ in ids)
 
 
@@ -111,7 +111,7 @@ def test_properties_are_typed_and_queryable(cifs, tmp_path):
     command("ingest", cifs, cwd=tmp_path, check=0)
     done = command(
         "sql",
-        "SELECT id FROM structure WHERE band_gap > 0.2 ORDER BY id",
+        "SELECT structure_id FROM structure WHERE band_gap > 0.2 ORDER BY structure_id",
         *("--format", "csv"),
         cwd=tmp_path,
         check=0,
@@ -127,9 +127,9 @@ def test_doctor_is_content_with_a_good_store(prototypes_path, own_prototypes, tm
 def test_deleted_is_gone(own_prototypes, tmp_path):
     store = own_prototypes.path
     free = own_prototypes.sql(
-        "SELECT id FROM structure WHERE id NOT IN (SELECT structure_id FROM anchor) "
+        "SELECT structure_id FROM structure WHERE id NOT IN (SELECT structure_id FROM anchor) "
         "AND id NOT IN (SELECT structure_id FROM quarantine) LIMIT 1"
-    )["id"][0]
+    )["structure_id"][0]
     command("delete", free, cwd=tmp_path, store=store, check=0)
     assert "no structure" in mistake("similar", free, cwd=tmp_path, store=store)
     command("doctor", cwd=tmp_path, store=store, check=0)

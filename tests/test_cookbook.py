@@ -41,7 +41,7 @@ def asked(store, name, **variables):
 
 def near_duplicates(store):
     found = asked(store, "near-duplicates", within=0.001)
-    assert "rhombohedral graphite" in set(found["other"][found["id"] == "Graphite"])
+    assert "rhombohedral graphite" in set(found["other"][found["structure_id"] == "Graphite"])
     assert len(found) < len(asked(store, "near-duplicates", within=0.01))
     assert found["distance"].max() <= 0.001
 
@@ -51,15 +51,15 @@ def duplicate_groups(store):
     members = found["members"].explode()
     assert members.is_unique
     pairs = asked(store, "near-duplicates")
-    assert set(members) == {*pairs["id"], *pairs["other"]}
+    assert set(members) == {*pairs["structure_id"], *pairs["other"]}
     assert found["structures"].sum() == len(members)
 
 
 def nearest_stable(store):
     found = asked(store, "nearest-stable", k=2)
-    first = found[found["id"] == "Ilmenite"]
+    first = found[found["structure_id"] == "Ilmenite"]
     alone = store.similar("Ilmenite", k=2, where="e_above_hull <= 0")
-    assert first["stable"].tolist() == alone["id"].tolist()
+    assert first["stable"].tolist() == alone["structure_id"].tolist()
     assert (found["e_above_hull"] > 0).all()
     assert (found["stable_spacegroup"] > 190).all()
 
@@ -72,7 +72,7 @@ def merged_polymorphs(store):
 
 def merged_by_one_model(store):
     found = asked(store, "merged-by-one-model", times=2.5)
-    assert "alpha Pu" in set(found["id"])
+    assert "alpha Pu" in set(found["structure_id"])
     assert found["merged_units"].max() <= 0.5
     assert (found["other_units"] / found["merged_units"]).min() >= 2.5
 
@@ -81,11 +81,11 @@ def novel_chemistry(store):
     found = asked(store, "novel-chemistry")
     kinds = {
         id_: Composition(formula).anonymized_formula
-        for id_, formula in store.sql("SELECT id, formula FROM structure").itertuples(index=False)
+        for id_, formula in store.sql("SELECT structure_id, formula FROM structure").itertuples(index=False)
     }
     near = store.neighbours(k=10)
-    is_known = near["id"].map(kinds) == near["neighbour"].map(kinds)
-    assert set(found["id"]) == set(near["id"]) - set(near["id"][is_known])
+    is_known = near["structure_id"].map(kinds) == near["neighbour"].map(kinds)
+    assert set(found["structure_id"]) == set(near["structure_id"]) - set(near["structure_id"][is_known])
 
 
 def substitution_candidates(store):
@@ -108,8 +108,8 @@ def knn_error(store):
 
 def property_cliffs(store):
     found = asked(store, "property-cliffs", property="atomic_volume")
-    values = store.sql("SELECT id, volume / nsites AS v FROM structure").set_index("id")["v"]
-    differences = (found["id"].map(values) - found["other"].map(values)).abs()
+    values = store.sql("SELECT structure_id, volume / nsites AS v FROM structure").set_index("structure_id")["v"]
+    differences = (found["structure_id"].map(values) - found["other"].map(values)).abs()
     np.testing.assert_allclose(found["difference"], differences)
     assert found["difference"].is_monotonic_decreasing
 
@@ -137,10 +137,10 @@ def neighbour_agreement(store):
 def elements_by_disagreement(store):
     found = asked(store, "elements-by-disagreement", k=5)
     one, two = (
-        store.neighbours(model=model, k=5).groupby("id")["neighbour"].agg(set)
+        store.neighbours(model=model, k=5).groupby("structure_id")["neighbour"].agg(set)
         for model in ("sevennet-0", "chgnet-0.3.0")
     )
-    titanium = store.sql("SELECT id FROM structure WHERE list_contains(elements, 'O')")["id"]
+    titanium = store.sql("SELECT structure_id FROM structure WHERE list_contains(elements, 'O')")["structure_id"]
     shared = [1 - len(one[i] & two[i]) / 5 for i in titanium if i in one and i in two]
     oxygen = found[found["element"] == "O"].iloc[0]
     assert oxygen["disagreement"] == pytest.approx(np.mean(shared))
@@ -149,24 +149,24 @@ def elements_by_disagreement(store):
 
 def typical_to_one_model(store):
     found = asked(store, "typical-to-one-model", typical=0.4, atypical=0.25)
-    p = store.sql("FROM typicality").pivot(index="id", columns="model", values="p")
+    p = store.sql("FROM typicality").pivot(index="structure_id", columns="model", values="p")
     wanted = p[(p["sevennet-0"] >= 0.4) & (p["chgnet-0.3.0"] <= 0.25)].index
-    oxides = store.sql("SELECT id FROM structure WHERE list_contains(elements, 'O')")["id"]
-    assert set(found["id"]) == set(wanted) & set(oxides)
+    oxides = store.sql("SELECT structure_id FROM structure WHERE list_contains(elements, 'O')")["structure_id"]
+    assert set(found["structure_id"]) == set(wanted) & set(oxides)
     assert len(found) > 0
 
 
 def consensus_outliers(store):
-    found = asked(store, "consensus-outliers").set_index("id")
-    p = store.sql("FROM typicality").pivot(index="id", columns="model", values="p").max(axis=1)
+    found = asked(store, "consensus-outliers").set_index("structure_id")
+    p = store.sql("FROM typicality").pivot(index="structure_id", columns="model", values="p").max(axis=1)
     assert found["largest_p"].to_dict() == p[p <= 0.05].to_dict()
     assert (found["models"] == 2).all()
 
 
 def disagreed_on(store):
-    found = asked(store, "disagreed-on", atypical=0.1).set_index("id")
+    found = asked(store, "disagreed-on", atypical=0.1).set_index("structure_id")
     agreement = store.sql("FROM atom_agreement").set_index(["id", "site_index"])
-    least = agreement["agreement"].groupby("id").min()
+    least = agreement["agreement"].groupby("structure_id").min()
     np.testing.assert_allclose(found["disagreement"], 1 - least[found.index])
     assert 0 < len(found) < 0.25 * len(least)
 
@@ -185,8 +185,8 @@ def hubs(store):
 
 def isolated(store):
     near = store.neighbours(k=1)
-    farthest = near["id"][near["distance"] == near["distance"].max()]
-    assert asked(store, "isolated")["id"][0] in set(farthest)
+    farthest = near["structure_id"][near["distance"] == near["distance"].max()]
+    assert asked(store, "isolated")["structure_id"][0] in set(farthest)
 
 
 def alike_without_common_element(store):
@@ -200,9 +200,9 @@ def alike_without_common_element(store):
 def retrieval(store):
     found = asked(store, "retrieval").iloc[0]
     near = store.neighbours(across="chgnet-0.3.0", k=10)
-    own = near[near["id"] == near["neighbour"]]
-    assert found["recall_10"] == len(own) / near["id"].nunique()
-    assert found["recall_1"] == (own["rank"] == 1).sum() / near["id"].nunique()
+    own = near[near["structure_id"] == near["neighbour"]]
+    assert found["recall_10"] == len(own) / near["structure_id"].nunique()
+    assert found["recall_1"] == (own["rank"] == 1).sum() / near["structure_id"].nunique()
 
 
 def alignment_matrix(store):

@@ -39,7 +39,7 @@ def crystals(count: int) -> dict[str, Atoms]:
     (batch,) = read("builtin:aflow-prototypes", batch_size=1000)
     rows = [row for row in batch.structures.to_pylist() if 2 <= row["nsites"] <= 20]
     return {
-        row["id"]: Atoms(
+        row["structure_id"]: Atoms(
             row["numbers"],
             np.reshape(row["positions"], (-1, 3)),
             cell=np.reshape(row["cell"], (3, 3)),
@@ -74,7 +74,7 @@ def test_sql_joins_them(everyone, models):
     one, other = near.format(models[0]), near.format("control:composition")
     frame = everyone.sql(
         "SELECT a.id, a.distance AS one, b.distance AS other "
-        f"FROM {one} AS a JOIN {other} AS b USING (id)"
+        f"FROM {one} AS a JOIN {other} AS b USING (structure_id)"
     )
     assert len(frame) > 50
     assert frame.one.nunique() > frame.other.nunique(), "composition alone cannot tell many apart"

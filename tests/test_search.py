@@ -23,7 +23,7 @@ def test_nearest_structures_are_those_of_brute_force(prototypes):
     distances = 1 - vectors @ vectors[ids.index("Spinel")]
     expected = [ids[i] for i in np.argsort(distances) if ids[i] != "Spinel"][:10]
     found = prototypes.similar("Spinel", model="sevennet-0", k=10)
-    assert found["id"].tolist() == expected
+    assert found["structure_id"].tolist() == expected
     assert found["rank"].tolist() == list(range(1, 11))
     assert found["distance"].is_monotonic_increasing
     assert {"formula", "spacegroup", "mineral", "pearson"} <= set(found.columns)
@@ -36,13 +36,13 @@ def test_a_structure_is_the_mean_of_its_atoms(prototypes):
 
 
 def test_across_models_most_structures_find_themselves(prototypes):
-    ids = prototypes.sql("SELECT id FROM structure ORDER BY id")["id"][::12]
+    ids = prototypes.sql("SELECT structure_id FROM structure ORDER BY structure_id")["structure_id"][::12]
     embedded = set(
         prototypes.embeddings("sevennet-0", level="structure")["structure_id"].to_pylist()
     )
     asked = [id_ for id_ in ids if id_ in embedded]
     found = [
-        id_ in prototypes.similar(id_, model="sevennet-0", across="chgnet-0.3.0", k=10)["id"].values
+        id_ in prototypes.similar(id_, model="sevennet-0", across="chgnet-0.3.0", k=10)["structure_id"].values
         for id_ in asked
     ]
     assert np.mean(found) > 0.7  # by chance 10 of 284 would
@@ -65,8 +65,8 @@ def test_atoms_come_one_for_each_set_of_equivalent_sites(prototypes):
     joined = found.merge(sites, on=["id", "site_index"])
     assert (joined["site_index"] == joined["orbit"]).all()
     assert not joined.duplicated(["id", "orbit"]).any()
-    own = sites[(sites["id"] == "Spinel") & (sites["site_index"] == 0)]["orbit"].item()
-    assert not ((joined["id"] == "Spinel") & (joined["orbit"] == own)).any()
+    own = sites[(sites["structure_id"] == "Spinel") & (sites["site_index"] == 0)]["orbit"].item()
+    assert not ((joined["structure_id"] == "Spinel") & (joined["orbit"] == own)).any()
 
 
 def test_any_of_the_equivalent_sites_asks_the_same(prototypes):
@@ -75,7 +75,7 @@ def test_any_of_the_equivalent_sites_asks_the_same(prototypes):
     )
     assert len(spinel) == 4
     answers = [
-        prototypes.similar("Spinel", site=int(site), k=5)["id"].tolist()
+        prototypes.similar("Spinel", site=int(site), k=5)["structure_id"].tolist()
         for site in spinel["site_index"]
     ]
     assert all(answer == answers[0] for answer in answers)
@@ -95,10 +95,10 @@ def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
         "Fm-3m", Lattice.cubic(5.6402), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
     by_object = prototypes.similar(halite, k=3)
-    assert by_object["id"][0] == "Halite"
+    assert by_object["structure_id"][0] == "Halite"
     halite.to(filename=str(tmp_path / "mine.cif"))
     by_file = prototypes.similar(str(tmp_path / "mine.cif"), k=3, across="chgnet-0.3.0")
-    assert by_file["id"][0] == "Halite"
+    assert by_file["structure_id"][0] == "Halite"
 
 
 def test_projecting_today_is_projecting_tomorrow(prototypes):
@@ -137,8 +137,8 @@ def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
 def test_outliers_are_unlike_all_others(prototypes):
     found = prototypes.outliers(model="sevennet-0", k=284)
     assert found["atypicality"].is_monotonic_decreasing
-    assert (found["id"] != found["nearest_id"]).all()
-    assert found["id"].is_unique
+    assert (found["structure_id"] != found["nearest_id"]).all()
+    assert found["structure_id"].is_unique
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ def test_views_have_rows(prototypes, view):
 def test_functions_answer_like_python(prototypes):
     by_python = prototypes.similar("Spinel", across="chgnet-0.3.0", k=5)
     by_sql = prototypes.sql("FROM similar_structures('Spinel', across := 'chgnet-0.3.0', k := 5)")
-    assert by_sql["id"].tolist() == by_python["id"].tolist()
+    assert by_sql["structure_id"].tolist() == by_python["structure_id"].tolist()
     assert by_sql["distance"].tolist() == by_python["distance"].tolist()
-    atoms = prototypes.sql("FROM similar_atoms('Spinel', 4, k := 5, condition := 'nsites < 9')")
+    atoms = prototypes.sql("FROM similar_atoms('Spinel', 4, k := 5, \"where\" := 'nsites < 9')")
     assert (
-        atoms["id"].tolist()
-        == prototypes.similar("Spinel", site=4, k=5, where="nsites < 9")["id"].tolist()
+        atoms["structure_id"].tolist()
+        == prototypes.similar("Spinel", site=4, k=5, where="nsites < 9")["structure_id"].tolist()
     )
 
 
@@ -35,12 +35,12 @@ def test_functions_in_joins_subqueries_and_ctes(prototypes):
         "SELECT s.id, n.id AS other, n.distance FROM structure AS s, "
         "similar_structures(s.id, k := 2) AS n WHERE s.nsites = 2 AND s.nelements = 2"
     )
-    assert (lateral.groupby("id").size() == 2).all()
-    assert (lateral["id"] != lateral["other"]).all()
+    assert (lateral.groupby("structure_id").size() == 2).all()
+    assert (lateral["structure_id"] != lateral["other"]).all()
     subquery = prototypes.sql(
-        "FROM similar_structures((SELECT id FROM structure WHERE mineral = 'Spinel'), k := 3)"
+        "FROM similar_structures((SELECT structure_id FROM structure WHERE mineral = 'Spinel'), k := 3)"
     )
-    assert subquery["id"].tolist() == prototypes.similar("Spinel", k=3)["id"].tolist()
+    assert subquery["structure_id"].tolist() == prototypes.similar("Spinel", k=3)["structure_id"].tolist()
     cte = prototypes.sql(
         "WITH near AS (FROM similar_structures('Spinel', k := 20)) "
         "SELECT nelements, count(*) AS n FROM near GROUP BY nelements"
@@ -50,7 +50,7 @@ def test_functions_in_joins_subqueries_and_ctes(prototypes):
 
 def test_a_vector_can_be_asked_for(prototypes):
     found = prototypes.sql("FROM similar_structures(embedding('Spinel'), k := 1)")
-    assert found["id"].tolist() == ["Spinel"]
+    assert found["structure_id"].tolist() == ["Spinel"]
     assert found["distance"][0] == pytest.approx(0, abs=1e-6)
 
 
@@ -59,7 +59,7 @@ def test_what_is_not_embedded_has_no_answer_and_the_rest_have_theirs(prototypes)
         "SELECT s.id, embedding(s.id) IS NULL AS is_missing FROM structure AS s "
         "WHERE list_contains(elements, 'Po') OR id = 'Spinel'"
     )
-    assert found[~found["is_missing"]]["id"].tolist() == ["Spinel"]
+    assert found[~found["is_missing"]]["structure_id"].tolist() == ["Spinel"]
     assert len(found) == 4
     assert len(prototypes.sql("FROM similar_structures('Po')")) == 0
 
@@ -96,7 +96,7 @@ def test_sql_reaches_nothing_outside_the_store(prototypes, tmp_path, query):
 def test_files_are_read_where_allowed(prototypes, tmp_path):
     (tmp_path / "mine.csv").write_text("id,note\nSpinel,blue\n")
     found = prototypes.sql(
-        f"SELECT formula, note FROM structure JOIN '{tmp_path / 'mine.csv'}' USING (id)",
+        f"SELECT formula, note FROM structure JOIN '{tmp_path / 'mine.csv'}' USING (structure_id)",
         allow_files=True,
     )
     assert found.to_dict("records") == [{"formula": "MgAl2O4", "note": "blue"}]

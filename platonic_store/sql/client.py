@@ -27,7 +27,7 @@ def init_script(snapshot: Snapshot, path: Path) -> str:
 
 def _choices(snapshot: Snapshot) -> str:
     """The defaults of this store as macros: a table function's name must fold to a constant."""
-    models = {name: snapshot.layer(name, None) for name in snapshot.models()}
+    models = {name: snapshot.model_layer(name).layer for name in snapshot.models()}
     spaces = snapshot.rows("SELECT id, recipe FROM catalog.main.spaces ORDER BY created_at")
     newest = {recipe: id_ for id_, recipe in spaces}
     layers = "".join(f" WHEN '{name}' THEN {layer}" for name, layer in models.items())

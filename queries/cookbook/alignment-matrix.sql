@@ -9,6 +9,6 @@
 SELECT x.a, x.b, x.value, x.null, x.calibrated, x.low, x.high, x.atoms
 FROM model AS one
 JOIN model AS two ON one.name < two.name,
-    alignment(one.name, two.name, atoms := getvariable('atoms')::INTEGER) AS x
+    align([one.name, two.name], atoms := getvariable('atoms')::INTEGER) AS x
 WHERE x.measure = getvariable('measure')
 ORDER BY x.calibrated DESC, x.a, x.b;

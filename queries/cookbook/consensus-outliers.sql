@@ -6,10 +6,10 @@
 -- needs: scores
 -- atypical = 0.05: the largest p
 SELECT
-    s.id, s.formula, s.spacegroup, count(*) AS models, max(t.p) AS largest_p, avg(t.p) AS mean_p,
+    s.structure_id, s.formula, s.spacegroup, count(*) AS models, max(t.p) AS largest_p, avg(t.p) AS mean_p,
     mode(t.element) AS least_typical
 FROM typicality AS t
-JOIN structure AS s USING (id)
-GROUP BY s.id, s.formula, s.spacegroup
+JOIN structure AS s USING (structure_id)
+GROUP BY s.structure_id, s.formula, s.spacegroup
 HAVING largest_p <= getvariable('atypical')::DOUBLE
-ORDER BY largest_p, mean_p, s.id;
+ORDER BY largest_p, mean_p, s.structure_id;

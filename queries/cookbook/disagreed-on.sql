@@ -8,10 +8,10 @@
 -- needs: scores
 -- atypical = 0.05: the largest p of the disagreement
 SELECT
-    d.disagreement, d.p_disagreement, s.id, s.formula, s.spacegroup, d.site_index, x.element,
+    d.disagreement, d.p_disagreement, s.structure_id, s.formula, s.spacegroup, d.site_index, x.element,
     d.p AS consensus_p, len(d.models) AS models
 FROM disagreement AS d
-JOIN structure AS s USING (id)
-JOIN site AS x ON x.structure_id = d.id AND x.site_index = d.site_index
+JOIN structure AS s USING (structure_id)
+JOIN site AS x ON x.structure_id = d.structure_id AND x.site_index = d.site_index
 WHERE d.p_disagreement <= getvariable('atypical')::DOUBLE
-ORDER BY d.disagreement DESC, s.id;
+ORDER BY d.disagreement DESC, s.structure_id;

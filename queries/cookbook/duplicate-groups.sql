@@ -3,29 +3,29 @@
 -- Structures that hang together by pairs within a small distance, largest group first: what to thin
 -- out before a fit. The ends of a long chain may lie further apart than the distance.
 --
--- model: the model that looks
+-- model: the model
 -- within = 0.01: the largest distance (1 − cosine) of a pair
 WITH RECURSIVE near AS MATERIALIZED (
-    SELECT id, neighbour FROM neighbours(model := getvariable('model'), k := 20)
+    SELECT structure_id, neighbour FROM neighbours(model := getvariable('model'), k := 20)
     WHERE distance <= getvariable('within')::DOUBLE
 ),
 pair AS MATERIALIZED (
-    SELECT id, neighbour AS other FROM near
+    SELECT structure_id, neighbour AS other FROM near
     UNION
-    SELECT neighbour, id FROM near
+    SELECT neighbour, structure_id FROM near
 ),
 reached AS (
-    SELECT id, id AS member FROM pair
+    SELECT structure_id, structure_id AS member FROM pair
     UNION
-    SELECT reached.id, pair.other FROM reached JOIN pair ON pair.id = reached.member
+    SELECT reached.structure_id, pair.other FROM reached JOIN pair ON pair.structure_id = reached.member
 ),
 grouped AS (
-    SELECT DISTINCT list_sort(list(DISTINCT member)) AS members FROM reached GROUP BY id
+    SELECT DISTINCT list_sort(list(DISTINCT member)) AS members FROM reached GROUP BY structure_id
 )
 SELECT
     len(members) AS structures,
     (
-        SELECT list_sort(list(DISTINCT formula)) FROM structure WHERE list_contains(members, id)
+        SELECT list_sort(list(DISTINCT formula)) FROM structure WHERE list_contains(members, structure_id)
     ) AS formulas,
     members
 FROM grouped

@@ -9,22 +9,22 @@
 -- k = 10: how many neighbours
 -- structures = 10: elements in at least so many structures
 WITH one AS (
-    SELECT id, list(neighbour) AS near
-    FROM neighbours(model := getvariable('model'), k := getvariable('k')::INTEGER) GROUP BY id
+    SELECT structure_id, list(neighbour) AS near
+    FROM neighbours(model := getvariable('model'), k := getvariable('k')::INTEGER) GROUP BY structure_id
 ),
 two AS (
-    SELECT id, list(neighbour) AS near
-    FROM neighbours(model := getvariable('other'), k := getvariable('k')::INTEGER) GROUP BY id
+    SELECT structure_id, list(neighbour) AS near
+    FROM neighbours(model := getvariable('other'), k := getvariable('k')::INTEGER) GROUP BY structure_id
 ),
 compared AS (
-    SELECT id, 1 - len(list_intersect(one.near, two.near)) / len(one.near) AS disagreement
-    FROM one JOIN two USING (id)
+    SELECT structure_id, 1 - len(list_intersect(one.near, two.near)) / len(one.near) AS disagreement
+    FROM one JOIN two USING (structure_id)
 )
 SELECT
     element, count(*) AS structures, avg(disagreement) AS disagreement,
     (SELECT avg(disagreement) FROM compared) AS of_all
 FROM (
-    SELECT unnest(elements) AS element, disagreement FROM compared JOIN structure USING (id)
+    SELECT unnest(elements) AS element, disagreement FROM compared JOIN structure USING (structure_id)
 )
 GROUP BY element
 HAVING structures >= getvariable('structures')::INTEGER

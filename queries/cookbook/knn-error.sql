@@ -4,25 +4,25 @@
 -- would give it away), against the mean of all. In the units of the property. It says how much of
 -- a property the distances carry; a model fitted to it does better.
 --
--- model: the model that looks
+-- model: the model
 -- property = band_gap: which property, numeric
 -- k = 5: how many neighbours
 WITH known AS (
-    SELECT id, formula, COLUMNS(lambda name: name = getvariable('property'))::DOUBLE AS value
+    SELECT structure_id, formula, COLUMNS(lambda name: name = getvariable('property'))::DOUBLE AS value
     FROM structure
 ),
 near AS (
     SELECT
-        n.id, a.value, b.value AS other,
-        row_number() OVER (PARTITION BY n.id ORDER BY n.rank) AS place
+        n.structure_id, a.value, b.value AS other,
+        row_number() OVER (PARTITION BY n.structure_id ORDER BY n.rank) AS place
     FROM neighbours(model := getvariable('model'), k := getvariable('k')::INTEGER + 20) AS n
-    JOIN known AS a ON a.id = n.id
-    JOIN known AS b ON b.id = n.neighbour
+    JOIN known AS a ON a.structure_id = n.structure_id
+    JOIN known AS b ON b.structure_id = n.neighbour
     WHERE a.formula != b.formula AND a.value IS NOT NULL AND b.value IS NOT NULL
 ),
 predicted AS (
-    SELECT id, any_value(value) AS value, avg(other) AS prediction
-    FROM near WHERE place <= getvariable('k')::INTEGER GROUP BY id
+    SELECT structure_id, any_value(value) AS value, avg(other) AS prediction
+    FROM near WHERE place <= getvariable('k')::INTEGER GROUP BY structure_id
 )
 SELECT
     getvariable('property') AS property, count(*) AS structures,

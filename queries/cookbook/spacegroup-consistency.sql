@@ -4,15 +4,15 @@
 -- has it too, beside the share that chance would give. A model need not know space groups to score:
 -- structure types do.
 --
--- model: the model that looks
+-- model: the model
 -- structures = 10: space groups with at least so many structures
 WITH near AS (
     SELECT
-        a.id, a.spacegroup, b.spacegroup AS other,
-        row_number() OVER (PARTITION BY a.id ORDER BY n.rank) AS place
+        a.structure_id, a.spacegroup, b.spacegroup AS other,
+        row_number() OVER (PARTITION BY a.structure_id ORDER BY n.rank) AS place
     FROM neighbours(model := getvariable('model'), k := 20) AS n
-    JOIN structure AS a ON a.id = n.id
-    JOIN structure AS b ON b.id = n.neighbour
+    JOIN structure AS a ON a.structure_id = n.structure_id
+    JOIN structure AS b ON b.structure_id = n.neighbour
     WHERE a.formula != b.formula
 )
 SELECT

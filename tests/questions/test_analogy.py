@@ -34,16 +34,16 @@ def salts(tmp_path_factory) -> Store:
 def test_ids_add_up(salts):
     found = salts.analogy("NaCl - KCl + KBr", model=MODEL, k=3)
     assert found["rank"].tolist() == [1, 2, 3]
-    assert found["id"][0] == "NaBr"
-    assert not {"NaCl", "KCl", "KBr"} & set(found["id"])
+    assert found["structure_id"][0] == "NaBr"
+    assert not {"NaCl", "KCl", "KBr"} & set(found["structure_id"])
     vectors = [salts.vector(id_, model=MODEL) for id_ in ("NaCl", "KCl", "KBr")]
     like = salts.similar(vectors[0] - vectors[1] + vectors[2], model=MODEL, k=1)
     assert like["distance"][0] == pytest.approx(found["distance"][0], abs=1e-6)
 
 
 def test_an_element_is_exchanged_at_its_share(salts):
-    assert salts.analogy("NaCl - Na + K", model=MODEL, k=1)["id"][0] == "KCl"
-    assert salts.analogy("KI - I + Br", model=MODEL, k=1)["id"][0] == "KBr"
+    assert salts.analogy("NaCl - Na + K", model=MODEL, k=1)["structure_id"][0] == "KCl"
+    assert salts.analogy("KI - I + Br", model=MODEL, k=1)["structure_id"][0] == "KBr"
     with salts.snapshot() as snapshot:
         terms = analogies.read(snapshot, "NaCl - Na + K")
         found = analogies.vector(snapshot, terms, "control:composition", 0, None)
@@ -64,16 +64,16 @@ def test_a_formula_is_its_lowest_entry_or_all(tmp_path):
 def test_a_file_is_a_term(salts, tmp_path):
     path = tmp_path / "mine.cif"
     bulk("NaCl", "rocksalt", a=5.05).write(path)
-    assert salts.analogy(f"{path} - Na + K", model=MODEL, k=1)["id"][0] == "KCl"
+    assert salts.analogy(f"{path} - Na + K", model=MODEL, k=1)["structure_id"][0] == "KCl"
 
 
 def test_sql_and_command_line_say_the_same(salts):
     python = salts.analogy("NaCl - KCl + KBr", model=MODEL, k=2)
-    sql = salts.sql(f"SELECT id FROM analogy('NaCl - KCl + KBr', model := '{MODEL}', k := 2)")
-    assert sql["id"].tolist() == python["id"].tolist()
+    sql = salts.sql(f"SELECT structure_id FROM analogy('NaCl - KCl + KBr', model := '{MODEL}', k := 2)")
+    assert sql["structure_id"].tolist() == python["structure_id"].tolist()
     arguments = ["NaCl - KCl + KBr", "-m", MODEL, "-k", "2", "--format", "csv"]
     line = CliRunner().invoke(app, ["analogy", *arguments, "--store", str(salts.path)])
-    assert [row.split(",")[2] for row in line.stdout.splitlines()[1:]] == python["id"].tolist()
+    assert [row.split(",")[2] for row in line.stdout.splitlines()[1:]] == python["structure_id"].tolist()
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ def of(found, **keys):
 @pytest.mark.parametrize("arguments", [{}, {"across": "chgnet-0.3.0"}, {"where": "nsites > 4"}])
 def test_all_at_once_is_each_one_by_one(prototypes, arguments):
     found = prototypes.neighbours(k=4, **arguments)
-    assert found["id"].nunique() == len(prototypes.embeddings(level="structure"))
+    assert found["structure_id"].nunique() == len(prototypes.embeddings(level="structure"))
     for id_ in ("Spinel", "Ilmenite", "Perovskite"):
         one, alone = of(found, id=id_), prototypes.similar(id_, k=4, **arguments)
-        assert one["neighbour"].tolist() == alone["id"].tolist()
+        assert one["neighbour"].tolist() == alone["structure_id"].tolist()
         assert one["rank"].tolist() == [1, 2, 3, 4]
         np.testing.assert_allclose(one["distance"], alone["distance"], atol=1e-12)
 
@@ -31,15 +31,15 @@ def test_atoms_stand_for_their_equivalent_sites(prototypes):
     )
     assert len(found) == 3 * distinct["n"][0]
     one, alone = of(found, id="Spinel", site_index=6), prototypes.similar("Spinel", site=6, k=3)
-    assert one["neighbour"].tolist() == alone["id"].tolist()
+    assert one["neighbour"].tolist() == alone["structure_id"].tolist()
     assert one["neighbour_site"].tolist() == alone["site_index"].tolist()
 
 
 def test_those_that_may_not_answer_still_ask(prototypes):
     found = prototypes.neighbours(k=1, where="id = 'Spinel'")
     assert set(found["neighbour"]) == {"Spinel"}
-    assert "Spinel" not in set(found["id"])  # it has no other
-    assert found["id"].nunique() > 200
+    assert "Spinel" not in set(found["structure_id"])  # it has no other
+    assert found["structure_id"].nunique() > 200
 
 
 def test_sql_joins_them(prototypes):
@@ -48,9 +48,9 @@ def test_sql_joins_them(prototypes):
         "SELECT a.id, b.id AS other FROM near AS a JOIN near AS b "
         "ON a.neighbour = b.id AND b.neighbour = a.id"
     )
-    found = prototypes.neighbours(model="chgnet-0.3.0", k=1).set_index("id")["neighbour"]
+    found = prototypes.neighbours(model="chgnet-0.3.0", k=1).set_index("structure_id")["neighbour"]
     assert len(mutual) == (found.map(found) == found.index).sum() > 0
-    oxygen = "condition := 'element = ''O'''"
+    oxygen = "\"where\" := 'element = ''O'''"
     atoms = prototypes.sql(f"FROM neighbours(level := 'atom', k := 2, {oxygen})")
     elements = prototypes.sql("SELECT structure_id, site_index, element FROM site")
     answered = atoms.merge(
@@ -76,4 +76,4 @@ def test_the_command_prints_them(prototypes):
     arguments = ["neighbours", "--store", str(prototypes.path), "-k", "1", "--format", "csv"]
     printed = CliRunner().invoke(app, arguments).stdout.splitlines()
     assert printed[0] == "id,rank,neighbour,distance"
-    assert len(printed) - 1 == prototypes.neighbours(k=1)["id"].nunique()
+    assert len(printed) - 1 == prototypes.neighbours(k=1)["structure_id"].nunique()

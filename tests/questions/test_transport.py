@@ -49,8 +49,8 @@ def test_sql_answers_like_python(prototypes):
 def test_structures_by_transport(prototypes):
     found = prototypes.similar("Spinel", k=8, distance="transport")
     assert found["distance"].is_monotonic_increasing
-    assert "Spinel" not in set(found["id"])
-    for id_, distance in zip(found["id"][:2], found["distance"], strict=False):
+    assert "Spinel" not in set(found["structure_id"])
+    for id_, distance in zip(found["structure_id"][:2], found["distance"], strict=False):
         there = prototypes.transport_distance("Spinel", id_)
         assert there == pytest.approx(distance, abs=1e-9)
         assert prototypes.transport_distance(id_, "Spinel") == pytest.approx(distance, abs=1e-9)
@@ -63,20 +63,20 @@ def test_structures_by_transport(prototypes):
 
 def test_structures_by_transport_in_sql_with_a_condition(prototypes):
     sql = (
-        "SELECT id, distance, transport_distance('Spinel', id) AS again FROM "
-        "similar_structures('Spinel', k := 5, condition := 'nelements = 2', "
+        "SELECT structure_id, distance, transport_distance('Spinel', id) AS again FROM "
+        "similar_structures('Spinel', k := 5, \"where\" := 'nelements = 2', "
         "distance := 'transport')"
     )
     by_sql = prototypes.sql(sql)
     by_python = prototypes.similar("Spinel", k=5, where="nelements = 2", distance="transport")
-    assert by_sql["id"].tolist() == by_python["id"].tolist()
+    assert by_sql["structure_id"].tolist() == by_python["structure_id"].tolist()
     np.testing.assert_allclose(by_sql["again"], by_sql["distance"], atol=1e-9)
 
 
 def test_across_models_most_structures_find_themselves(prototypes):
     ids = ["Spinel", "Halite", "Millerite", "Calaverite"]
     found = [
-        id_ in prototypes.similar(id_, across=MODELS[1], k=5, distance="transport")["id"].values
+        id_ in prototypes.similar(id_, across=MODELS[1], k=5, distance="transport")["structure_id"].values
         for id_ in ids
     ]
     assert np.mean(found) > 0.7
@@ -86,7 +86,7 @@ def test_a_large_table_is_answered_from_a_shortlist(prototypes, monkeypatch):
     exact = prototypes.similar("Spinel", k=5, distance="transport")
     monkeypatch.setattr("platonic_store.questions.similar.CACHE_BYTES", 100_000)
     listed = prototypes.similar("Spinel", k=5, where="nsites > 0", distance="transport")
-    assert set(listed["id"]) == set(exact["id"])
+    assert set(listed["structure_id"]) == set(exact["structure_id"])
 
 
 @pytest.mark.slow
@@ -97,8 +97,8 @@ def test_a_supercell_is_the_same_set(prototypes, tmp_path):
     cells = [bulk("NaCl", "rocksalt", a=5.64), bulk("NaCl", "rocksalt", a=5.64, cubic=True)]
     cells += [cells[0] * (2, 2, 2), bulk("KCl", "rocksalt", a=6.29)]
     store.ingest(cells, ["chgnet-0.3.0"])
-    ids = store.sql("SELECT id FROM structure ORDER BY nsites, formula DESC")["id"]
-    potassium = store.sql("SELECT id FROM structure WHERE formula = 'KCl'")["id"][0]
+    ids = store.sql("SELECT structure_id FROM structure ORDER BY nsites, formula DESC")["structure_id"]
+    potassium = store.sql("SELECT structure_id FROM structure WHERE formula = 'KCl'")["structure_id"][0]
     salts = [id_ for id_ in ids if id_ != potassium]
     for other in salts[1:]:
         assert store.transport_distance(salts[0], other) == pytest.approx(0, abs=1e-5)

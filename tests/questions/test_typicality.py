@@ -27,7 +27,7 @@ def test_stored_scores_are_those_that_are_computed(own_prototypes):
         stored = own_prototypes.outliers(k=k, level=level)
         pd.testing.assert_frame_equal(stored, frame, check_dtype=False)
     judged = own_prototypes.sql("FROM typicality WHERE model = 'sevennet-0'")
-    assert judged["id"].is_unique
+    assert judged["structure_id"].is_unique
     # The calibration's p-values are the ranks of its scores; the others' are like them.
     assert 0.01 < (judged["p"] <= 0.05).mean() < 0.12
     assert judged["p"].corr(judged["atypicality"], method="spearman") < -0.99
@@ -35,8 +35,8 @@ def test_stored_scores_are_those_that_are_computed(own_prototypes):
 
 def test_no_structure_is_judged_by_its_own_composition(prototypes):
     near = prototypes.outliers(k=300, level="atom")
-    formulas = dict(prototypes.sql("SELECT id, formula FROM structure").itertuples(index=False))
-    assert (near["id"].map(formulas) != near["nearest_id"].map(formulas)).all()
+    formulas = dict(prototypes.sql("SELECT structure_id, formula FROM structure").itertuples(index=False))
+    assert (near["structure_id"].map(formulas) != near["nearest_id"].map(formulas)).all()
 
 
 def test_a_file_is_judged_as_if_it_were_stored(prototypes):
@@ -53,8 +53,8 @@ def test_models_are_compared_by_the_neighbours_they_share(own_prototypes):
     assert frame["disagreement"].is_monotonic_decreasing
     assert frame["disagreement"].between(0, 1).all()
     agreement = own_prototypes.sql("FROM atom_agreement")
-    least = 1 - agreement.groupby("id")["agreement"].min()
-    np.testing.assert_allclose(frame["disagreement"], frame["id"].map(least))
+    least = 1 - agreement.groupby("structure_id")["agreement"].min()
+    np.testing.assert_allclose(frame["disagreement"], frame["structure_id"].map(least))
     # Typical atoms are the same for both models, so by chance they would share hardly any.
     assert agreement["agreement"].mean() > 0.3
     assert 0.01 < (frame["p"] <= 0.05).mean() < 0.12
@@ -62,11 +62,11 @@ def test_models_are_compared_by_the_neighbours_they_share(own_prototypes):
 
 def test_the_plain_client_ranks_alike(own_prototypes):
     own_prototypes.score(["chgnet-0.3.0"])
-    sql = "SELECT id, site_index, p FROM outliers(model := 'chgnet-0.3.0', k := 7)"
+    sql = "SELECT structure_id, site_index, p FROM outliers(model := 'chgnet-0.3.0', k := 7)"
     connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     connection.execute(own_prototypes.init_sql())
     pd.testing.assert_frame_equal(connection.execute(sql).df(), own_prototypes.sql(sql))
-    one = "SELECT id, p FROM typicality('Spinel', model := 'chgnet-0.3.0')"
+    one = "SELECT structure_id, p FROM typicality('Spinel', model := 'chgnet-0.3.0')"
     pd.testing.assert_frame_equal(connection.execute(one).df(), own_prototypes.sql(one))
 
 

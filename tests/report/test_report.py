@@ -28,8 +28,8 @@ class Page(HTMLParser):
         values = dict(attributes)
         self.links += [values[name] for name in ("href", "src") if name in values]
         if tag == "section":
-            self.ids.append(values["id"])
-            self.sections[values["id"]] = ""
+            self.ids.append(values["structure_id"])
+            self.sections[values["structure_id"]] = ""
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -82,8 +82,8 @@ def test_numbers_are_those_of_the_questions(written, prototypes):
     path, page = written
     moved = prototypes.transport("sevennet-0", "chgnet-0.3.0", atoms=1_000, seed=3)
     assert_frame_equal(numbers(path, "transport"), moved)
-    judged = prototypes.typicality(model="chgnet-0.3.0").set_index("id")
-    found = numbers(path, "typicality").query("model == 'chgnet-0.3.0'").set_index("id")
+    judged = prototypes.typicality(model="chgnet-0.3.0").set_index("structure_id")
+    found = numbers(path, "typicality").query("model == 'chgnet-0.3.0'").set_index("structure_id")
     assert found["p"].equals(judged["p"])
     assert f"{moved['own_atom'][0]:.0%} of a model's" in page.sections["summary"]
 

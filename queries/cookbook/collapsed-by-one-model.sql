@@ -4,7 +4,7 @@
 -- farther apart. Distances of two models are not on one scale: each is given in units of its own
 -- model's median distance to a nearest neighbour. Null: beyond the other's 50 nearest.
 --
--- model: the model that merges
+-- model: the model that collapses them
 -- other: the model that tells apart
 -- within = 0.5: the largest distance to the first, in its units
 -- times = 3: how many times farther the other puts them, at least
@@ -17,13 +17,13 @@ far AS (
     SELECT *, distance / (SELECT median(distance) FROM two WHERE rank = 1) AS units FROM two
 )
 SELECT
-    a.formula, a.id, a.spacegroup, b.id AS other, b.spacegroup AS other_spacegroup,
-    near.units AS merged_units, far.units AS other_units, far.rank AS other_rank
+    a.formula, a.structure_id, a.spacegroup, b.structure_id AS other, b.spacegroup AS other_spacegroup,
+    near.units AS collapsed_units, far.units AS other_units, far.rank AS other_rank
 FROM near
-JOIN structure AS a ON a.id = near.id
-JOIN structure AS b ON b.id = near.neighbour
-LEFT JOIN far ON far.id = near.id AND far.neighbour = near.neighbour
-WHERE a.formula = b.formula AND a.spacegroup != b.spacegroup AND a.id < b.id
+JOIN structure AS a ON a.structure_id = near.structure_id
+JOIN structure AS b ON b.structure_id = near.neighbour
+LEFT JOIN far ON far.structure_id = near.structure_id AND far.neighbour = near.neighbour
+WHERE a.formula = b.formula AND a.spacegroup != b.spacegroup AND a.structure_id < b.structure_id
 AND near.units <= getvariable('within')::DOUBLE
 AND coalesce(far.units, 'inf') >= getvariable('times')::DOUBLE * near.units
-ORDER BY far.units DESC NULLS FIRST, near.units, a.id;
+ORDER BY far.units DESC NULLS FIRST, near.units, a.structure_id;
