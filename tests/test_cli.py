@@ -116,7 +116,7 @@ def test_properties_are_typed_and_queryable(cifs, tmp_path):
         cwd=tmp_path,
         check=0,
     )
-    assert done.stdout.split() == [b"id", b"mp-1", b"mp-2"]
+    assert done.stdout.split() == [b"structure_id", b"mp-1", b"mp-2"]
 
 
 def test_doctor_is_content_with_a_good_store(prototypes_path, own_prototypes, tmp_path):
@@ -127,8 +127,8 @@ def test_doctor_is_content_with_a_good_store(prototypes_path, own_prototypes, tm
 def test_deleted_is_gone(own_prototypes, tmp_path):
     store = own_prototypes.path
     free = own_prototypes.sql(
-        "SELECT structure_id FROM structure WHERE id NOT IN (SELECT structure_id FROM anchor) "
-        "AND id NOT IN (SELECT structure_id FROM quarantine) LIMIT 1"
+        "SELECT structure_id FROM structure WHERE structure_id NOT IN (SELECT structure_id FROM anchor) "
+        "AND structure_id NOT IN (SELECT structure_id FROM quarantine) LIMIT 1"
     )["structure_id"][0]
     command("delete", free, cwd=tmp_path, store=store, check=0)
     assert "no structure" in mistake("similar", free, cwd=tmp_path, store=store)
@@ -191,7 +191,7 @@ def test_mistakes_in_names(prototypes_path, tmp_path):
     assert "0,1,2,3" in mistake("ingest", "-m", "chgnet-0.3.0", "--layers", "9", **where)
     assert "not a Python" in mistake("ingest", "-m", "chgnet-0.2.0", "--python", "/no", **where)
     assert "Catalog Error" in mistake("sql", "FROM structures_", **where)
-    assert "--all" in mistake("project", **where)
+    assert "no column" in mistake("similar", "Spinel", "--columns", "colour", **where)
 
 
 def test_mistakes_in_the_store_path(cifs, tmp_path):
@@ -201,7 +201,7 @@ def test_mistakes_in_the_store_path(cifs, tmp_path):
     for store, says in (("afile", "is a file"), ("other", "other things")):
         assert says in mistake("ingest", cifs, cwd=tmp_path, store=store)
     assert "there is no store" in mistake("similar", "mp-1", cwd=tmp_path, store="nowhere")
-    for words in (["project", "--all"], ["anchors", "select"], ["delete", "x"], ["doctor"]):
+    for words in (["project"], ["anchors", "select"], ["delete", "x"], ["doctor"]):
         assert "there is no store" in mistake(*words, cwd=tmp_path, store="nowhere")
     assert not (tmp_path / "nowhere").exists()
 

@@ -64,17 +64,17 @@ def nearest_stable(store):
     assert (found["stable_spacegroup"] > 190).all()
 
 
-def merged_polymorphs(store):
-    found = asked(store, "merged-polymorphs")
+def collapsed_polymorphs(store):
+    found = asked(store, "collapsed-polymorphs")
     assert "rhombohedral graphite" in set(found["other"])
     assert (found["spacegroup"] != found["other_spacegroup"]).all()
 
 
-def merged_by_one_model(store):
-    found = asked(store, "merged-by-one-model", times=2.5)
+def collapsed_by_one_model(store):
+    found = asked(store, "collapsed-by-one-model", times=2.5)
     assert "alpha Pu" in set(found["structure_id"])
-    assert found["merged_units"].max() <= 0.5
-    assert (found["other_units"] / found["merged_units"]).min() >= 2.5
+    assert found["collapsed_units"].max() <= 0.5
+    assert (found["other_units"] / found["collapsed_units"]).min() >= 2.5
 
 
 def novel_chemistry(store):
@@ -165,7 +165,7 @@ def consensus_outliers(store):
 
 def disagreed_on(store):
     found = asked(store, "disagreed-on", atypical=0.1).set_index("structure_id")
-    agreement = store.sql("FROM atom_agreement").set_index(["id", "site_index"])
+    agreement = store.sql("FROM atom_agreement").set_index(["structure_id", "site_index"])
     least = agreement["agreement"].groupby("structure_id").min()
     np.testing.assert_allclose(found["disagreement"], 1 - least[found.index])
     assert 0 < len(found) < 0.25 * len(least)
@@ -223,8 +223,8 @@ CHECKS = [
     near_duplicates,
     duplicate_groups,
     nearest_stable,
-    merged_polymorphs,
-    merged_by_one_model,
+    collapsed_polymorphs,
+    collapsed_by_one_model,
     novel_chemistry,
     substitution_candidates,
     lookalikes_without,
@@ -274,7 +274,7 @@ def test_wrong_questions_have_one_line(store, name, variables, said):
 
 
 def test_scores_that_are_not_there_are_asked_for(prototypes):
-    with pytest.raises(InvalidQuery, match="platonic-store score"):
+    with pytest.raises(InvalidQuery, match="needs stored scores"):
         asked(prototypes, "outlier-sites")
 
 

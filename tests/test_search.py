@@ -9,6 +9,7 @@ from platonic_store.errors import (
     ModelNotFound,
     NotEmbedded,
     StructureNotFound,
+    worded,
 )
 from platonic_store.store import Store
 
@@ -32,7 +33,7 @@ def test_nearest_structures_are_those_of_brute_force(prototypes):
 def test_a_structure_is_the_mean_of_its_atoms(prototypes):
     atoms = prototypes.embeddings("chgnet-0.3.0").to_pandas()
     mean = np.mean(np.stack(atoms[atoms["structure_id"] == "Spinel"]["vector"]), axis=0)
-    np.testing.assert_allclose(prototypes.vector("Spinel", model="chgnet-0.3.0"), mean, rtol=1e-5)
+    np.testing.assert_allclose(prototypes.embedding("Spinel", model="chgnet-0.3.0"), mean, rtol=1e-5)
 
 
 def test_across_models_most_structures_find_themselves(prototypes):
@@ -53,7 +54,7 @@ def test_a_condition_leaves_k_answers_wherever_k_exist(prototypes):
     embedded = prototypes.embeddings(level="structure")["structure_id"].to_pylist()
     quoted = ", ".join("'" + id_.replace("'", "''") + "'" for id_ in embedded)
     there = prototypes.sql(
-        f"SELECT count(*) AS n FROM structure WHERE spacegroup = 225 AND id IN ({quoted})"
+        f"SELECT count(*) AS n FROM structure WHERE spacegroup = 225 AND structure_id IN ({quoted})"
     )
     assert len(found) == there["n"][0] > 3
     assert (found["spacegroup"] == 225).all()
@@ -61,10 +62,10 @@ def test_a_condition_leaves_k_answers_wherever_k_exist(prototypes):
 
 def test_atoms_come_one_for_each_set_of_equivalent_sites(prototypes):
     found = prototypes.similar("Spinel", site=0, k=200)
-    sites = prototypes.sql("SELECT structure_id AS id, site_index, orbit FROM site")
-    joined = found.merge(sites, on=["id", "site_index"])
+    sites = prototypes.sql("SELECT structure_id, site_index, orbit FROM site")
+    joined = found.merge(sites, on=["structure_id", "site_index"])
     assert (joined["site_index"] == joined["orbit"]).all()
-    assert not joined.duplicated(["id", "orbit"]).any()
+    assert not joined.duplicated(["structure_id", "orbit"]).any()
     own = sites[(sites["structure_id"] == "Spinel") & (sites["site_index"] == 0)]["orbit"].item()
     assert not ((joined["structure_id"] == "Spinel") & (joined["orbit"] == own)).any()
 
@@ -146,8 +147,8 @@ def test_outliers_are_unlike_all_others(prototypes):
     [
         (lambda s: s.similar("Spinell"), StructureNotFound, "Spinel"),
         (lambda s: s.similar("Spinel", model="chgnet-0.3"), ModelNotFound, "chgnet-0.3.0"),
-        (lambda s: s.similar("Spinel", model="chgnet-r2scan"), ModelNotFound, "ingest --model"),
-        (lambda s: s.similar("Spinel", layer=4), LayerNotFound, "--layers 4"),
+        (lambda s: s.similar("Spinel", model="chgnet-r2scan"), ModelNotFound, "store.ingest(models=['chgnet-r2scan'])"),
+        (lambda s: s.similar("Spinel", model="sevennet-0@4"), LayerNotFound, "layers='4'"),
         (lambda s: s.similar("Spinel", space="centred"), AnchorsNotFound, "project"),
         (lambda s: s.similar("Spinel", where="bandgap > 1"), InvalidQuery, "bandgap"),
         (lambda s: s.similar("Spinel", where="1 = 1; DROP TABLE x"), InvalidQuery, "condition"),
@@ -158,12 +159,12 @@ def test_outliers_are_unlike_all_others(prototypes):
         (lambda s: s.sql("SELEC 1"), InvalidQuery, "syntax"),
         (lambda s: s.select_anchors("kmeans"), InvalidQuery, "farthest"),
         (lambda s: s.project(recipe="pca"), InvalidQuery, "whitened"),
-        (lambda s: s.project(anchors="ffff"), AnchorsNotFound, "anchors select"),
+        (lambda s: s.project(anchors="ffff"), AnchorsNotFound, "store.select_anchors()"),
         (lambda s: s.select_anchors(k=10**6), InvalidQuery, "fewer"),
     ],
 )
 def test_mistakes_are_one_line_that_names_the_mend(own_prototypes, call, error, says):
     with pytest.raises(error) as raised:
         call(own_prototypes)
-    assert says in str(raised.value)
+    assert says in f"{raised.value}: {worded(raised.value.hint)}"
     assert "\n" not in str(raised.value)

@@ -8,6 +8,7 @@ import pytest
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
 from platonic_store.resources import folder
+from platonic_store.sql.functions import functions
 
 ROOT = Path(__file__).parent.parent
 VIEWS = ("structure", "site", "model", "run", "quarantine", "anchor", "projection")
@@ -32,8 +33,8 @@ def test_functions_answer_like_python(prototypes):
 
 def test_functions_in_joins_subqueries_and_ctes(prototypes):
     lateral = prototypes.sql(
-        "SELECT s.id, n.id AS other, n.distance FROM structure AS s, "
-        "similar_structures(s.id, k := 2) AS n WHERE s.nsites = 2 AND s.nelements = 2"
+        "SELECT s.structure_id, n.structure_id AS other, n.distance FROM structure AS s, "
+        "similar_structures(s.structure_id, k := 2) AS n WHERE s.nsites = 2 AND s.nelements = 2"
     )
     assert (lateral.groupby("structure_id").size() == 2).all()
     assert (lateral["structure_id"] != lateral["other"]).all()
@@ -56,8 +57,8 @@ def test_a_vector_can_be_asked_for(prototypes):
 
 def test_what_is_not_embedded_has_no_answer_and_the_rest_have_theirs(prototypes):
     found = prototypes.sql(
-        "SELECT s.id, embedding(s.id) IS NULL AS is_missing FROM structure AS s "
-        "WHERE list_contains(elements, 'Po') OR id = 'Spinel'"
+        "SELECT s.structure_id, embedding(s.structure_id) IS NULL AS is_missing FROM structure AS s "
+        "WHERE list_contains(elements, 'Po') OR structure_id = 'Spinel'"
     )
     assert found[~found["is_missing"]]["structure_id"].tolist() == ["Spinel"]
     assert len(found) == 4
@@ -94,7 +95,7 @@ def test_sql_reaches_nothing_outside_the_store(prototypes, tmp_path, query):
 
 
 def test_files_are_read_where_allowed(prototypes, tmp_path):
-    (tmp_path / "mine.csv").write_text("id,note\nSpinel,blue\n")
+    (tmp_path / "mine.csv").write_text("structure_id,note\nSpinel,blue\n")
     found = prototypes.sql(
         f"SELECT formula, note FROM structure JOIN '{tmp_path / 'mine.csv'}' USING (structure_id)",
         allow_files=True,
@@ -121,10 +122,10 @@ def client(script: Path, query: str) -> list[str]:
 @pytest.mark.parametrize(
     ("query", "column"),
     [
-        ("similar_structures('Spinel', k := 5)", "id"),
-        ("similar_structures('Spinel', model := 'chgnet-0.3.0', k := 5)", "id"),
-        ("similar_structures('Spinel', across := 'chgnet-0.3.0', k := 5)", "id"),
-        ("similar_structures('Spinel', space := 'cosine', k := 5)", "id"),
+        ("similar_structures('Spinel', k := 5)", "structure_id"),
+        ("similar_structures('Spinel', model := 'chgnet-0.3.0', k := 5)", "structure_id"),
+        ("similar_structures('Spinel', across := 'chgnet-0.3.0', k := 5)", "structure_id"),
+        ("similar_structures('Spinel', space := 'cosine', k := 5)", "structure_id"),
         ("similar_atoms('Spinel', 0, k := 5)", "site_index"),
         ("similar_atoms('Spinel', 0, across := 'chgnet-0.3.0', k := 5)", "site_index"),
     ],
@@ -147,11 +148,10 @@ def test_the_plain_client_has_views_and_embeddings(prototypes, tmp_path):
 
 def test_every_view_and_function_is_documented():
     written = (ROOT / "docs" / "sql.md").read_text()
-    pattern = re.compile(r"CREATE OR REPLACE (?:VIEW|MACRO) (\w+)")
+    pattern = re.compile(r"CREATE OR REPLACE VIEW (\w+)")
     names = {
         name
-        for script in ("views.sql", "functions.sql")
-        for name in pattern.findall((folder("queries") / script).read_text())
-    }
+        for name in pattern.findall((folder("queries") / "views.sql").read_text())
+    } | {function.name for function in functions()}
     assert names >= {*VIEWS, "similar_structures", "similar_atoms", "embedding"}
     assert [name for name in sorted(names) if f"`{name}" not in written] == []

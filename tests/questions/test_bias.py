@@ -82,7 +82,7 @@ def test_bias_of_real_models(prototypes):
     assert frame["effect"].is_monotonic_decreasing
     again = prototypes.sql("SELECT * FROM bias(model := 'chgnet-0.3.0', k := 5)")
     np.testing.assert_allclose(again["effect"], frame["effect"])
-    pairs = prototypes.merged("chgnet-0.3.0", k=5)
+    pairs = prototypes.collapsed_pairs("chgnet-0.3.0", k=5)
     assert (pairs["elsewhere"] > pairs["distance"]).all()
     assert pairs["p"].is_monotonic_increasing
     with pytest.raises(InvalidQuery, match="element, group"):

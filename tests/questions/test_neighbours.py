@@ -17,7 +17,7 @@ def test_all_at_once_is_each_one_by_one(prototypes, arguments):
     found = prototypes.neighbours(k=4, **arguments)
     assert found["structure_id"].nunique() == len(prototypes.embeddings(level="structure"))
     for id_ in ("Spinel", "Ilmenite", "Perovskite"):
-        one, alone = of(found, id=id_), prototypes.similar(id_, k=4, **arguments)
+        one, alone = of(found, structure_id=id_), prototypes.similar(id_, k=4, **arguments)
         assert one["neighbour"].tolist() == alone["structure_id"].tolist()
         assert one["rank"].tolist() == [1, 2, 3, 4]
         np.testing.assert_allclose(one["distance"], alone["distance"], atol=1e-12)
@@ -27,16 +27,16 @@ def test_atoms_stand_for_their_equivalent_sites(prototypes):
     found = prototypes.neighbours(k=3, level="atom")
     distinct = prototypes.sql(
         "SELECT count(*) AS n FROM site WHERE site_index = orbit AND structure_id IN "
-        f"(SELECT unnest({found['id'].unique().tolist()}))"
+        f"(SELECT unnest({found['structure_id'].unique().tolist()}))"
     )
     assert len(found) == 3 * distinct["n"][0]
-    one, alone = of(found, id="Spinel", site_index=6), prototypes.similar("Spinel", site=6, k=3)
+    one, alone = of(found, structure_id="Spinel", site_index=6), prototypes.similar("Spinel", site=6, k=3)
     assert one["neighbour"].tolist() == alone["structure_id"].tolist()
     assert one["neighbour_site"].tolist() == alone["site_index"].tolist()
 
 
 def test_those_that_may_not_answer_still_ask(prototypes):
-    found = prototypes.neighbours(k=1, where="id = 'Spinel'")
+    found = prototypes.neighbours(k=1, where="structure_id = 'Spinel'")
     assert set(found["neighbour"]) == {"Spinel"}
     assert "Spinel" not in set(found["structure_id"])  # it has no other
     assert found["structure_id"].nunique() > 200
@@ -45,8 +45,8 @@ def test_those_that_may_not_answer_still_ask(prototypes):
 def test_sql_joins_them(prototypes):
     mutual = prototypes.sql(
         "WITH near AS (FROM neighbours(model := 'chgnet-0.3.0', k := 1)) "
-        "SELECT a.id, b.id AS other FROM near AS a JOIN near AS b "
-        "ON a.neighbour = b.id AND b.neighbour = a.id"
+        "SELECT a.structure_id, b.structure_id AS other FROM near AS a JOIN near AS b "
+        "ON a.neighbour = b.structure_id AND b.neighbour = a.structure_id"
     )
     found = prototypes.neighbours(model="chgnet-0.3.0", k=1).set_index("structure_id")["neighbour"]
     assert len(mutual) == (found.map(found) == found.index).sum() > 0
@@ -75,5 +75,5 @@ def test_wrong_questions_have_one_line(prototypes, arguments, said):
 def test_the_command_prints_them(prototypes):
     arguments = ["neighbours", "--store", str(prototypes.path), "-k", "1", "--format", "csv"]
     printed = CliRunner().invoke(app, arguments).stdout.splitlines()
-    assert printed[0] == "id,rank,neighbour,distance"
+    assert printed[0] == "structure_id,rank,neighbour,distance"
     assert len(printed) - 1 == prototypes.neighbours(k=1)["structure_id"].nunique()

@@ -55,15 +55,15 @@ def test_structures_by_transport(prototypes):
         assert there == pytest.approx(distance, abs=1e-9)
         assert prototypes.transport_distance(id_, "Spinel") == pytest.approx(distance, abs=1e-9)
     every = prototypes.sql(
-        "SELECT transport_distance('Spinel', id) AS distance FROM structure "
-        "WHERE id != 'Spinel' ORDER BY distance"
+        "SELECT transport_distance('Spinel', structure_id) AS distance FROM structure "
+        "WHERE structure_id != 'Spinel' ORDER BY distance"
     )
     np.testing.assert_allclose(found["distance"], every["distance"][:8], atol=1e-9)
 
 
 def test_structures_by_transport_in_sql_with_a_condition(prototypes):
     sql = (
-        "SELECT structure_id, distance, transport_distance('Spinel', id) AS again FROM "
+        "SELECT structure_id, distance, transport_distance('Spinel', structure_id) AS again FROM "
         "similar_structures('Spinel', k := 5, \"where\" := 'nelements = 2', "
         "distance := 'transport')"
     )

@@ -33,13 +33,13 @@ def test_stored_scores_are_those_that_are_computed(own_prototypes):
     assert judged["p"].corr(judged["atypicality"], method="spearman") < -0.99
 
 
-def test_no_structure_is_judged_by_its_own_composition(prototypes):
+def test_no_structure_is_compared_with_its_own_composition(prototypes):
     near = prototypes.outliers(k=300, level="atom")
     formulas = dict(prototypes.sql("SELECT structure_id, formula FROM structure").itertuples(index=False))
     assert (near["structure_id"].map(formulas) != near["nearest_id"].map(formulas)).all()
 
 
-def test_a_file_is_judged_as_if_it_were_stored(prototypes):
+def test_a_file_is_scored_as_if_it_were_stored(prototypes):
     stored = prototypes.typicality("Spinel").iloc[0]
     asked = prototypes.typicality(atoms_of(prototypes, "Spinel")).iloc[0]
     np.testing.assert_allclose(asked["atypicality"], stored["atypicality"], rtol=1e-3)
@@ -77,7 +77,7 @@ def test_the_plain_client_ranks_alike(own_prototypes):
         (lambda s: s.typicality(["Spinel", "Spinell"]), StructureNotFound, "Spinell"),
         (lambda s: s.typicality("Spinel", level="bond"), InvalidQuery, "structure, atom"),
         (lambda s: s.outliers(k=0), InvalidQuery, "at least 1"),
-        (lambda s: s.disagreement(), InvalidQuery, "platonic-store score"),
+        (lambda s: s.disagreement(), InvalidQuery, "no two models"),
     ],
 )
 def test_wrong_questions_get_one_line(prototypes, call, error, says):
