@@ -17,18 +17,18 @@ run() {
 started=$SECONDS
 echo "288 AFLOW prototype crystals, embedded by SevenNet-0 and CHGNet 0.3.0:"
 run ingest builtin:aflow-prototypes --model sevennet-0 --model chgnet-0.3.0
-echo -e "\nTwo layers of two networks that never met become comparable through anchors:"
+echo -e "\nAnchor atoms place both models in one shared space:"
 run anchors select
 run project --all
-echo -e "\nWhat does SevenNet-0 find most like spinel?"
+echo -e "\nWhat is most similar to spinel according to SevenNet-0?"
 run similar Spinel --model sevennet-0 -k 5
-echo -e "\nThe same, asked with SevenNet-0 and answered from CHGNet's side:"
+echo -e "\nThe same with SevenNet-0's spinel and CHGNet's answers:"
 run similar Spinel --model sevennet-0 --across chgnet-0.3.0 -k 5
-echo -e "\nThe same in SQL, joined with what the store knows:"
-run sql "SELECT rank, distance, id, formula, spacegroup FROM similar_structures('Spinel', model := 'sevennet-0', across := 'chgnet-0.3.0', k := 5) WHERE list_contains(elements, 'O')"
-echo -e "\nHow alike do the two see the same atoms, beside what chance would give?"
+echo -e "\nThe same in SQL, with a condition:"
+run sql "SELECT rank, distance, structure_id, formula, spacegroup FROM similar_structures('Spinel', model := 'sevennet-0', across := 'chgnet-0.3.0', k := 5) WHERE list_contains(elements, 'O')"
+echo -e "\nHow alike are the two models, beside what chance would give?"
 run align sevennet-0 chgnet-0.3.0
-echo -e "\nThe least typical crystals of this store, to SevenNet-0's eye:"
+echo -e "\nThe least typical crystals of this store according to SevenNet-0:"
 run score
 run outliers --model sevennet-0 -k 5
 echo -e "\nA picture of the space, and the whole study as one page:"

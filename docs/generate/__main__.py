@@ -1,6 +1,6 @@
-"""Write the pages that are made from the code: `python docs/generate`, or `make docs`.
+"""Write what is made from the code: `python docs/generate`, or `make docs`.
 
-With `--check`, exit with 1 and name the pages that are not what the code says today.
+With `--check`, exit with 1 and name the files that are not what the code says today.
 """
 
 import sys
@@ -10,31 +10,31 @@ from pathlib import Path
 import commands
 import cookbook
 import models
+import questions as questions_page
 
-import platonic_store.questions
+from platonic_store import questions
+from platonic_store.questions.shared import methods
 
-DOCS = Path(__file__).parent.parent
-PAGES: dict[str, Callable[[], str]] = {
-    "commands.md": commands.page,
-    "cookbook.md": cookbook.page,
-    "models.md": models.page,
+ROOT = Path(__file__).parent.parent.parent
+FILES: dict[str, Callable[[], str]] = {
+    "platonic_store/methods.py": lambda: methods.source(questions.names()),
+    "docs/commands.md": commands.page,
+    "docs/cookbook.md": cookbook.page,
+    "docs/models.md": models.page,
+    "docs/reference/questions.md": questions_page.page,
 }
-if hasattr(platonic_store.questions, "names"):
-    import questions
-
-    PAGES["reference/questions.md"] = questions.page
 
 
 def main(*arguments: str) -> int:
-    """Write the pages, or only compare them."""
-    stale = [name for name, page in PAGES.items() if (DOCS / name).read_text() != page()]
+    """Write the files, or only compare them."""
+    stale = [name for name, made in FILES.items() if (ROOT / name).read_text() != made()]
     if "--check" in arguments:
         for name in stale:
-            print(f"docs/{name} is out of date: run `make docs`", file=sys.stderr)
+            print(f"{name} is out of date: run `make docs`", file=sys.stderr)
         return bool(stale)
     for name in stale:
-        (DOCS / name).write_text(PAGES[name]())
-        print(f"docs/{name} written")
+        (ROOT / name).write_text(FILES[name]())
+        print(f"{name} written")
     return 0
 
 

@@ -4,17 +4,17 @@ from platonic_store.sql import cookbook
 
 INTRODUCTION = """# Cookbook
 
-Queries that people ask of a store of crystals, each a file of plain SQL in `queries/cookbook`.
+Named queries, each a file of plain SQL in `queries/cookbook`.
 
 ```
 platonic-store sql --list
 platonic-store sql @near-duplicates --set within=0.001 --set model=chgnet-0.3.0
 ```
 
-In Python: `store.sql("@near-duplicates", variables={"within": 0.001})`. A model that is not named
-is the store's first, and the `other` one the next that is not a control. To make a query your own,
-copy its SQL: variables work in any query. In the plain `duckdb` client, which lacks `neighbours`,
-those over views alone run after `SET VARIABLE`.
+In Python: `store.sql("@near-duplicates", variables={"within": 0.001})`. By default `model` is the
+store's first model, and `other` the next one that is not a control. To change a query, copy its
+SQL: variables work in any query. In the plain `duckdb` client, which lacks `neighbours`, the
+queries over views alone run after `SET VARIABLE`.
 
 Made by `make docs`."""
 

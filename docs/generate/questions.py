@@ -31,6 +31,8 @@ def page() -> str:
 
 def described(question: Any) -> str:
     """A question as Markdown."""
+    if not question.__doc__:
+        raise SystemExit(f"the question {question.name} has no docstring")
     calls = [one for one in functions.functions() if one.question is question]
     command = f"platonic-store {question.name.replace('_', '-')}"
     text = markdown(inspect.cleandoc(question.__doc__), [one.name for one in question.parameters])
