@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: what is computed, without the store. Each function names its source."""

@@ -11,6 +11,7 @@ from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
+from platonic_store.geometry.retrieval import retrieval_matrix
 from platonic_store.geometry.typicality import conformal_p
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -116,7 +117,7 @@ def compute(seen: Seen, *, seed: int = 0) -> pd.DataFrame:
             wanted = measures.DIRECTED | (measures.SYMMETRIC if a < b else {})
             for name, measure in wanted.items():
                 value = _whole(measure, views[a], views[b])
-                shuffled = measures.null(measure, views[a], views[b], NULLS, seed)
+                shuffled = measures.permutation_null(measure, views[a], views[b], NULLS, seed)
                 spread = [_whole(measure, *two) for two in zip(halved[a], halved[b], strict=True)]
                 counts = len(seen.structures), len(np.unique(seen.structures))
                 rows.append(_row(seen, a, b, name, value, shuffled, spread, counts))
@@ -138,7 +139,7 @@ def _recalls(seen: Seen, a: int, b: int, seed: int) -> Iterator[dict[str, Any]]:
     own, halves = np.arange(n), measures.halves(labels, HALVES, seed)
     orders = [np.random.default_rng(seed + i).permutation(n) for i in range(NULLS)]
     for k in RECALLS:
-        hits = measures.found(coordinates[a], coordinates[b], k)
+        hits = retrieval_matrix(coordinates[a], coordinates[b], k)
         shuffled = np.array([hits[own, order].mean() for order in orders])
         spread = [hits[part, part].mean() for part in halves]
         counts = n, int(labels.max()) + 1

@@ -13,6 +13,7 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import bias as geometry
+from platonic_store.geometry.neighbours import nearest_others
 from platonic_store.geometry.typicality import conformal_p
 from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -78,7 +79,7 @@ def bias(compared: Compared, *, by: Sequence[str] = BY, k: int = 10, seed: int =
     n = len(compared.crystals)
     if not 1 <= k < n:
         raise InvalidQuery(f"{k} neighbours among {n} structures: ask for fewer with `-k`")
-    neighbours = [geometry.neighbour_rows(rows, k)[0] for rows in compared.same.vectors]
+    neighbours = [nearest_others(rows, k)[0] for rows in compared.same.vectors]
     own, others = geometry.deviation(neighbours, 0)
     deviation = np.where(np.isnan(others), 0, others) - own
     groups = _groups(compared.crystals, by)
@@ -109,7 +110,7 @@ def merged(compared: Compared, *, k: int = 20) -> pd.DataFrame:
     an effect.
     """
     vectors = compared.same.vectors
-    around = [geometry.neighbour_rows(rows, MERGED_AMONG) for rows in vectors]
+    around = [nearest_others(rows, MERGED_AMONG) for rows in vectors]
     found = []
     for i, (index, _) in enumerate(around):
         pairs = geometry.mutual_pairs(index)
