@@ -19,10 +19,10 @@ import pandas as pd
 from pymatgen.core import Composition
 
 from platonic_store import Store
-from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.anchors import random_rows
+from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.projection import Recipe, fit, project
-from platonic_store.geometry.scan import nearest_to_one
+from platonic_store.geometry.retrieval import retrieval
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.geometry.transport import barycentric_map, carry, share, transport
 from platonic_store.questions.shared.pairing import paired_embeddings

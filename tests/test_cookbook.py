@@ -81,11 +81,15 @@ def novel_chemistry(store):
     found = asked(store, "novel-chemistry")
     kinds = {
         id_: Composition(formula).anonymized_formula
-        for id_, formula in store.sql("SELECT structure_id, formula FROM structure").itertuples(index=False)
+        for id_, formula in store.sql("SELECT structure_id, formula FROM structure").itertuples(
+            index=False
+        )
     }
     near = store.neighbours(k=10)
     is_known = near["structure_id"].map(kinds) == near["neighbour"].map(kinds)
-    assert set(found["structure_id"]) == set(near["structure_id"]) - set(near["structure_id"][is_known])
+    assert set(found["structure_id"]) == set(near["structure_id"]) - set(
+        near["structure_id"][is_known]
+    )
 
 
 def substitution_candidates(store):
@@ -108,7 +112,9 @@ def knn_error(store):
 
 def property_cliffs(store):
     found = asked(store, "property-cliffs", property="atomic_volume")
-    values = store.sql("SELECT structure_id, volume / nsites AS v FROM structure").set_index("structure_id")["v"]
+    values = store.sql("SELECT structure_id, volume / nsites AS v FROM structure").set_index(
+        "structure_id"
+    )["v"]
     differences = (found["structure_id"].map(values) - found["other"].map(values)).abs()
     np.testing.assert_allclose(found["difference"], differences)
     assert found["difference"].is_monotonic_decreasing
@@ -140,7 +146,9 @@ def elements_by_disagreement(store):
         store.neighbours(model=model, k=5).groupby("structure_id")["neighbour"].agg(set)
         for model in ("sevennet-0", "chgnet-0.3.0")
     )
-    titanium = store.sql("SELECT structure_id FROM structure WHERE list_contains(elements, 'O')")["structure_id"]
+    titanium = store.sql("SELECT structure_id FROM structure WHERE list_contains(elements, 'O')")[
+        "structure_id"
+    ]
     shared = [1 - len(one[i] & two[i]) / 5 for i in titanium if i in one and i in two]
     oxygen = found[found["element"] == "O"].iloc[0]
     assert oxygen["disagreement"] == pytest.approx(np.mean(shared))
@@ -151,14 +159,20 @@ def typical_to_one_model(store):
     found = asked(store, "typical-to-one-model", typical=0.4, atypical=0.25)
     p = store.sql("FROM typicality").pivot(index="structure_id", columns="model", values="p")
     wanted = p[(p["sevennet-0"] >= 0.4) & (p["chgnet-0.3.0"] <= 0.25)].index
-    oxides = store.sql("SELECT structure_id FROM structure WHERE list_contains(elements, 'O')")["structure_id"]
+    oxides = store.sql("SELECT structure_id FROM structure WHERE list_contains(elements, 'O')")[
+        "structure_id"
+    ]
     assert set(found["structure_id"]) == set(wanted) & set(oxides)
     assert len(found) > 0
 
 
 def consensus_outliers(store):
     found = asked(store, "consensus-outliers").set_index("structure_id")
-    p = store.sql("FROM typicality").pivot(index="structure_id", columns="model", values="p").max(axis=1)
+    p = (
+        store.sql("FROM typicality")
+        .pivot(index="structure_id", columns="model", values="p")
+        .max(axis=1)
+    )
     assert found["largest_p"].to_dict() == p[p <= 0.05].to_dict()
     assert (found["models"] == 2).all()
 

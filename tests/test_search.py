@@ -33,17 +33,24 @@ def test_nearest_structures_are_those_of_brute_force(prototypes):
 def test_a_structure_is_the_mean_of_its_atoms(prototypes):
     atoms = prototypes.embeddings("chgnet-0.3.0").to_pandas()
     mean = np.mean(np.stack(atoms[atoms["structure_id"] == "Spinel"]["vector"]), axis=0)
-    np.testing.assert_allclose(prototypes.embedding("Spinel", model="chgnet-0.3.0"), mean, rtol=1e-5)
+    np.testing.assert_allclose(
+        prototypes.embedding("Spinel", model="chgnet-0.3.0"), mean, rtol=1e-5
+    )
 
 
 def test_across_models_most_structures_find_themselves(prototypes):
-    ids = prototypes.sql("SELECT structure_id FROM structure ORDER BY structure_id")["structure_id"][::12]
+    ids = prototypes.sql("SELECT structure_id FROM structure ORDER BY structure_id")[
+        "structure_id"
+    ][::12]
     embedded = set(
         prototypes.embeddings("sevennet-0", level="structure")["structure_id"].to_pylist()
     )
     asked = [id_ for id_ in ids if id_ in embedded]
     found = [
-        id_ in prototypes.similar(id_, model="sevennet-0", across="chgnet-0.3.0", k=10)["structure_id"].values
+        id_
+        in prototypes.similar(id_, model="sevennet-0", across="chgnet-0.3.0", k=10)[
+            "structure_id"
+        ].values
         for id_ in asked
     ]
     assert np.mean(found) > 0.7  # by chance 10 of 284 would
@@ -147,7 +154,11 @@ def test_outliers_are_unlike_all_others(prototypes):
     [
         (lambda s: s.similar("Spinell"), StructureNotFound, "Spinel"),
         (lambda s: s.similar("Spinel", model="chgnet-0.3"), ModelNotFound, "chgnet-0.3.0"),
-        (lambda s: s.similar("Spinel", model="chgnet-r2scan"), ModelNotFound, "store.ingest(models=['chgnet-r2scan'])"),
+        (
+            lambda s: s.similar("Spinel", model="chgnet-r2scan"),
+            ModelNotFound,
+            "store.ingest(models=['chgnet-r2scan'])",
+        ),
         (lambda s: s.similar("Spinel", model="sevennet-0@4"), LayerNotFound, "layers='4'"),
         (lambda s: s.similar("Spinel", space="centred"), AnchorsNotFound, "project"),
         (lambda s: s.similar("Spinel", where="bandgap > 1"), InvalidQuery, "bandgap"),

@@ -41,7 +41,10 @@ def test_functions_in_joins_subqueries_and_ctes(prototypes):
     subquery = prototypes.sql(
         "FROM similar_structures((SELECT structure_id FROM structure WHERE mineral = 'Spinel'), k := 3)"
     )
-    assert subquery["structure_id"].tolist() == prototypes.similar("Spinel", k=3)["structure_id"].tolist()
+    assert (
+        subquery["structure_id"].tolist()
+        == prototypes.similar("Spinel", k=3)["structure_id"].tolist()
+    )
     cte = prototypes.sql(
         "WITH near AS (FROM similar_structures('Spinel', k := 20)) "
         "SELECT nelements, count(*) AS n FROM near GROUP BY nelements"
@@ -149,9 +152,8 @@ def test_the_plain_client_has_views_and_embeddings(prototypes, tmp_path):
 def test_every_view_and_function_is_documented():
     written = (ROOT / "docs" / "sql.md").read_text()
     pattern = re.compile(r"CREATE OR REPLACE VIEW (\w+)")
-    names = {
-        name
-        for name in pattern.findall((folder("queries") / "views.sql").read_text())
-    } | {function.name for function in functions()}
+    names = {name for name in pattern.findall((folder("queries") / "views.sql").read_text())} | {
+        function.name for function in functions()
+    }
     assert names >= {*VIEWS, "similar_structures", "similar_atoms", "embedding"}
     assert [name for name in sorted(names) if f"`{name}" not in written] == []

@@ -9,8 +9,8 @@ import pandas as pd
 
 from platonic_store.annotation.targets import PREFIX, Columns, Kind
 from platonic_store.errors import InvalidQuery
-from platonic_store.geometry.clusters import first_alike, modes
-from platonic_store.geometry.neighbours import nearest, without_self
+from platonic_store.geometry.clusters import mode_clusters, near_duplicate_groups
+from platonic_store.geometry.neighbours import nearest_others
 from platonic_store.geometry.typicality import conformal_p
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -168,8 +168,8 @@ def compute(gathered: Gathered, *, k: int, within: float) -> Answers:
     near = _nearest(rows, vectors, k)
     around = {PREFIX: _spread(rows, near, len(ids))}
     kinds = pd.factorize(gathered.formulas[rows])[0]
-    table.loc[ids[rows], FIRST] = ids[rows[first_alike(vectors, kinds, within)]]
-    table.loc[ids[rows], f"{PREFIX}cluster"] = ids[rows[modes(*near)]]
+    table.loc[ids[rows], FIRST] = ids[rows[near_duplicate_groups(vectors, kinds, within)]]
+    table.loc[ids[rows], f"{PREFIX}cluster"] = ids[rows[mode_clusters(*near)]]
     for side, prefix in prefixes(list(gathered.vectors)).items():
         own, vectors = gathered.vectors[side]
         around[prefix] = _spread(own, _nearest(own, vectors, k), len(ids))
@@ -206,8 +206,7 @@ def _nearest(rows: np.ndarray, vectors: np.ndarray, k: int) -> Around:
             f"neighbours need at least two embedded structures, the store has {len(rows)}: "
             "ingest more"
         )
-    indices, distances = nearest(vectors, vectors, k + 1)
-    return Around(without_self(indices, indices), without_self(indices, distances))
+    return Around(*nearest_others(vectors, k))
 
 
 def _spread(rows: np.ndarray, near: Around, n: int) -> Around:

@@ -1,7 +1,7 @@
-"""Anchors: the K atoms whose embeddings are a ruler that every model has.
+"""Anchors: K reference atoms, the same for every model, that coordinates are measured from.
 
-Each function takes rows of embeddings and returns the positions of the rows it chose. An anchor
-is an atom: who calls these maps positions to (structure_id, site_index) and keeps those.
+Each function takes rows of embeddings and returns the positions of the rows that it chose. An
+anchor is an atom: the caller maps positions to (structure_id, site_index) and keeps those.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,11 +32,11 @@ def direct(
     subclusters no wider than a threshold, then agglomerative (Ward) clustering of the subclusters'
     centroids. Here the compression is Gonzalez' farthest-point cover (1985), whose radius for a
     given number of subclusters is within a factor two of the smallest possible: so memory is
-    bounded by choosing their number, max(2000, 4 k), and needs no threshold to be guessed. With
+    bounded by choosing their number, max(2000, 4 k), and there is no threshold to choose. With
     fewer rows than that each row is its own subcluster and the clustering is Ward's, exactly.
     (MP-20, 11,466 atoms, SevenNet-0 layer 1, k = 100: mean distance to the nearest anchor 0.159,
     largest 0.56; maml's 0.202 and 0.98, shuffled 0.194 and 0.64 with 3 anchors in common.) Another
-    processor may round the components differently and so decide a close call otherwise.
+    processor may round the components differently and so choose otherwise between close rows.
 
     Args:
         embeddings: (n, D), finite; cast to float32.
@@ -72,7 +72,7 @@ def direct_maml(embeddings: ArrayLike, k: int, *, threshold: float = 0.5) -> Ind
     Equals `DIRECTSampler(structure_encoder=False, clustering=BirchClustering(n=k,
     threshold_init=threshold))` of maml 2025.4.3 with the same scikit-learn, including what differs
     from `direct`: the choice depends on the order of rows, a cluster's "centre" is that of its
-    last subcluster rather than its centroid, and a cluster that no row is nearest to yields no
+    last subcluster rather than its centroid, and a cluster that no row is nearest to gives no
     anchor, so that fewer than k may come back.
 
     Memory is not bounded: Ward on s subclusters needs 8 s^2 bytes (4 s^2 of distances and a copy),
@@ -234,7 +234,8 @@ def _cover_then_ward(components: NDArray[np.float32], k: int) -> Indices:
     _, subcluster = _cover(components, size)
     centroids = _centroids(components, subcluster, size)
     ward = AgglomerativeClustering(n_clusters=k, linkage="ward")
-    return ward.fit_predict(centroids)[subcluster].astype(np.int64)
+    labels: Indices = ward.fit_predict(centroids)[subcluster].astype(np.int64)
+    return labels
 
 
 def _cover(points: NDArray[np.float32], k: int) -> tuple[Indices, Indices]:

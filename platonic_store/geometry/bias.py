@@ -6,13 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platonic_store.geometry.neighbours import nearest, without_self
-
 RESOLUTION = 1e-6  # of distances between vectors in single precision
 
 
 class Effects(NamedTuple):
-    """What sets g groups apart; all (g,) float64.
+    """How g groups differ from all values; all (g,) float64.
 
     effect: mean of the group's values less the mean of all, in standard deviations of all values.
     p: how often a random group of its size is as far from the mean, on either side.
@@ -24,31 +22,26 @@ class Effects(NamedTuple):
     p_any: NDArray[np.float64]
 
 
-def neighbour_rows(points: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Each row's k nearest others by cosine, nearest first: (n, k) rows and their distances."""
-    rows = np.asarray(points)
-    index, distance = nearest(rows, rows, k + 1)
-    return without_self(index, index), without_self(index, distance)
-
-
 def overlap(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
     """Share of each row's k neighbours that two models have in common: (n, k), (n, k) to (n,)."""
     a, b = np.asarray(one), np.asarray(other)
-    return (a[:, :, None] == b[:, None, :]).any(2).mean(1)
+    shared: NDArray[np.float64] = (a[:, :, None] == b[:, None, :]).any(2).mean(1)
+    return shared
 
 
 def deviation(
     neighbours: Sequence[NDArray[np.int64]], which: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much of each row's neighbours one model shares with the others, and those among them.
+    """Share of each row's neighbours that one model has in common with the others, and they with
+    one another.
 
     Args:
         neighbours: each model's (n, k), at least two models.
         which: the model in question.
 
     Returns:
-        (n,) mean overlap with the others, and (n,) mean overlap of the pairs of others: the first
-        is the smaller where the model deviates. The second is NaN with two models.
+        (n,) mean overlap with the others, and (n,) mean overlap of the pairs of others: where the
+        model deviates, the first is the smaller. The second is NaN with two models.
     """
     others = [rows for i, rows in enumerate(neighbours) if i != which]
     own = np.mean([overlap(neighbours[which], rows) for rows in others], axis=0)
@@ -92,13 +85,14 @@ def mutual_pairs(neighbours: NDArray[np.int64]) -> NDArray[np.int64]:
     n, k = neighbours.shape
     ends = np.c_[np.repeat(np.arange(n), k), neighbours.ravel()]
     code, back = ends @ [n, 1], ends @ [1, n]
-    return ends[np.isin(code, back) & (ends[:, 0] < ends[:, 1])]
+    is_mutual = np.isin(code, back) & (ends[:, 0] < ends[:, 1])
+    return np.asarray(ends[is_mutual])
 
 
 def closeness(
     points: ArrayLike, pairs: ArrayLike, nearest_distances: ArrayLike
 ) -> NDArray[np.float64]:
-    """(m,) distance (1 - cosine) of pairs of rows, 1 for what is usual of nearest neighbours.
+    """(m,) distance (1 - cosine) of pairs of rows, in units of the usual nearest distance.
 
     Args:
         points: (n, D). pairs: (m, 2) rows. nearest_distances: (n,) of each row's nearest other,
@@ -108,6 +102,6 @@ def closeness(
     dot, aa, bb = (
         np.einsum("ij,ij->i", ends[:, i], ends[:, j]) for i, j in ((0, 1), (0, 0), (1, 1))
     )
-    distance = 1 - dot / np.maximum(np.sqrt(aa * bb), 1e-300)
+    distance: NDArray[np.float64] = 1 - dot / np.maximum(np.sqrt(aa * bb), 1e-300)
     usual = max(float(np.median(np.asarray(nearest_distances))), RESOLUTION)
-    return np.maximum(distance, RESOLUTION) / usual
+    return np.divide(np.maximum(distance, RESOLUTION), usual)

@@ -1,4 +1,6 @@
-"""Groups of rows: those that lie around one mode, and those that are all but the same."""
+"""Groups of rows: clusters around the modes of their density, and near duplicates."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,21 +8,23 @@ from numpy.typing import NDArray
 from platonic_store.geometry.neighbours import QUERIES, distances
 
 
-def modes(indices: NDArray[np.int64], spacing: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Clusters without a number to choose: each row climbs to the mode of density above it.
+def mode_clusters(
+    indices: NDArray[np.int64], spacing: NDArray[np.floating[Any]]
+) -> NDArray[np.int64]:
+    """Clusters around the modes of the rows' density; how many there are follows from the rows.
 
-    The density of a row is told by the distance to its last neighbour. A row's parent is the
-    nearest of its neighbours that is denser; a row without one is a mode, and speaks for all that
-    climb to it (Koontz, Narendra, Fukunaga, IEEE Trans. Comput. C-25, 936, 1976,
-    DOI 10.1109/TC.1976.1674719). No seed and no iteration: it depends on the rows alone. Between
-    rows whose last neighbours are equally far the sum of the distances decides, then the index.
+    A row is the denser, the nearer its last neighbour; between equals the sum of the distances
+    decides, then the index. A row's parent is the nearest of its neighbours that is denser; a row
+    without one is a mode, and a cluster is all rows whose parents lead to one mode (Koontz,
+    Narendra, Fukunaga, IEEE Trans. Comput. C-25, 936, 1976, DOI 10.1109/TC.1976.1674719). No seed
+    and no iteration.
 
     Args:
         indices: (n, k), each row's k nearest others, nearest first.
         spacing: (n, k), their distances.
 
     Returns:
-        (n,) int64, the row of the mode that each row belongs to.
+        (n,) int64, the row of each row's mode.
     """
     n = len(indices)
     rank = np.empty(n, dtype=np.int64)
@@ -30,17 +34,17 @@ def modes(indices: NDArray[np.int64], spacing: NDArray[np.floating]) -> NDArray[
     return _roots(np.where(denser.any(axis=1), nearest_denser, np.arange(n)))
 
 
-def first_alike(
-    vectors: NDArray[np.floating], kinds: NDArray[np.int64], within: float
+def near_duplicate_groups(
+    vectors: NDArray[np.floating[Any]], kinds: NDArray[np.int64], within: float
 ) -> NDArray[np.int64]:
-    """The first row of each row's group of near duplicates; itself where there is none before.
+    """The first row of each row's group of near duplicates; the row itself if it is the first.
 
-    A row joins the first row of its own kind that is no further than `within`, and that row's
-    group. Memory is bounded by 512 rows of the largest kind.
+    A row joins the group of the first row of its kind that is no farther than `within`. Memory
+    beside the arguments is bounded by distances of 512 rows from the largest kind.
 
     Args:
         vectors: (n, D).
-        kinds: (n,) integers; rows of different kinds are never alike.
+        kinds: (n,) integers; rows of different kinds are never duplicates.
         within: cosine distance.
 
     Returns:
@@ -58,7 +62,7 @@ def first_alike(
 
 
 def _roots(parents: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each row ends up that goes from parent to parent; roots are their own parents."""
+    """The root that each row's chain of parents ends in; a root is its own parent."""
     while (parents != parents[parents]).any():
         parents = parents[parents]
     return parents

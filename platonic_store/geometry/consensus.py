@@ -4,9 +4,9 @@ Regularised kernel generalised canonical correlation (MAXVAR: Kettenring, Biomet
 equation 3.1; with kernels Bach and Jordan, JMLR 3, 1, 2002). Each model m has a Gaussian kernel
 between the K anchors, K_m, and a ridge smoother P_m = K_m (K_m + λK)^-1. The consensus is the d
 orthogonal columns that all smoothers together keep best, the leading eigenvectors of their mean.
-A model enters by kernel ridge regression from its own embeddings to them: its similarity to each
-anchor, as in the paper, and a matrix that all models' similarities are read through. So a model
-that comes later, or a control, joins and moves nothing.
+A model enters by kernel ridge regression from its own embeddings to them: its similarities to the
+anchors, as in the paper, times a matrix. A model that comes later, or a control, enters likewise
+and changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.projection import Projection, fit, gaussian, kernel_width, project
+from platonic_store.geometry.retrieval import retrieval
 
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 DIMENSION = 128
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 class Choice(NamedTuple):
-    """What cross-validation found.
+    """The result of cross-validation.
 
     penalty: the λ that won, or None where the recipe `whitened` did.
     recalls: recall@1 of held-out anchors among one another, by λ and for "whitened", the mean over
@@ -45,7 +45,7 @@ class Choice(NamedTuple):
 
 
 def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
-    """The coordinates of the anchors that the models agree on.
+    """Coordinates of the anchors on which the models agree.
 
     Args:
         embeddings: of each model (K, D_m), the same anchors in the same order, at least four.
@@ -64,7 +64,8 @@ def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
     rows = [np.asarray(one, dtype=np.float64) for one in embeddings]
     k = len(rows[0])
     if k < 4 or any(len(one) != k for one in rows):
-        raise ValueError(f"{[len(one) for one in rows]} anchors: at least four, the same for all")
+        counts = [len(one) for one in rows]
+        raise ValueError(f"need at least 4 anchors, as many for every model, not {counts}")
     kept = np.mean([_smoother(one, penalty) for one in rows], axis=0)
     kept -= kept.mean(0)
     kept -= kept.mean(1)[:, None]
@@ -72,7 +73,8 @@ def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
     share, axes = eigh(kept, subset_by_index=[k - d, k - 1], overwrite_a=True)
     share, axes = np.clip(share[::-1], 0, 1), axes[:, ::-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(d)])
-    return axes * np.sqrt(k) * share**SHARPNESS
+    coordinates: Floats = axes * np.sqrt(k) * share**SHARPNESS
+    return coordinates
 
 
 def join(anchors: ArrayLike, targets: ArrayLike, penalty: float) -> Projection:
@@ -96,9 +98,9 @@ def join(anchors: ArrayLike, targets: ArrayLike, penalty: float) -> Projection:
 def choose(embeddings: Sequence[ArrayLike], groups: ArrayLike) -> Choice:
     """λ by cross-validation on the anchors alone, groups (compositions) held out whole.
 
-    The score is recall@1: a held-out anchor, asked with one model, among all that are held out with
-    it, by another model. Ties go to the larger λ. Where `whitened` does better than every λ, it
-    wins.
+    The score is recall@1 across models: a held-out anchor's coordinates by one model are searched
+    among those of all anchors held out with it, by another model. Ties go to the larger λ. Where
+    `whitened` scores better than every λ, it is chosen.
 
     Args:
         embeddings: of each of at least two models (K, D_m), the same anchors in the same order.
@@ -108,7 +110,7 @@ def choose(embeddings: Sequence[ArrayLike], groups: ArrayLike) -> Choice:
         ValueError: fewer than two models.
     """
     if len(embeddings) < 2:
-        raise ValueError("a consensus needs at least two models")
+        raise ValueError("need at least 2 models")
     labels = np.asarray(groups).astype(str)
     few = np.sort(random_rows(np.arange(len(labels)), min(ENOUGH, len(labels)), seed=0))
     models = [np.asarray(one)[few] for one in embeddings]
@@ -137,7 +139,7 @@ def _candidates(anchors: list[NDArray[Any]]) -> Mapping[str, list[Projection]]:
 
 
 def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:
-    """The fold of each row: groups in an order of their own, dealt out."""
+    """The fold of each row: groups in an order that does not depend on the rows', dealt out."""
     names, which = np.unique(groups, return_inverse=True)
     place = np.empty(len(names), dtype=np.int64)
     place[random_rows(names.tolist(), len(names), seed=0)] = np.arange(len(names))
@@ -151,4 +153,5 @@ def _smoother(anchors: Floats, penalty: float) -> Floats:
     n = len(anchors)
     rows = anchors - anchors.mean(0)
     ridge = gaussian(rows, rows, kernel_width(rows)) + penalty * n * np.eye(n)
-    return np.eye(n) - penalty * n * cho_solve(cho_factor(ridge, lower=True), np.eye(n))
+    inverse: Floats = cho_solve(cho_factor(ridge, lower=True), np.eye(n))
+    return np.eye(n) - penalty * n * inverse

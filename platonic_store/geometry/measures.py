@@ -1,9 +1,9 @@
-"""Measures of how alike two models see the same atoms, each with the null of shuffled atoms.
+"""Measures of how similar two models' embeddings of the same atoms are, with their null.
 
-All take the embeddings as they are, row for row the same atoms, less their mean; none needs a
-shared space. n atoms cost a few n × n matrices: sample first. Scores rise with the number of
-coordinates alone (arXiv 2602.14486) and say little by themselves: `calibrated` sets each between
-what shuffled atoms get and the best there is.
+All take the embeddings less their mean, row for row the same atoms; none needs a shared space. n
+atoms cost a few n × n matrices: sample first. Scores rise with the number of coordinates alone
+(arXiv 2602.14486) and say little by themselves: `calibrated` puts each between the score of
+shuffled atoms and the best possible.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platonic_store.geometry.neighbours import RESOLUTION, distances
+from platonic_store.geometry.neighbours import unit_rows
 
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 
 class View:
-    """One model's view of n atoms: rows less their mean, and what follows from them.
+    """One model's embeddings of n atoms less their mean, and matrices computed from them.
 
     Args:
         rows: (n, D), finite.
@@ -33,16 +33,15 @@ class View:
     def __init__(self, rows: ArrayLike, k: int = 10):
         x = np.asarray(rows, dtype=np.float64)
         if x.ndim != 2 or len(x) < 4 or not np.isfinite(x).all():
-            raise ValueError(f"at least four finite rows are compared, not {x.shape}")
+            raise ValueError(f"need at least 4 finite rows, not a matrix of shape {x.shape}")
         if not 1 <= k < len(x):
-            raise ValueError(f"no {k} neighbours among {len(x)} atoms")
+            raise ValueError(f"k must be within 1…{len(x) - 1}, not {k}")
         self.x, self.k = x - x.mean(0), k
 
     @cached_property
     def cosines(self) -> Floats:
         """(n, n) cosines of all pairs of rows, 0 with a row of zeros."""
-        length = np.linalg.norm(self.x, axis=1, keepdims=True)
-        unit = self.x / np.where(length > 0, length, 1)
+        unit = unit_rows(self.x)
         return unit @ unit.T
 
     @cached_property
@@ -62,13 +61,13 @@ class View:
     @cached_property
     def centred(self) -> Floats:
         """Cosines less each row's mean."""
-        return self.cosines - self.cosines.mean(1, keepdims=True)
+        return np.asarray(self.cosines - self.cosines.mean(1, keepdims=True))
 
     @cached_property
     def squares(self) -> Floats:
         """(n, n) squared Euclidean distances."""
         norms = np.einsum("ij,ij->i", self.x, self.x)
-        return np.maximum(norms[:, None] + norms - 2 * self.x @ self.x.T, 0)
+        return np.asarray(np.maximum(norms[:, None] + norms - 2 * self.x @ self.x.T, 0))
 
     @cached_property
     def ranks(self) -> Indices:
@@ -166,28 +165,8 @@ DIRECTED: dict[str, Measure] = {"imbalance": imbalance}
 BEST = {"imbalance": 0.0}
 
 
-def found(za: ArrayLike, zb: ArrayLike, k: int) -> Floats:
-    """(n, n) whether b's atom j is among the k nearest by cosine to a's atom i, in a shared space.
-
-    Its diagonal's mean is `alignment.retrieval`, and like there equal distances share their ranks;
-    along a permutation lies what shuffled atoms get.
-
-    Args:
-        za, zb: (n, K), the same atoms in the same order.
-        k: how many answers count.
-    """
-    gaps = distances(np.asarray(za), np.asarray(zb))
-    hits = np.empty(gaps.shape, dtype=np.float32)
-    for row, out in zip(gaps, hits, strict=True):
-        ordered = np.sort(row)
-        nearer = np.searchsorted(ordered, row - RESOLUTION)
-        within = np.searchsorted(ordered, row + RESOLUTION, side="right")
-        out[:] = np.clip((k - nearer) / (within - nearer), 0, 1)
-    return hits
-
-
-def null(measure: Measure, a: View, b: View, n: int, seed: int) -> NDArray[np.float64]:
-    """(n,) values where b's atoms are shuffled: what the measure is where nothing corresponds."""
+def permutation_null(measure: Measure, a: View, b: View, n: int, seed: int) -> NDArray[np.float64]:
+    """(n,) values with b's atoms shuffled: what the measure is where nothing corresponds."""
     rng = np.random.default_rng(seed)
     return np.array([measure(a, b, rng.permutation(len(b.x))) for _ in range(n)])
 
@@ -211,7 +190,7 @@ def halves(groups: ArrayLike, n: int, seed: int) -> list[Indices]:
     labels = np.unique(np.asarray(groups), return_inverse=True)[1]
     count = int(labels.max(initial=-1)) + 1
     if count < 4:
-        raise ValueError(f"{count} structures have no halves to speak of")
+        raise ValueError(f"need at least 4 structures, not {count}")
     rng = np.random.default_rng(seed)
     chosen = (rng.permutation(count)[: count // 2] for _ in range(n))
     return [np.flatnonzero(np.isin(labels, half)) for half in chosen]

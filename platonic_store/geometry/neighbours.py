@@ -1,77 +1,77 @@
-"""Exact nearest neighbours by matrix products, over rows that need not fit in memory."""
+"""Exact nearest neighbours by cosine distance, through matrix products.
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TypeAlias, get_args
+Candidates are found in single precision, with a margin for its rounding error, and then computed in
+double precision. So results equal those of a search in double precision, ties included.
+"""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Metric = Literal["cosine", "euclidean"]
-Chunk: TypeAlias = tuple[int | NDArray[np.integer[Any]], NDArray[np.floating[Any]]]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
-ROWS = 8_192  # of points, in double precision at once
+ROWS = 8_192  # of points, compared at once
 QUERIES = 512  # compared with them at once
-FEW = 16  # queries: fewer are not worth a look in single precision
-RESOLUTION = 1e-12  # distances closer than this tie
+FEW = 16  # queries: for fewer a first pass in single precision does not pay
+RESOLUTION = 1e-12  # distances closer than this are equal
 
 
-def distances(
-    query: ArrayLike, points: ArrayLike, metric: Metric = "cosine"
-) -> NDArray[np.float64]:
-    """Distance of each query from each point, in double precision.
+def unit_rows(rows: ArrayLike) -> Floats:
+    """Rows of unit length along the last axis, (…, D) float64; a zero row stays zero."""
+    matrix = np.asarray(rows, dtype=np.float64)
+    length = np.linalg.norm(matrix, axis=-1, keepdims=True)
+    return np.divide(matrix, np.where(length > 0, length, 1))
 
-    "cosine" is 1 - cos, from 0 to 2; a zero vector is at distance 1 from everything. It is
-    resolved to about 1e-15. "euclidean" is zero below about 3e-7 of the vectors' lengths.
+
+def row_lengths(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """(n,) float32, the lengths of (n, D) rows, summed in double precision."""
+    squares: Floats = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return np.sqrt(squares).astype(np.float32)
+
+
+def single_precision_error(features: int) -> float:
+    """A bound of the rounding error of a cosine of `features` numbers in single precision."""
+    return float(np.finfo(np.float32).eps) * (features + 8)
+
+
+def distances(query: ArrayLike, points: ArrayLike) -> Floats:
+    """Cosine distance (1 - cos) of each query from each point, in double precision.
+
+    Resolved to about 1e-15. A zero vector is at distance 1 from everything.
 
     Args:
         query: (q, D).
         points: (n, D).
-        metric: "cosine" or "euclidean".
 
     Returns:
-        (q, n) float64, not negative.
+        (q, n) float64 within [0, 2].
 
     Raises:
-        ValueError: an unknown metric, or matrices that do not match.
+        ValueError: matrices that do not match.
     """
     q, p = np.asarray(query, dtype=np.float64), np.asarray(points, dtype=np.float64)
     if q.ndim != 2 or p.ndim != 2 or q.shape[1] != p.shape[1]:
         raise ValueError(f"cannot compare {q.shape} with {p.shape}: both must be (rows, features)")
     dot, qq, pp = q @ p.T, np.einsum("ij,ij->i", q, q)[:, None], np.einsum("ij,ij->i", p, p)
-    if metric == "cosine":
-        lengths = np.sqrt(qq) * np.sqrt(pp)
-        return np.clip(1 - dot / np.where(lengths > 0, lengths, 1), 0, 2)
-    if metric == "euclidean":
-        squared = qq + pp - 2 * dot
-        squared[squared < 1e-13 * (qq + pp)] = 0  # what is left of equal rows after rounding
-        return np.sqrt(squared)
-    raise ValueError(f"unknown metric '{metric}', choose one of {', '.join(get_args(Metric))}")
+    lengths = np.sqrt(qq) * np.sqrt(pp)
+    return np.clip(np.subtract(1, dot / np.where(lengths > 0, lengths, 1)), 0, 2)
 
 
-def nearest(
-    query: ArrayLike,
-    points: NDArray[np.floating[Any]] | Iterable[Chunk],
-    k: int,
-    *,
-    metric: Metric = "cosine",
-    mask: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The k points nearest to each query, exactly, nearest first.
+def nearest(query: ArrayLike, points: NDArray[np.floating[Any]], k: int) -> tuple[Indices, Floats]:
+    """The k points nearest to each query by cosine, exactly, nearest first.
 
-    Memory is bounded by the largest chunk and the answer. Distances are rounded to 1e-12, and of
-    equal ones the smaller index comes first: the result does not hang on how BLAS rounds, nor on
-    how the points are cut into chunks.
+    Distances are rounded to 1e-12, and of equal ones the smaller index comes first: the result does
+    not depend on how BLAS rounds. Memory beside the arguments is bounded by a block and the answer.
 
     Args:
         query: (q, D), finite.
-        points: (n, D) array, or an iterable of (ids, rows): ids an integer array, one a row, or
-            the index of the chunk's first row.
-        k: how many; fewer come back where fewer points are.
-        metric: as in `distances`.
-        mask: (n,) bool, over the indices: only points where it is true are considered.
+        points: (n, D).
+        k: how many; fewer come back where there are fewer points.
 
     Returns:
-        indices (q, min(k, points considered)) int64 and distances of that shape, float64.
+        indices (q, min(k, n)) int64 and distances of that shape, float64.
 
     Raises:
         ValueError: k < 1, a query that is not finite, or as `distances`.
@@ -81,16 +81,15 @@ def nearest(
         raise ValueError(f"k must be at least 1, not {k}")
     if queries.ndim != 2 or not np.isfinite(queries).all():
         raise ValueError(f"queries must be a finite (q, D) matrix, not of shape {queries.shape}")
-    n, considered = len(queries), 0
     owner, index, distance = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    limit = np.full(n, np.inf)  # the k-th best so far
-    for ids, rows in _chunks(points, mask):
-        considered += len(ids)
-        for start in range(0, n, QUERIES):
+    limit = np.full(len(queries), np.inf)  # the k-th best so far
+    for first in range(0, len(points), ROWS):
+        rows = points[first : first + ROWS]
+        for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
-            who, which, found = _within(queries[part], rows, k, limit[part], metric)
+            who, which, found = _within(queries[part], rows, k, limit[part])
             owner = np.concatenate([owner, who + start])
-            index = np.concatenate([index, ids[which]])
+            index = np.concatenate([index, which + first])
             distance = np.concatenate([distance, np.round(found, 12)])
         order = np.lexsort((index, distance, owner))
         rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
@@ -98,61 +97,80 @@ def nearest(
         owner, index, distance = owner[order], index[order], distance[order]
         last = rank[rank < k] == k - 1
         limit[owner[last]] = distance[last]
-    shape = n, min(k, considered)
+    shape = len(queries), min(k, len(points))
     return index.reshape(shape), distance.reshape(shape)
 
 
-def without_self(index: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
-    """Of each row's k+1 nearest among its own set drop the row itself.
-
-    Where as many duplicates came before it that it is not among them, the last is dropped.
+def nearest_others(points: ArrayLike, k: int) -> tuple[Indices, Floats]:
+    """Each point's k nearest others by cosine, nearest first.
 
     Args:
-        index: (n, k+1), from `nearest(points, points, k + 1)`.
-        values: (n, k+1), what to drop from: the distances, or the indices themselves.
+        points: (n, D), finite, at least two.
+        k: how many; fewer come back where there are fewer others.
 
     Returns:
-        (n, k).
+        indices (n, min(k, n - 1)) int64 and distances of that shape, as `nearest`.
     """
+    rows = np.asarray(points)
+    index, distance = nearest(rows, rows, k + 1)
     own = index == np.arange(len(index))[:, None]
-    own[~own.any(1), -1] = True
-    return values[~own].reshape(len(index), -1)
+    own[~own.any(1), -1] = True  # k + 1 duplicates of smaller index: the last of them is dropped
+    return index[~own].reshape(len(index), -1), distance[~own].reshape(len(index), -1)
 
 
-def _chunks(
-    points: NDArray[np.floating[Any]] | Iterable[Chunk], mask: NDArray[np.bool_] | None
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating[Any]]]]:
-    for first, rows in [(0, points)] if isinstance(points, np.ndarray) else points:
-        ids = np.asarray(first, dtype=np.int64)
-        ids = ids + np.arange(len(rows)) if ids.ndim == 0 else ids
-        for start in range(0, len(rows), ROWS):
-            part_ids, part = ids[start : start + ROWS], rows[start : start + ROWS]
-            if mask is not None:
-                part_ids, part = part_ids[mask[part_ids]], part[mask[part_ids]]
-            yield part_ids, part
+def nearest_to_one(
+    query: ArrayLike,
+    rows: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    k: int,
+    mask: NDArray[np.bool_] | None = None,
+) -> tuple[Indices, Floats]:
+    """What `nearest` gives for one query, in a tenth of the time.
+
+    Args:
+        query: (D,), finite.
+        rows: (n, D), each zero or longer than 1e-30.
+        lengths: (n,), from `row_lengths`.
+        k: how many; fewer come back where fewer rows are considered.
+        mask: (n,) bool: only rows where it is true are considered.
+
+    Returns:
+        indices (min(k, considered),) int64 and distances of that shape, as `nearest`.
+
+    Raises:
+        ValueError: k < 1, or a query that is not finite.
+    """
+    vector = np.asarray(query, dtype=np.float64)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    if not np.isfinite(vector).all():
+        raise ValueError("the query is not finite")
+    cosines = rows @ (vector / (np.linalg.norm(vector) or 1)).astype(np.float32)
+    cosines /= np.where(lengths > 0, lengths, 1)
+    if mask is not None:
+        cosines[~mask] = -np.inf
+    bound = -np.inf
+    if k < len(rows):
+        error = single_precision_error(rows.shape[1])
+        bound = np.partition(cosines, len(rows) - k)[len(rows) - k] - 2 * error
+    found = np.flatnonzero((cosines >= bound) & (cosines > -np.inf))
+    distance = np.round(distances(vector[None], rows[found])[0], 12)
+    order = np.lexsort((found, distance))[:k]
+    return found[order], distance[order]
 
 
 def _within(
-    queries: NDArray[np.float64],
-    rows: NDArray[np.floating[Any]],
-    k: int,
-    limit: NDArray[np.float64],
-    metric: Metric,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs (query, row) that may be among the k nearest, and their distances.
-
-    Cosines of many queries are first computed in single precision, in less than half the time;
-    whatever its rounding could have kept out is let in, and what is let in is computed again in
-    double.
-    """
-    if metric != "cosine" or len(queries) < FEW or rows.shape[1:] != queries.shape[1:]:
-        found = distances(queries, rows, metric)
+    queries: Floats, rows: NDArray[np.floating[Any]], k: int, limit: Floats
+) -> tuple[Indices, Indices, Floats]:
+    """Pairs (query, row) that may be among the k nearest, and their distances."""
+    if len(queries) < FEW or rows.shape[1:] != queries.shape[1:]:
+        found = distances(queries, rows)
         bound = np.minimum(limit, _kth(found, k))
         who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
         return who, which, found[who, which]
     cosines = _unit32(queries) @ _unit32(rows).T
-    margin = np.finfo(np.float32).eps * (rows.shape[1] + 8)
-    bound = np.minimum(limit, _kth(1 - cosines, k) + margin) + margin
+    error = single_precision_error(rows.shape[1])
+    bound = np.minimum(limit, _kth(1 - cosines, k) + error) + error
     who, which = np.nonzero(cosines >= (1 - bound)[:, None].astype(np.float32))
     a, b = queries[who], rows[which].astype(np.float64)
     dot, aa, bb = (np.einsum("ij,ij->i", *pair) for pair in ((a, b), (a, a), (b, b)))
@@ -161,8 +179,8 @@ def _within(
 
 
 def _unit32(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    return rows.astype(np.float32) / np.where(length > 0, length, 1).astype(np.float32)[:, None]
+    lengths = row_lengths(rows)
+    return np.divide(rows.astype(np.float32), np.where(lengths > 0, lengths, 1)[:, None])
 
 
 def _kth(found: NDArray[np.floating[Any]], k: int) -> NDArray[np.floating[Any]]:

@@ -1,4 +1,4 @@
-"""A flat map of the space, for pictures."""
+"""PCA to two dimensions, for plots."""
 
 from typing import NamedTuple
 

@@ -4,17 +4,19 @@ Li and Walsh, arXiv 2512.05349, equation for the platonic coordinates of atom i:
 
     z_i = [cos(e_i, a_1), …, cos(e_i, a_K)]
 
-A recipe says what happens to e and a before the cosines. It is fitted from the anchors alone, so
-that a new atom is projected tomorrow exactly as today. The recipe `aligned` replaces the cosines by
-a Gaussian of the distance, and reads these similarities through a matrix; see `consensus`.
+A recipe says what happens to e and a before the cosines. It is fitted to the anchors alone, so that
+new atoms change no coordinates. The recipe `aligned` replaces the cosines by a Gaussian of the
+distance, and multiplies these similarities by a matrix; see `consensus`.
 """
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from platonic_store.geometry.neighbours import unit_rows
 
 Recipe = Literal["cosine", "centred", "whitened", "aligned"]
 
@@ -25,7 +27,7 @@ WIDTH = np.sqrt(5)
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A fitted recipe: all that `project` needs, as plain arrays.
+    """A fitted recipe: what `project` needs, as plain arrays.
 
     Attributes:
         recipe: its name.
@@ -47,7 +49,7 @@ class Projection:
     @property
     def dim(self) -> int:
         """How many coordinates an atom has."""
-        return self.anchors.shape[0] if self.weights is None else self.weights.shape[1]
+        return len(self.anchors) if self.weights is None else int(self.weights.shape[1])
 
     def to_bytes(self) -> bytes:
         """An .npz archive without pickles; equal projections give equal bytes."""
@@ -86,7 +88,7 @@ def fit(recipe: Recipe, anchors: ArrayLike) -> Projection:
 
     `cosine` is the paper's: e and a as they are. `centred` first subtracts the anchors' mean.
     `whitened` then decorrelates: with u the centred anchors' directions (unit vectors), since a
-    cosine sees nothing but direction and a few outlying anchors should not own the covariance,
+    cosine depends on direction alone and a few outlying anchors should not dominate the covariance,
     it applies C^(-1/2), C the Ledoit-Wolf shrinkage (J. Multivar. Anal. 88, 365, 2004) of
     mean(u u^T). The shrinkage has no parameter, adapts to K, and gives directions that K < D
     anchors do not span the same weight as the average one. `aligned` is fitted to several models:
@@ -106,21 +108,21 @@ def fit(recipe: Recipe, anchors: ArrayLike) -> Projection:
     if _known(recipe) == "aligned":
         raise ValueError("recipe 'aligned' is fitted to several models: `consensus.join`")
     if recipe == "cosine":
-        return Projection(recipe, np.zeros(rows.shape[1]), None, _unit(rows))
+        return Projection(recipe, np.zeros(rows.shape[1]), None, unit_rows(rows))
     if len(rows) < 2:
         raise ValueError(f"recipe '{recipe}' needs at least two anchors")
     centre = rows.mean(0)
     rows = rows - centre
     if recipe == "centred":
-        return Projection(recipe, centre, None, _unit(rows))
-    transform = _whitening(_unit(rows))
-    return Projection(recipe, centre, transform, _unit(rows @ transform))
+        return Projection(recipe, centre, None, unit_rows(rows))
+    transform = _whitening(unit_rows(rows))
+    return Projection(recipe, centre, transform, unit_rows(rows @ transform))
 
 
 def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32]:
     """Coordinates of embeddings: their cosines with the anchors, after the recipe.
 
-    By `aligned`: their directions in the consensus.
+    With `aligned`: their directions in the consensus.
 
     Computed in double precision, a chunk at a time, then rounded to single: a row has the same
     coordinates alone as among others, to the last digit or so. An embedding that the recipe
@@ -131,7 +133,7 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
         embeddings: (n, D).
 
     Returns:
-        (n, K) float32 within [-1, 1]; by `aligned` (n, d) float32 of unit length.
+        (n, K) float32 within [-1, 1]; with `aligned` (n, d) float32 of unit length.
 
     Raises:
         ValueError: embeddings are not (n, D).
@@ -152,8 +154,9 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
 def gaussian(a: NDArray[np.float64], b: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     """(n, m) similarities exp(-|a - b|² / 2 width²)."""
     squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
-    exponents = (a @ b.T - squares / 2) / width**2
-    return np.exp(np.minimum(exponents, 0, out=exponents), out=exponents)
+    exponents: NDArray[np.float64] = (a @ b.T - squares / 2) / width**2
+    np.minimum(exponents, 0, out=exponents)
+    return np.exp(exponents, out=exponents)
 
 
 def kernel_width(anchors: NDArray[np.float64]) -> float:
@@ -164,20 +167,14 @@ def kernel_width(anchors: NDArray[np.float64]) -> float:
 
 def _read(projection: Projection, part: NDArray[np.float64]) -> NDArray[np.float64]:
     if projection.weights is None or projection.width is None:
-        return np.clip(_unit(part) @ projection.anchors.T, -1, 1)
-    return _unit(gaussian(part, projection.anchors, projection.width) @ projection.weights)
+        return np.clip(unit_rows(part) @ projection.anchors.T, -1, 1)
+    return unit_rows(gaussian(part, projection.anchors, projection.width) @ projection.weights)
 
 
 def _known(recipe: str) -> Recipe:
-    for name in get_args(Recipe):
-        if name == recipe:
-            return name
+    if recipe in get_args(Recipe):
+        return cast(Recipe, recipe)
     raise ValueError(f"unknown recipe '{recipe}', choose one of {', '.join(get_args(Recipe))}")
-
-
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)
 
 
 def _whitening(directions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,4 +186,5 @@ def _whitening(directions: NDArray[np.float64]) -> NDArray[np.float64]:
     floor = np.finfo(np.float64).eps * len(eigenvalues) * eigenvalues.max()
     if floor == 0:  # all anchors alike
         return np.eye(len(covariance))
-    return (axes / np.sqrt(np.maximum(eigenvalues, floor))) @ axes.T
+    root: NDArray[np.float64] = (axes / np.sqrt(np.maximum(eigenvalues, floor))) @ axes.T
+    return root

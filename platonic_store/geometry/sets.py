@@ -8,7 +8,7 @@ supercell, or the same crystal in another cell, is the same set. The distance of
 the least mean cosine distance at which the atoms of A can be turned into those of B (Peyré and
 Cuturi, arXiv 1803.00567, equation 2.11). It is half the squared 2-Wasserstein distance of the unit
 vectors: symmetric, zero only for equal sets of directions; its square root obeys the triangle
-inequality, it itself does not. No atom is told which element to go to: the embedding decides.
+inequality, it itself does not. Elements play no part: only the embeddings do.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platonic_store.geometry.neighbours import distances
+from platonic_store.geometry.neighbours import distances, single_precision_error, unit_rows
 
 BLOCK = 16_384  # rows compared with a set at once
 
@@ -95,14 +95,14 @@ def nearest_sets(
     k: int,
     mask: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The k sets nearest to one by transport, exactly, without solving more than a few.
+    """The k sets nearest to one by transport, exactly, though few transports are solved.
 
-    Sets are tried in the order of their `relaxed` distance, which is never above the true one,
-    until it exceeds the k-th best: whatever was left out is farther.
+    Sets are compared in the order of their `relaxed` distance, which is never above the true one,
+    until it exceeds the k-th best: all others are farther.
 
     Args:
-        x, a: (p, D) and (p,), the set that asks.
-        vectors, lengths: (n, D) float32 and (n,), as in `scan.nearest_to_one`.
+        x, a: (p, D) and (p,), the query set.
+        vectors, lengths: (n, D) float32 and (n,), as in `neighbours.nearest_to_one`.
         sets: which rows are whose.
         k: how many; fewer come back where fewer sets are considered.
         mask: (s,) bool: only sets where it is true are considered.
@@ -112,7 +112,7 @@ def nearest_sets(
         equal ones the smaller index comes first.
     """
     bound = relaxed(x, a, vectors, lengths, sets)
-    bound -= 4 * np.finfo(np.float32).eps * (vectors.shape[1] + 8)  # what rounding could have added
+    bound -= 4 * single_precision_error(vectors.shape[1])
     if mask is not None:
         bound[~mask] = np.inf
     found: list[tuple[float, int]] = []
@@ -134,13 +134,11 @@ def relaxed(
 ) -> NDArray[np.float64]:
     """(s,) lower bounds of the transport distance of one set from each of many.
 
-    Each atom goes to its nearest in the other set, whatever room there is: from here to there, or
-    from there to here, whichever costs more (Kusner, Sun, Kolkin and Weinberger, ICML 2015,
+    Each atom moves to its nearest of the other set, without regard to that one's mass; from the one
+    set to the others or back, whichever costs more (Kusner, Sun, Kolkin and Weinberger, ICML 2015,
     section 4). In single precision; memory is bounded by the largest set.
     """
-    unit = np.asarray(x, dtype=np.float64)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-30)
-    asking, mass = unit.astype(np.float32), np.asarray(a, dtype=np.float64)
+    queries, mass = unit_rows(x).astype(np.float32), np.asarray(a, dtype=np.float64)
     bound = np.empty(len(sets.label))
     first = 0
     while first < len(bound):
@@ -148,7 +146,7 @@ def relaxed(
         after = max(int(after), first + 1)
         part = slice(sets.starts[first], sets.starts[after])
         rows, starts = sets.rows[part], sets.starts[first:after] - sets.starts[first]
-        cosine = asking @ vectors[rows].T / np.where(lengths[rows] > 0, lengths[rows], 1)
+        cosine = queries @ vectors[rows].T / np.where(lengths[rows] > 0, lengths[rows], 1)
         there = mass @ np.maximum.reduceat(cosine, starts, axis=1)
         back = np.add.reduceat(sets.mass[part] * cosine.max(axis=0), starts)
         bound[first:after] = 1 - np.minimum(there, back)

@@ -1,4 +1,4 @@
-"""Zero-shot stitching: a readout learned on one model's coordinates, fed with another's.
+"""Zero-shot stitching: a readout fitted to one model's coordinates, applied to another's.
 
 Moschella et al., ICLR 2023, arXiv 2209.15430 (section 5, model stitching); for interatomic
 potentials Li and Walsh, arXiv 2512.05349.
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class _Moments(NamedTuple):
-    """What a ridge regression needs to know of rows x and values y; moments of sets add up."""
+    """The moments of rows x and values y that a ridge regression needs; those of sets add up."""
 
     rows: float
     x: Array  # (D,) sum
@@ -41,18 +41,18 @@ class Readout(NamedTuple):
 
 
 def readouts(rows: ArrayLike, values: ArrayLike, folds: ArrayLike) -> list[Readout]:
-    """For each fold, a ridge regression that has not seen it, penalised by the others.
+    """For each fold, a ridge regression fitted to the others, its penalty chosen among them.
 
-    Hoerl and Kennard, Technometrics 12, 55 (1970). Columns are centred and not scaled: how much a
-    coordinate weighs is the recipe's to say. The penalty is the largest whose error over the other
+    Hoerl and Kennard, Technometrics 12, 55 (1970). Columns are centred and not scaled: the recipe
+    decides how much a coordinate weighs. The penalty is the largest whose error over the other
     folds is within one standard error of the least (Breiman et al., Classification and Regression
-    Trees, 1984, section 3.4.3): a readout that leans on few strong directions costs its own model
-    little, and is what another model can feed.
+    Trees, 1984, section 3.4.3): a readout of few strong directions is hardly worse for its own
+    model, and transfers better to another.
 
     Args:
         rows: (n, D).
         values: (n, F).
-        folds: (n,) int: the fold that a row is in, 0…k-1, k ≥ 3; below zero: never left out.
+        folds: (n,) int: the fold of each row, 0…k-1, k ≥ 3; below zero: never held out.
 
     Returns:
         k readouts.
@@ -65,7 +65,7 @@ def readouts(rows: ArrayLike, values: ArrayLike, folds: ArrayLike) -> list[Reado
         raise ValueError(f"rows {x.shape}, values {y.shape} and folds {fold.shape} do not match")
     k = int(fold.max(initial=-1)) + 1
     if k < 3:
-        raise ValueError(f"{k} folds: three are needed to choose a penalty and to test it")
+        raise ValueError(f"need at least 3 folds, to choose a penalty and to test it, not {k}")
     centre, middle = x.mean(0), y.mean(0)
     x, y = x - centre, y - middle
     parts = [_Moments.of(x[fold == i], y[fold == i]) for i in range(-1, k)]
@@ -89,16 +89,16 @@ def readouts(rows: ArrayLike, values: ArrayLike, folds: ArrayLike) -> list[Reado
 def cross_read(
     learned_on: ArrayLike, fed: Sequence[ArrayLike], values: ArrayLike, folds: ArrayLike
 ) -> list[Array]:
-    """What `readouts` say of the rows that they have not seen, whoever feeds them.
+    """Predictions of `readouts` for their held-out rows, from other matrices of those rows.
 
     Args:
         learned_on: (n, D), one model's rows.
         fed: matrices (n, D) of the same rows in the same coordinates, e.g. another model's.
-        values: (n,), what is to be read.
+        values: (n,), what is predicted.
         folds: (n,) int, as in `readouts`.
 
     Returns:
-        for each of `fed` (n,) float64, NaN for rows that are never left out.
+        for each of `fed` (n,) float64, NaN for rows that are never held out.
 
     Raises:
         ValueError: as `readouts`.
@@ -113,9 +113,9 @@ def cross_read(
 
 
 def decode(anchors: ArrayLike, wanted: ArrayLike, coordinates: ArrayLike, seed: int = 0) -> Array:
-    """Another model's features from coordinates, by what both are at the anchors.
+    """Another model's features from coordinates, by regression on the anchors.
 
-    The mean of five of `readouts`, each without a fifth of the anchors.
+    The mean of five of `readouts`, each fitted without a fifth of the anchors.
 
     Args:
         anchors: (K, D), coordinates of the anchors.
@@ -130,7 +130,8 @@ def decode(anchors: ArrayLike, wanted: ArrayLike, coordinates: ArrayLike, seed: 
         ValueError: as `readouts`.
     """
     folds = np.random.default_rng(seed).permutation(len(np.asarray(anchors))) % 5
-    return np.mean([read(coordinates) for read in readouts(anchors, wanted, folds)], axis=0)
+    features = [read(coordinates) for read in readouts(anchors, wanted, folds)]
+    return np.asarray(np.mean(features, axis=0))
 
 
 def r2(
@@ -138,13 +139,13 @@ def r2(
 ) -> tuple[float, float, float]:
     """The coefficient of determination and its 95 % interval, resampling whole groups.
 
-    1 − Σ(y − ŷ)² / Σ(y − ȳ)²: 1 is perfect, 0 what the mean of the tested values scores, and a
-    wrong readout goes below.
+    1 − Σ(y − ŷ)² / Σ(y − ȳ)²: 1 is perfect, 0 is the score of the values' own mean, and a wrong
+    readout scores below 0.
 
     Args:
         values: (n,).
-        read: (n,).
-        groups: (n,) what each row belongs to, e.g. its composition.
+        read: (n,), the predictions.
+        groups: (n,), the group of each row, e.g. its composition.
         resamples: how many bootstrap draws.
         seed: of the draws.
 
@@ -164,7 +165,7 @@ def r2(
 
 
 def _added(parts: list[_Moments], without: set[int]) -> _Moments:
-    """All folds' moments but some; the first of `parts` is what is never left out."""
+    """The moments of all folds but some; the first of `parts` is never held out."""
     kept = [part for i, part in enumerate(parts, start=-1) if i not in without]
     return _Moments(*(sum(moments) for moments in zip(*kept, strict=True)))
 

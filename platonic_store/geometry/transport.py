@@ -6,7 +6,7 @@ which the one can be moved onto the other,
     W(x, y) = min over couplings P of sum_ij P_ij (1 − cos(x_i, y_j)),
 
 half the squared 2-Wasserstein distance of their directions (Peyré and Cuturi, arXiv 1803.00567,
-equation 2.11). Who corresponds to whom is not told: the coupling is a guess at it.
+equation 2.11). Which atoms correspond is not given: the coupling estimates it.
 """
 
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from platonic_store.geometry.neighbours import nearest
+from platonic_store.geometry.neighbours import nearest, unit_rows
 from platonic_store.geometry.sets import pot
 
 Method = Literal["exact", "sinkhorn", "sliced"]
@@ -30,7 +30,7 @@ CHUNK = 2_048
 
 
 class Transport(NamedTuple):
-    """A coupling, and what it costs.
+    """A coupling and its cost.
 
     plan: (n, m) masses, one in total, an array or a sparse one; the least cost that any coupling
     has lies between `cost` and `cost + error`, both without dimension.
@@ -43,8 +43,8 @@ class Transport(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How much mass stays in its class, by chance (each atom sent everywhere alike), and the 95 %
-    point where the targets' names are shuffled."""
+    """How much mass stays in its class, how much would by the uniform coupling, and the 95 % point
+    of what does where the targets' classes are shuffled."""
 
     share: float
     chance: float
@@ -52,7 +52,7 @@ class Share(NamedTuple):
 
 
 class BarycentricMap(NamedTuple):
-    """source: (n, D) directions whose way is known; shift: (n, D) how far each goes."""
+    """source: (n, D) unit vectors; shift: (n, D), the vector that moves each."""
 
     source: NDArray[np.float32]
     shift: NDArray[np.float32]
@@ -80,9 +80,9 @@ def transport(
     Raises:
         ValueError: an unknown method, or clouds that are empty or of different dimension.
     """
-    u, v = _unit(x), _unit(y)
+    u, v = unit_rows(x), unit_rows(y)
     if not len(u) or not len(v) or u.shape[1] != v.shape[1]:
-        raise ValueError(f"cannot move {u.shape} onto {v.shape}")
+        raise ValueError(f"cannot move {u.shape} onto {v.shape}: need atoms of equal features")
     n = max(len(u), len(v))
     method = method or ("exact" if n <= EXACT else "sinkhorn" if n <= ENTROPIC else "sliced")
     if method == "exact":
@@ -119,18 +119,18 @@ def share(plan: Plan, source: ArrayLike, target: ArrayLike, *, seed: int = 0) ->
 
 
 def cost_paired(x: ArrayLike, y: ArrayLike) -> float:
-    """Mean 1 − cosine of each row of x and that row of y: the cost of sending all to themselves."""
-    return float(1 - np.einsum("ij,ij->i", _unit(x), _unit(y)).mean())
+    """Mean 1 − cosine of each row of x and that row of y: the cost of the identity coupling."""
+    return float(1 - np.einsum("ij,ij->i", unit_rows(x), unit_rows(y)).mean())
 
 
 def cost_by_chance(x: ArrayLike, y: ArrayLike) -> float:
-    """Mean 1 − cosine of any row of x and any of y: the cost of sending all everywhere alike."""
-    return float(1 - _unit(x).mean(0) @ _unit(y).mean(0))
+    """Mean 1 − cosine of any row of x and any of y: the cost of the uniform coupling."""
+    return float(1 - unit_rows(x).mean(0) @ unit_rows(y).mean(0))
 
 
 def spread(x: ArrayLike) -> float:
     """Mean 1 − cosine of two different rows; NaN of fewer than two."""
-    u = _unit(x)
+    u = unit_rows(x)
     n = len(u)
     return float(1 - (np.square(u.sum(0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
 
@@ -140,8 +140,8 @@ def barycentric_map(
 ) -> BarycentricMap:
     """Where transport takes each atom of x: the mean of its targets, weighted by the coupling.
 
-    Each class (say, element) is moved onto the same class of y by itself. Which atom is which is
-    not used; that both clouds are of the same atoms is.
+    Each class (say, element) is moved onto the same class of y by itself. That both clouds are of
+    the same atoms is used, but not which atoms correspond.
 
     Args:
         x, y: (n, D) and (n, D), n atoms each; of every class as many.
@@ -151,7 +151,7 @@ def barycentric_map(
     Returns:
         What `carry` takes (Ferradans et al., arXiv 1307.5551, equation 16, gives the images).
     """
-    u, v, labels = _unit(x), _unit(y), np.asarray(classes)
+    u, v, labels = unit_rows(x), unit_rows(y), np.asarray(classes)
     shift = np.empty(u.shape, dtype=np.float32)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -161,7 +161,7 @@ def barycentric_map(
 
 
 def carry(fitted: BarycentricMap, rows: ArrayLike, k: int = 3) -> NDArray[np.float32]:
-    """Move atoms that the map has not seen, each as its k nearest sources moved on the mean.
+    """Move atoms that the map was not fitted to, each by the mean shift of its k nearest sources.
 
     Args:
         fitted: from `barycentric_map`.
@@ -171,9 +171,10 @@ def carry(fitted: BarycentricMap, rows: ArrayLike, k: int = 3) -> NDArray[np.flo
     Returns:
         (q, D) float32, directions moved; compare them by cosine.
     """
-    u = _unit(rows)
+    u = unit_rows(rows)
     index, _ = nearest(u, fitted.source, k)
-    return (u + fitted.shift[index].mean(1)).astype(np.float32)
+    moved: NDArray[np.float64] = u + fitted.shift[index].mean(1)
+    return moved.astype(np.float32)
 
 
 def _exact(u: NDArray[np.float64], v: NDArray[np.float64]) -> Transport:
@@ -208,12 +209,6 @@ def _sliced(u: NDArray[np.float64], v: NDArray[np.float64], seed: int) -> Transp
     return Transport(csr_array(plan), float(lower), float(upper / 2 - lower), "sliced")
 
 
-def _unit(rows: ArrayLike) -> NDArray[np.float64]:
-    matrix = np.asarray(rows, dtype=np.float64)
-    length = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix / np.where(length > 0, length, 1)
-
-
 def _masses(
     u: NDArray[np.float64], v: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -221,9 +216,10 @@ def _masses(
 
 
 def _costs(u: NDArray[np.float64], v: NDArray[np.float64], precision: Any) -> NDArray[Any]:
-    cost = u.astype(precision) @ v.astype(precision).T
+    cost: NDArray[Any] = u.astype(precision) @ v.astype(precision).T
     np.subtract(1, cost, out=cost)
-    return np.maximum(cost, 0, out=cost)
+    np.maximum(cost, 0, out=cost)
+    return cost
 
 
 def _dual(cost: NDArray[Any], potential: NDArray[Any]) -> float:

@@ -1,13 +1,12 @@
-"""Typicality: how like what it knows an atom looks to a model.
+"""Typicality: how similar an atom is to reference atoms, according to one model's embeddings.
 
-The score is local and needs no labels. Among the atoms of the same element in other compositions,
-an atom's k nearest make its neighbourhood; what their affine hull cannot reconstruct of the atom,
-over how widely they are spread themselves, is its atypicality. The reconstruction is that of
-locally linear embedding (Roweis and Saul, Science 290, 2323, 2000), and to compare an atom with
-its neighbours' own scatter follows the local outlier factor (Breunig et al., SIGMOD 29(2), 93,
-2000).
+The score is local and needs no labels. An atom's neighbourhood is its k nearest reference atoms of
+the same element in other compositions. Its atypicality is the part of it that their affine hull
+does not reconstruct, divided by their own spread. The reconstruction is that of locally linear
+embedding (Roweis and Saul, Science 290, 2323, 2000); the comparison with the neighbours' own spread
+follows the local outlier factor (Breunig et al., SIGMOD 29(2), 93, 2000).
 
-Typicality is not confidence. It tells random structures from real ones, but says little about a
+Typicality is not confidence. It separates random structures from real ones, but says little about a
 model's error on structures of the kind it was trained on.
 """
 
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from platonic_store.geometry.neighbours import nearest
+from platonic_store.geometry.neighbours import nearest, unit_rows
 
 NEIGHBOURS = 20  # that make a neighbourhood
 NEAREST = 5  # of them, whose distance is averaged
@@ -30,10 +29,10 @@ _CELLS = 4_000_000  # of a block of neighbours' vectors, in double precision
 
 
 class Atoms(NamedTuple):
-    """Atoms as a model sees them.
+    """Atoms by their embeddings.
 
-    vectors: (n, D), finite. elements: (n,) integers. groups: (n,) integers, the composition that
-    each is of: atoms of one composition never serve to judge each other.
+    vectors: (n, D), finite. elements: (n,) integers. groups: (n,) integers, the composition of
+    each: atoms of one composition are never each other's neighbours.
     """
 
     vectors: NDArray[np.floating[Any]]
@@ -46,12 +45,12 @@ class Atoms(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What is known of n atoms beside a reference; all but `nearest` (n,) float64.
+    """Scores of n atoms by a reference; all but `nearest` (n,) float64.
 
     atypicality: residual over the neighbours' root mean square distance from their centroid.
     density: the neighbours' spread over their root mean square distance from the atom, within
         [0, 1]: 1 amid them, towards 0 far outside.
-    residual: length of what the neighbours cannot reconstruct of the atom's unit vector.
+    residual: length of the part of the atom's unit vector that the neighbours do not reconstruct.
     distance: mean (1 - cosine) from the nearest few neighbours.
     nearest_distance: 1 - cosine from the nearest.
     nearest: (n, up to `SHARED`) int64, the nearest reference atoms, nearest first, -1 for none.
@@ -69,17 +68,17 @@ Neighbours: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.f
 
 
 def score(atoms: Atoms, reference: Atoms, k: int = NEIGHBOURS) -> Scores:
-    """Judge each atom by its `neighbourhoods`.
+    """Scores of each atom by its `neighbourhoods`.
 
     Raises:
-        ValueError: fewer than `FEWEST` reference atoms in other compositions than some atom's.
+        ValueError: fewer than `FEWEST` reference atoms in other compositions than an atom's own.
     """
     n = len(atoms.vectors)
     a, b, c, d, e = np.empty((5, n))
     scores = Scores(a, b, c, d, e, nearest=np.full((n, min(k, SHARED)), -1))
     for rows, index, distance in neighbourhoods(atoms, reference, k):
         found = Scores(
-            *_local(_unit(atoms.vectors[rows]), _unit(reference.vectors[index])),
+            *_local(unit_rows(atoms.vectors[rows]), unit_rows(reference.vectors[index])),
             distance=distance[:, :NEAREST].mean(1),
             nearest_distance=distance[:, 0],
             nearest=index[:, :SHARED],
@@ -96,12 +95,12 @@ def conformal_p(
     """Conformal p-value of each score: (1 + #{calibration ≥ score}) / (1 + n).
 
     If a score is exchangeable with the calibration's, P(p ≤ α) ≤ α for every α (Vovk, Gammerman
-    and Shafer 2005; Bates et al., Ann. Stat. 51, 149, 2023). A small p says atypical. It is no
-    statement of confidence in what a model predicts there.
+    and Shafer 2005; Bates et al., Ann. Stat. 51, 149, 2023). A small p means atypical. It is no
+    confidence in a model's prediction.
 
     Args:
         scores: (n,), large is atypical.
-        calibration_scores: (m,), of typical atoms that had no part in the reference.
+        calibration_scores: (m,), of typical atoms that are not in the reference.
         is_member: (n,) bool, whether a score is itself one of the calibration's: it is then
             compared with the others.
 
@@ -119,7 +118,8 @@ def conformal_p(
         raise ValueError("scores contain NaN")
     at_least = len(calibration) - np.searchsorted(calibration, values, side="left")
     itself = np.asarray(is_member, dtype=int)
-    return (1 + at_least - itself) / (1 + len(calibration) - itself)
+    p: NDArray[np.float64] = (1 + at_least - itself) / (1 + len(calibration) - itself)
+    return p
 
 
 def conformal_p_by_class(
@@ -129,10 +129,10 @@ def conformal_p_by_class(
     calibration_classes: ArrayLike,
     is_member: ArrayLike | bool = False,
 ) -> NDArray[np.float64]:
-    """`conformal_p` within each class, of elements say: uniform for the typical of each of them.
+    """`conformal_p` within each class, e.g. element: uniform for the typical atoms of each.
 
-    That is Mondrian conformal prediction (Vovk, Gammerman and Shafer 2005, section 4.5). A class
-    with fewer than `FEWEST_OF_CLASS` calibration scores is judged by those of all classes.
+    That is Mondrian conformal prediction (Vovk, Gammerman and Shafer 2005, section 4.5). For a
+    class with fewer than `FEWEST_OF_CLASS` calibration scores those of all classes are used.
 
     Args:
         scores, classes: (n,). calibration_scores, calibration_classes: (m,). is_member: (n,).
@@ -152,7 +152,7 @@ def conformal_p_by_class(
 
 
 def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbours]:
-    """Each atom's k nearest reference atoms of its element in other compositions, a block a time.
+    """Each atom's k nearest reference atoms of its element in other compositions, in blocks.
 
     Where there are fewer, all of them; where fewer than `FEWEST`, the k nearest of any element.
 
@@ -163,7 +163,7 @@ def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbour
     Raises:
         ValueError: as `score`.
     """
-    for rows, pool, own in _askers(atoms, reference):
+    for rows, pool, own in _pools(atoms, reference):
         size = min(k, len(pool) - own)
         block = max(1, _CELLS // ((size + own) * reference.vectors.shape[1]))
         for start in range(0, len(rows), block):
@@ -172,26 +172,28 @@ def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbour
             yield part, pool[index], distance
 
 
-def _askers(
+def _pools(
     atoms: Atoms, reference: Atoms
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], int]]:
-    """Rows of atoms, the reference rows that may judge them, how many of those are their own.
+    """Rows of atoms, the reference rows to search for them, how many of those are their own.
 
-    "Own" are those of their composition, which is the same number for all the rows given.
+    "Own" are those of their composition, the same number for all of the rows given.
     """
     for element in np.unique(atoms.elements):
-        asked = np.flatnonzero(atoms.elements == element)
+        left = np.flatnonzero(atoms.elements == element)
         for pool in (np.flatnonzero(reference.elements == element), np.arange(len(reference[0]))):
-            own = _counts(atoms.groups[asked], reference.groups[pool])
+            own = _counts(atoms.groups[left], reference.groups[pool])
             enough = len(pool) - own >= FEWEST
             for count in np.unique(own[enough]):
-                yield asked[enough & (own == count)], pool, int(count)
-            asked = asked[~enough]
-        if len(asked):
+                yield left[enough & (own == count)], pool, int(count)
+            left = left[~enough]
+        if len(left):
             raise ValueError(f"fewer than {FEWEST} reference atoms in other compositions")
 
 
-def _counts(groups: NDArray[np.integer], others: NDArray[np.integer]) -> NDArray[np.int64]:
+def _counts(
+    groups: NDArray[np.integer[Any]], others: NDArray[np.integer[Any]]
+) -> NDArray[np.int64]:
     """How often each group occurs among others."""
     ordered = np.sort(others)
     return np.searchsorted(ordered, groups, "right") - np.searchsorted(ordered, groups, "left")
@@ -230,9 +232,3 @@ def _local(
     spread = np.sqrt(variance)
     density = spread / np.sqrt(variance + np.square(gap).sum(1))
     return residual / spread, density, residual
-
-
-def _unit(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    rows = rows.astype(np.float64)
-    length = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)

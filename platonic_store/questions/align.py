@@ -12,6 +12,7 @@ from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
+from platonic_store.geometry.retrieval import retrieval_matrix
 from platonic_store.geometry.typicality import conformal_p
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
@@ -82,7 +83,7 @@ def align(
             wanted = measures.DIRECTED | (measures.SYMMETRIC if a < b else {})
             for name, measure in wanted.items():
                 value = _whole(measure, views[a], views[b])
-                shuffled = measures.null(measure, views[a], views[b], NULLS, seed)
+                shuffled = measures.permutation_null(measure, views[a], views[b], NULLS, seed)
                 spread = [_whole(measure, *two) for two in zip(halved[a], halved[b], strict=True)]
                 counts = len(sample.structures), len(np.unique(sample.structures))
                 rows.append(_row(sample, a, b, name, value, shuffled, spread, counts))
@@ -149,7 +150,7 @@ def _recalls(sample: Sample, a: int, b: int, seed: int) -> Iterator[dict[str, An
     own, halves = np.arange(n), measures.halves(labels, HALVES, seed)
     orders = [np.random.default_rng(seed + i).permutation(n) for i in range(NULLS)]
     for k in RECALLS:
-        hits = measures.found(coordinates[a], coordinates[b], k)
+        hits = retrieval_matrix(coordinates[a], coordinates[b], k)
         shuffled = np.array([hits[own, order].mean() for order in orders])
         spread = [hits[part, part].mean() for part in halves]
         counts = n, int(labels.max()) + 1

@@ -10,6 +10,7 @@ from annotated_types import Ge
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import bias as geometry
+from platonic_store.geometry.neighbours import nearest_others
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.one_against_others import (
     CAVEAT,
@@ -62,7 +63,7 @@ def bias(
     n = len(compared.crystals)
     if k >= n:
         raise InvalidQuery(f"{k} neighbours among {n} structures", "ask for fewer")
-    neighbours = [geometry.neighbour_rows(rows, k)[0] for rows in compared.paired.vectors]
+    neighbours = [nearest_others(rows, k)[0] for rows in compared.paired.vectors]
     own, others = geometry.deviation(neighbours, 0)
     deviation = np.where(np.isnan(others), 0, others) - own
     groups = _groups(compared.crystals, by)

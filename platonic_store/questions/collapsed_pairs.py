@@ -7,6 +7,7 @@ import pandas as pd
 from annotated_types import Ge
 
 from platonic_store.geometry import bias as geometry
+from platonic_store.geometry.neighbours import nearest_others
 from platonic_store.geometry.typicality import conformal_p
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.one_against_others import (
@@ -52,7 +53,7 @@ def collapsed_pairs(
     """
     compared = one_against_others(snapshot, model, structures=structures, seed=seed)
     vectors = compared.paired.vectors
-    around = [geometry.neighbour_rows(rows, NEIGHBOURS) for rows in vectors]
+    around = [nearest_others(rows, NEIGHBOURS) for rows in vectors]
     found = []
     for i, (index, _) in enumerate(around):
         pairs = geometry.mutual_pairs(index)

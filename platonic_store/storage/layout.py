@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platonic_store.geometry.scan import row_lengths
+from platonic_store.geometry.neighbours import row_lengths
 from platonic_store.geometry.sets import Sets, sets_of
 
 Level = Literal["atom", "structure"]

@@ -70,7 +70,9 @@ def test_every_kind_is_told_what_the_store_says_once_and_again(kind, annotating,
     assert {row["platonic_run"] for row in rows} == {report.run}
     for row in rows[:3]:
         found = annotating.similar(row["platonic_id"], model="sevennet-0", k=10)
-        assert [other["structure_id"] for other in neighbours(row)] == found["structure_id"].tolist()
+        assert [other["structure_id"] for other in neighbours(row)] == found[
+            "structure_id"
+        ].tolist()
         distances = [other["distance"] for other in neighbours(row)]
         assert distances == pytest.approx(found["distance"].tolist(), abs=1e-9)
         assert row["platonic_nearest"] == found["structure_id"][0]
@@ -202,7 +204,9 @@ def test_a_real_postgresql_answers_by_its_own_sql(annotating, target):
     assert ps == sorted(ps)
     assert 0 < ps[0] < ps[-1] <= 1
     assert all(row["nearest"] == row["platonic_nearest"] for row in rows)
-    said = annotating.sql("SELECT structure_id, p, disagreement FROM disagreement").set_index("structure_id")
+    said = annotating.sql("SELECT structure_id, p, disagreement FROM disagreement").set_index(
+        "structure_id"
+    )
     said = said.loc[[row["material_id"] for row in rows]]
     assert ps == pytest.approx(said["p"].tolist())
     assert [row["platonic_disagreement"] for row in rows] == pytest.approx(

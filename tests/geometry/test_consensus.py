@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Projection, fit, project
+from platonic_store.geometry.retrieval import retrieval
 
 K, REST = 160, 300
 PENALTY = 1e-5
@@ -110,9 +110,9 @@ def test_models_with_nothing_in_common_stay_whitened_or_score_as_chance():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda: choose([np.ones((9, 2))], np.arange(9)), "two models"),
-        (lambda: consensus([np.ones((3, 2))] * 2, PENALTY), "at least four"),
-        (lambda: consensus([np.ones((9, 2)), np.ones((8, 2))], PENALTY), "the same for all"),
+        (lambda: choose([np.ones((9, 2))], np.arange(9)), "need at least 2 models"),
+        (lambda: consensus([np.ones((3, 2))] * 2, PENALTY), "at least 4"),
+        (lambda: consensus([np.ones((9, 2)), np.ones((8, 2))], PENALTY), "as many for every model"),
         (lambda: fit("aligned", np.ones((9, 2))), "several models"),
     ],
 )

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.neighbours import distances
+from platonic_store.geometry.retrieval import retrieval
 from platonic_store.geometry.transport import (
     SHUFFLES,
     barycentric_map,

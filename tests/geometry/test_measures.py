@@ -5,8 +5,10 @@ import pytest
 from scipy.spatial import procrustes as scipy_procrustes
 from scipy.stats import spearmanr
 
-from platonic_store.geometry import alignment, measures
+from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
+from platonic_store.geometry.retrieval import retrieval, retrieval_matrix
+from platonic_store.geometry.typicality import conformal_p
 
 N, K = 40, 5
 EVERY = measures.SYMMETRIC | measures.DIRECTED
@@ -119,21 +121,30 @@ def test_a_model_turned_scaled_and_moved_is_itself(name):
 def test_what_corresponds_stands_out_of_the_null_and_what_does_not_does_not(name):
     a, b = View(X, K), View(Y, K)
     best = measures.BEST.get(name, 1.0)
-    shuffled = measures.null(EVERY[name], a, b, 50, seed=0)
+    shuffled = measures.permutation_null(EVERY[name], a, b, 50, seed=0)
     assert measures.calibrated(value(name), shuffled, best) > 0.15
     stranger = View(np.random.default_rng(9).standard_normal((N, 9)), K)
-    shuffled = measures.null(EVERY[name], a, stranger, 50, seed=0)
+    shuffled = measures.permutation_null(EVERY[name], a, stranger, 50, seed=0)
     found = EVERY[name](a, stranger, SAME)
     assert abs(measures.calibrated(found, shuffled, best)) < 0.15
 
 
-def test_found_holds_retrieval_on_its_diagonal_and_of_shuffles_along_others():
+def test_a_retrieval_matrix_holds_retrieval_on_its_diagonal_and_of_shuffles_along_others():
     z = np.random.default_rng(3).standard_normal((N, 6)).round(1)
     order = np.random.default_rng(4).permutation(N)
-    hits = measures.found(X, z, 3)
-    assert hits[SAME, SAME].mean() == pytest.approx(alignment.retrieval(X, z, 3), abs=1e-6)
-    shuffled = alignment.retrieval(X, z[order], 3)
+    hits = retrieval_matrix(X, z, 3)
+    assert hits[SAME, SAME].mean() == pytest.approx(retrieval(X, z, 3), abs=1e-6)
+    shuffled = retrieval(X, z[order], 3)
     assert hits[SAME, order].mean() == pytest.approx(shuffled, abs=1e-6)
+
+
+def test_the_null_of_mutual_knn_is_chance_and_its_seed_is_kept():
+    a, b = View(X, K), View(X + 0.1 * Y[:, :6], K)
+    null = measures.permutation_null(measures.mutual_knn, a, b, 40, seed=3)
+    assert null.mean() == pytest.approx(K / (N - 1), abs=0.03)
+    assert conformal_p([measures.mutual_knn(a, b, SAME)], null)[0] == 1 / 41
+    again = measures.permutation_null(measures.mutual_knn, a, b, 40, seed=3)
+    np.testing.assert_array_equal(null, again)
 
 
 def test_halves_hold_whole_structures_and_their_spread_is_the_standard_error():
@@ -149,8 +160,19 @@ def test_halves_hold_whole_structures_and_their_spread_is_the_standard_error():
 
 @pytest.mark.parametrize("rows", [np.ones(9), np.ones((3, 2)), np.full((9, 2), np.nan)])
 def test_rows_that_cannot_be_compared(rows):
-    with pytest.raises(ValueError, match="finite rows"):
+    with pytest.raises(ValueError, match="at least 4 finite rows"):
         View(rows, 1)
+
+
+@pytest.mark.parametrize("k", [0, N])
+def test_no_such_number_of_neighbours(k):
+    with pytest.raises(ValueError, match=f"k must be within 1…{N - 1}, not {k}"):
+        View(X, k)
+
+
+def test_too_few_structures_to_halve():
+    with pytest.raises(ValueError, match="need at least 4 structures, not 3"):
+        measures.halves([1, 1, 2, 3], 5, seed=0)
 
 
 def test_atoms_all_alike_align_with_nothing():

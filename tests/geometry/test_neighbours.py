@@ -6,9 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import cdist
 
 from platonic_store.geometry import neighbours
-from platonic_store.geometry.neighbours import distances, nearest
-
-METRICS = ["cosine", "euclidean"]
+from platonic_store.geometry.neighbours import distances, nearest, nearest_others
 
 
 def tables(rows: tuple[int, int]) -> st.SearchStrategy[np.ndarray]:
@@ -16,33 +14,23 @@ def tables(rows: tuple[int, int]) -> st.SearchStrategy[np.ndarray]:
     return hnp.arrays(np.float32, shape, elements=st.integers(-2, 2).map(float))
 
 
-def brute_force(query, points, k, metric, allowed):
+def brute_force(query, points, k):
     """By sorting all pairs, with ties to the smaller index."""
-    table = np.round(distances(query, points, metric), 12)
-    table[:, ~allowed] = np.inf
-    index = np.argsort(table, axis=1, kind="stable")[:, : min(k, allowed.sum())]
+    table = np.round(distances(query, points), 12)
+    index = np.argsort(table, axis=1, kind="stable")[:, :k]
     return index, np.take_along_axis(table, index, axis=1)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@given(query=tables((0, 40)), points=tables((0, 30)), k=st.integers(1, 40), data=st.data())
-def test_nearest_is_brute_force_however_it_is_cut(metric, query, points, k, data):
-    n = len(points)
-    allowed = data.draw(hnp.arrays(bool, n))
-    cuts = sorted(data.draw(st.lists(st.integers(0, n), max_size=4)))
-    starts, ends = [0, *cuts], [*cuts, n]
-    chunks = [(start, points[start:end]) for start, end in zip(starts, ends, strict=True)]
-    by_id = [
-        (np.arange(start, end), points[start:end]) for start, end in zip(starts, ends, strict=True)
-    ]
-    data.draw(st.randoms()).shuffle(by_id)
-    index, distance = brute_force(query, points, k, metric, allowed)
-    for source in (points, chunks, iter(by_id)):
-        found, at = nearest(query, source, k, metric=metric, mask=allowed)
-        np.testing.assert_allclose(at, distance, atol=1e-11)
-        if metric == "cosine":
-            np.testing.assert_array_equal(found, index)
-        assert found.shape == at.shape == (len(query), min(k, allowed.sum()))
+@given(tables((0, 40)), tables((0, 30)), st.integers(1, 40), st.integers(1, 31), st.integers(1, 41))
+def test_nearest_is_brute_force_however_it_is_cut(query, points, k, rows, queries):
+    index, distance = brute_force(query, points, k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "ROWS", rows)
+        patch.setattr(neighbours, "QUERIES", queries)
+        found, at = nearest(query, points, k)
+    np.testing.assert_allclose(at, distance, atol=1e-11)
+    np.testing.assert_array_equal(found, index)
+    assert found.shape == at.shape == (len(query), min(k, len(points)))
 
 
 def test_equal_points_come_in_the_order_of_their_index():
@@ -53,29 +41,37 @@ def test_equal_points_come_in_the_order_of_their_index():
     np.testing.assert_array_equal(distance, np.zeros((1, 6)))
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_large_search_is_brute_force(metric, monkeypatch):
+def test_large_search_is_brute_force(monkeypatch):
     rng = np.random.default_rng(0)
     points = rng.standard_normal((2_000, 20)).astype("f4")
     monkeypatch.setattr(neighbours, "ROWS", 300)
     monkeypatch.setattr(neighbours, "QUERIES", 7)
-    found, distance = nearest(points[:50], points, 10, metric=metric)
-    index, expected = brute_force(points[:50], points, 10, metric, np.full(2_000, True))
+    found, distance = nearest(points[:50], points, 10)
+    index, expected = brute_force(points[:50], points, 10)
     np.testing.assert_array_equal(found, index)
     np.testing.assert_allclose(distance, expected, atol=1e-11)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_distances_are_scipys(metric):
+@given(tables((2, 30)), st.integers(1, 35))
+def test_nearest_others_are_those_of_all_others(points, k):
+    found, at = nearest_others(points, k)
+    table = np.round(distances(points, points), 12)
+    np.fill_diagonal(table, np.inf)
+    expected = np.sort(table, axis=1)[:, : min(k, len(points) - 1)]
+    np.testing.assert_allclose(at, expected, atol=1e-11)
+    assert not (found == np.arange(len(points))[:, None]).any()
+    assert all(len(set(row)) == len(row) for row in found.tolist())
+
+
+def test_distances_are_scipys():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((20, 8)), rng.standard_normal((30, 8))
-    np.testing.assert_allclose(distances(a, b, metric), cdist(a, b, metric), atol=1e-12)
+    np.testing.assert_allclose(distances(a, b), cdist(a, b, "cosine"), atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_a_point_is_at_no_distance_from_itself(metric):
+def test_a_point_is_at_no_distance_from_itself():
     rows = (1e4 * np.random.default_rng(0).standard_normal((500, 64))).astype("f4")
-    own = np.diag(distances(rows, rows, metric))
+    own = np.diag(distances(rows, rows))
     assert (own >= 0).all()
     assert own.max() < 1e-14
 
@@ -93,7 +89,6 @@ def test_a_zero_vector_is_at_distance_one():
     ("arguments", "message"),
     [
         ({"k": 0}, "k must be at least 1"),
-        ({"metric": "manhattan"}, "unknown metric 'manhattan', choose one of cosine, euclidean"),
         ({"query": np.array([[np.nan, 0, 0]])}, "finite"),
         ({"query": np.ones(3)}, "finite"),
         ({"query": np.ones((1, 4))}, "cannot compare"),

@@ -1,6 +1,4 @@
-"""Typicality, alignment, pooling and the map."""
-
-from functools import partial
+"""Typicality, retrieval, pooling and the map."""
 
 import numpy as np
 import pytest
@@ -8,11 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
-from sklearn.neighbors import NearestNeighbors
 
-from platonic_store.geometry.alignment import mutual_knn, permutation_null, retrieval
 from platonic_store.geometry.pca_map import apply, principal_axes
 from platonic_store.geometry.pooling import mean_by_structure
+from platonic_store.geometry.retrieval import retrieval
 from platonic_store.geometry.typicality import conformal_p
 
 scores = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
@@ -40,7 +37,6 @@ def test_conformal_p_of_nothing(values, calibration, message):
 def test_a_space_retrieves_itself():
     z = cloud(700)
     assert retrieval(z, 3 * z, 1) == 1
-    assert mutual_knn(z, 3 * z, 10) == 1
 
 
 @pytest.mark.parametrize("k", [1, 10, 50])
@@ -56,36 +52,16 @@ def test_a_collapsed_space_retrieves_by_chance():
     assert retrieval(cloud(100), np.ones((100, 8)), 10) == pytest.approx(0.1)
 
 
-def test_mutual_knn_is_the_share_of_common_neighbours():
-    za, zb = cloud(80), cloud(80, seed=1) + cloud(80)
-    sets = [
-        NearestNeighbors(n_neighbors=7, metric="cosine").fit(z).kneighbors()[1] for z in (za, zb)
-    ]
-    expected = np.mean([len(set(a) & set(b)) / 7 for a, b in zip(*sets, strict=True)])
-    assert mutual_knn(za, zb, 7) == pytest.approx(expected)
+def test_retrieval_of_shuffled_rows_is_chance():
+    z, order = cloud(1_000), np.random.default_rng(3).permutation(1_000)
+    assert retrieval(z, z[order], 100) == pytest.approx(0.1, abs=0.03)
 
 
-def test_mutual_knn_takes_spaces_of_different_width():
-    assert 0 < mutual_knn(cloud(50), cloud(50, features=3, seed=1), 10) < 1
-
-
-@pytest.mark.parametrize(
-    ("score", "chance"), [(partial(retrieval, k=10), 0.1), (partial(mutual_knn, k=10), 10 / 99)]
-)
-def test_the_null_is_chance_and_its_seed_is_kept(score, chance):
-    za, zb = cloud(100), cloud(100) + 0.1 * cloud(100, seed=1)
-    null = permutation_null(score, za, zb, n=40, seed=3)
-    assert null.mean() == pytest.approx(chance, abs=0.02)
-    assert conformal_p([score(za, zb)], null)[0] == 1 / 41
-    np.testing.assert_array_equal(null, permutation_null(score, za, zb, n=40, seed=3))
-
-
-@pytest.mark.parametrize("score", [retrieval, mutual_knn])
-def test_rows_that_do_not_correspond(score):
+def test_rows_that_do_not_correspond():
     with pytest.raises(ValueError, match="not the same atoms"):
-        score(cloud(5), cloud(6), 1)
-    with pytest.raises(ValueError, match="out of range"):
-        score(cloud(5), cloud(5), 6)
+        retrieval(cloud(5), cloud(6), 1)
+    with pytest.raises(ValueError, match="k must be within 1…5"):
+        retrieval(cloud(5), cloud(5), 6)
 
 
 @given(

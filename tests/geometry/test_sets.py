@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from platonic_store.geometry.neighbours import distances
-from platonic_store.geometry.scan import row_lengths
+from platonic_store.geometry.neighbours import distances, row_lengths
 from platonic_store.geometry.sets import nearest_sets, relaxed, set_distance, sets_of
 
 seeds = st.integers(0, 2**32 - 1)

@@ -73,5 +73,5 @@ def test_what_does_not_match_is_refused(world):
     rows, values, folds = world
     with pytest.raises(ValueError, match="do not match"):
         cross_read(rows[:-1], [rows], values, folds)
-    with pytest.raises(ValueError, match="three are needed"):
+    with pytest.raises(ValueError, match="need at least 3 folds"):
         cross_read(rows, [rows], values, folds % 2)

@@ -72,11 +72,15 @@ def test_a_file_is_a_term(salts, tmp_path):
 
 def test_sql_and_command_line_say_the_same(salts):
     python = salts.analogy("NaCl - KCl + KBr", model=MODEL, k=2)
-    sql = salts.sql(f"SELECT structure_id FROM analogy('NaCl - KCl + KBr', model := '{MODEL}', k := 2)")
+    sql = salts.sql(
+        f"SELECT structure_id FROM analogy('NaCl - KCl + KBr', model := '{MODEL}', k := 2)"
+    )
     assert sql["structure_id"].tolist() == python["structure_id"].tolist()
     arguments = ["NaCl - KCl + KBr", "-m", MODEL, "-k", "2", "--format", "csv"]
     line = CliRunner().invoke(app, ["analogy", *arguments, "--store", str(salts.path)])
-    assert [row.split(",")[1] for row in line.stdout.splitlines()[1:]] == python["structure_id"].tolist()
+    assert [row.split(",")[1] for row in line.stdout.splitlines()[1:]] == python[
+        "structure_id"
+    ].tolist()
 
 
 @pytest.mark.parametrize(

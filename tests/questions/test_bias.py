@@ -12,8 +12,8 @@ from platonic_store.geometry.bias import (
     deviation,
     group_effects,
     mutual_pairs,
-    neighbour_rows,
 )
+from platonic_store.geometry.neighbours import nearest_others
 from platonic_store.questions import bias
 from platonic_store.questions.bias import crystal_system, dimensionality
 
@@ -26,7 +26,7 @@ def test_the_model_that_scrambles_a_group_deviates_there():
     rows = cloud(200)
     scrambled = rows.copy()
     scrambled[:50] = cloud(50, seed=1)
-    views = [neighbour_rows(one, 5)[0] for one in (scrambled, rows, rows + 1e-3 * cloud(200, 2))]
+    views = [nearest_others(one, 5)[0] for one in (scrambled, rows, rows + 1e-3 * cloud(200, 2))]
     own, others = deviation(views, 0)
     lost = others - own
     assert lost[:50].mean() > lost[50:].mean() + 0.3
@@ -50,13 +50,13 @@ def test_pairs_that_only_one_model_merges_are_close_to_it_alone():
     rows = cloud(100)
     collapsed = rows.copy()
     collapsed[7] = collapsed[3] + 1e-4
-    index, distance = neighbour_rows(collapsed, 3)
+    index, distance = nearest_others(collapsed, 3)
     pairs = mutual_pairs(index).tolist()
     assert [3, 7] in pairs
     assert all(a < b and b in index[a] and a in index[b] for a, b in pairs)
     place = pairs.index([3, 7])
     assert closeness(collapsed, pairs, distance[:, 0])[place] < 1e-3
-    assert closeness(rows, pairs, neighbour_rows(rows, 3)[1][:, 0])[place] > 0.5
+    assert closeness(rows, pairs, nearest_others(rows, 3)[1][:, 0])[place] > 0.5
 
 
 def test_bonded_networks():

@@ -105,7 +105,13 @@ def test_reference_page(toy, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "generate"))
     page = runpy.run_path(str(ROOT / "docs" / "generate" / "questions.py"))
     text = page["described"](toy_largest)
-    for part in ("toy_largest", "toy-largest", "Sites, at least.", "Its sites.", "no large crystal"):
+    for part in (
+        "toy_largest",
+        "toy-largest",
+        "Sites, at least.",
+        "Its sites.",
+        "no large crystal",
+    ):
         assert part in text
 
 

@@ -30,7 +30,10 @@ def test_atoms_stand_for_their_equivalent_sites(prototypes):
         f"(SELECT unnest({found['structure_id'].unique().tolist()}))"
     )
     assert len(found) == 3 * distinct["n"][0]
-    one, alone = of(found, structure_id="Spinel", site_index=6), prototypes.similar("Spinel", site=6, k=3)
+    one, alone = (
+        of(found, structure_id="Spinel", site_index=6),
+        prototypes.similar("Spinel", site=6, k=3),
+    )
     assert one["neighbour"].tolist() == alone["structure_id"].tolist()
     assert one["neighbour_site"].tolist() == alone["site_index"].tolist()
 

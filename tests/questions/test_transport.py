@@ -76,7 +76,10 @@ def test_structures_by_transport_in_sql_with_a_condition(prototypes):
 def test_across_models_most_structures_find_themselves(prototypes):
     ids = ["Spinel", "Halite", "Millerite", "Calaverite"]
     found = [
-        id_ in prototypes.similar(id_, across=MODELS[1], k=5, distance="transport")["structure_id"].values
+        id_
+        in prototypes.similar(id_, across=MODELS[1], k=5, distance="transport")[
+            "structure_id"
+        ].values
         for id_ in ids
     ]
     assert np.mean(found) > 0.7
@@ -97,8 +100,12 @@ def test_a_supercell_is_the_same_set(prototypes, tmp_path):
     cells = [bulk("NaCl", "rocksalt", a=5.64), bulk("NaCl", "rocksalt", a=5.64, cubic=True)]
     cells += [cells[0] * (2, 2, 2), bulk("KCl", "rocksalt", a=6.29)]
     store.ingest(cells, ["chgnet-0.3.0"])
-    ids = store.sql("SELECT structure_id FROM structure ORDER BY nsites, formula DESC")["structure_id"]
-    potassium = store.sql("SELECT structure_id FROM structure WHERE formula = 'KCl'")["structure_id"][0]
+    ids = store.sql("SELECT structure_id FROM structure ORDER BY nsites, formula DESC")[
+        "structure_id"
+    ]
+    potassium = store.sql("SELECT structure_id FROM structure WHERE formula = 'KCl'")[
+        "structure_id"
+    ][0]
     salts = [id_ for id_ in ids if id_ != potassium]
     for other in salts[1:]:
         assert store.transport_distance(salts[0], other) == pytest.approx(0, abs=1e-5)

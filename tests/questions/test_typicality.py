@@ -35,7 +35,9 @@ def test_stored_scores_are_those_that_are_computed(own_prototypes):
 
 def test_no_structure_is_compared_with_its_own_composition(prototypes):
     near = prototypes.outliers(k=300, level="atom")
-    formulas = dict(prototypes.sql("SELECT structure_id, formula FROM structure").itertuples(index=False))
+    formulas = dict(
+        prototypes.sql("SELECT structure_id, formula FROM structure").itertuples(index=False)
+    )
     assert (near["structure_id"].map(formulas) != near["nearest_id"].map(formulas)).all()
 
 

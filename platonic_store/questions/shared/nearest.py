@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platonic_store.errors import InvalidQuery
-from platonic_store.geometry.scan import nearest_to_one
+from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage.catalog import literals

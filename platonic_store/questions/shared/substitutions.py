@@ -13,7 +13,7 @@ import pandas as pd
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.arithmetic import answered
+from platonic_store.geometry.arithmetic import hits_at_1
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.storage.snapshot import Snapshot
 
@@ -168,8 +168,8 @@ def _score(
     start, minus, plus, target = (row[posed[corner]].to_numpy() for corner in _CORNERS)
     barred = np.stack([start, minus, plus], axis=1)
     asked = asked.astype(np.float64)
-    hits, nearest = answered(asked[start] - asked[minus] + asked[plus], answers, target, barred)
-    alone, _ = answered(asked[start], answers, target, barred)
+    hits, nearest = hits_at_1(asked[start] - asked[minus] + asked[plus], answers, target, barred)
+    alone, _ = hits_at_1(asked[start], answers, target, barred)
     known = snapshot.frame("SELECT id, formula FROM catalog.main.structures").set_index("id")
     formula = known["formula"][ids].to_numpy()
     low, high = _interval(hits, target, seed)

@@ -8,10 +8,10 @@ import pandas as pd
 
 from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
-from platonic_store.geometry.alignment import retrieval
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
+from platonic_store.geometry.retrieval import retrieval
 from platonic_store.jobs.project import ALIGNED, RECIPES
 from platonic_store.plots.figures import heat
 from platonic_store.plots.labels import is_control, label
