@@ -1,9 +1,9 @@
 """MatGL: an atom's invariants after each interaction of a TensorNet or M3GNet.
 
 The cards' weights are from before matgl 3, which reversed the direction of messages: they were
-summed at an edge's end, and are now at its start. As every edge has its reverse, `converted` weights
-give the numbers of matgl 2.1 (to 6e-6): the two ends of an edge are exchanged, and what is odd in
-its direction changes sign.
+summed at an edge's end, and are now at its start. As every edge has its reverse, `converted`
+weights give the numbers of matgl 2.1 (to 6e-6): the two ends of an edge are exchanged, and what is
+odd in its direction changes sign.
 """
 
 from collections.abc import Mapping, Sequence
