@@ -38,7 +38,8 @@ def synthetic(kind: str, n: int) -> np.ndarray:
 def plain_numpy(anchors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The paper's equation in single precision, in one go."""
     anchors = anchors / np.linalg.norm(anchors, axis=1, keepdims=True)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True) @ anchors.T
+    similarities: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ anchors.T
+    return similarities
 
 
 TASKS: dict[str, Callable[[np.ndarray], object]] = {
@@ -81,10 +82,10 @@ def measure(task: str, kind: str, n: int) -> tuple[float, float]:
 
 def main() -> None:
     table = Table(title=f"K = {K}, D = {FEATURES}, synthetic float32 rows, one core")
-    for column, justify in [("task", "left"), ("rows", "left"), ("n", "right")]:
-        table.add_column(column, justify=justify)
-    table.add_column("seconds", justify="right")
-    table.add_column("peak GiB", justify="right")
+    for column in ("task", "rows"):
+        table.add_column(column)
+    for column in ("n", "seconds", "peak GiB"):
+        table.add_column(column, justify="right")
     for run in RUNS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             seconds, peak = pool.submit(measure, *run).result()

@@ -29,6 +29,7 @@ from platonic_store.jobs import ingest as ingestion
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import commits
 from platonic_store.store import Store
+from platonic_store.structures import read
 
 MIB = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in bytes or in KiB
 UNITS = {"parent's peak memory": " MiB", "overhead": " %", "rate": " atoms/s"}
@@ -60,7 +61,6 @@ def timed(seconds: dict[str, float], **parts: tuple[Any, str]) -> Iterator[None]
 
 def first(structures: int | None) -> Callable[..., Iterator[Any]]:
     """`structures.read`, stopped after so many records."""
-    read = ingestion.read
 
     def run(source: Any, *, format: str | None, batch_size: int) -> Iterator[Any]:
         if structures is None:

@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import numpy as np
 import pyarrow as pa
 
-from ingest.embedder import Embedded, Embedder, GraphBuilder
+from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder
 from ingest.families import Model, Structure, load, part
 from ingest.worker import structures_of
 
@@ -33,7 +33,7 @@ def embedding(model: Model, layers: Sequence[int], name: str) -> Way:
 
     def run(structures: Sequence[Structure]) -> None:
         for result in embedder.embed(structures, [build(one) for one in structures]):
-            assert isinstance(result, Embedded), result
+            assert isinstance(result, EmbeddedStructure), result
 
     return run
 

@@ -59,7 +59,9 @@ class Split:
         return np.sort(self.pool[random_rows(self.names[self.pool], k, seed=0)])
 
 
-def recall(za: np.ndarray, zb: np.ndarray, asked: np.ndarray, order: np.ndarray | None = None):
+def recall(
+    za: np.ndarray, zb: np.ndarray, asked: np.ndarray, order: np.ndarray | None = None
+) -> np.ndarray:
     """(recall@1, recall@10) of rows `asked` of za among all of zb, or of others by `order`."""
     found = np.zeros(2)
     for part in np.array_split(asked, max(1, len(asked) // 250)):

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import gettempdir
@@ -82,9 +83,11 @@ def measure(name: str, path: Path) -> Cost:
         spent = [_timed(lambda: WHOLE[name](store))]
     else:
         ids = store.sql(f"SELECT id FROM structure ORDER BY hash(id) LIMIT {CALLS}")["id"]
-        spent = [_timed(lambda id_=id_: INTERACTIVE[name](store, id_)) for id_ in ids][1:]
+        query = INTERACTIVE[name]
+        spent = [_timed(partial(query, store, id_)) for id_ in ids][1:]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Cost(*(statistics.median(times) for times in zip(*spent, strict=True)), peak)
+    wall, cpu = (statistics.median(times) for times in zip(*spent, strict=True))
+    return Cost(wall, cpu, peak)
 
 
 def _timed(call: Callable[[], object]) -> tuple[float, float]:

@@ -25,12 +25,12 @@ def readouts(
             if from_ == to:
                 continue
             found = store.stitch(from_, to, property, space=space).set_index("way")
-            stitched = found.loc["stitched"]
-            scores.loc[from_, to], ratios.loc[from_, to] = stitched["r2"], stitched["ratio"]
-            scores.loc[to, to] = found.loc["own", "r2"].iloc[0]
+            r2, ratio = found["r2"], found["ratio"]
+            scores.loc[from_, to], ratios.loc[from_, to] = r2["stitched"], ratio["stitched"]
+            scores.loc[to, to] = r2[["own"]].iloc[0]
             for way in ("composition", "mean"):
-                scores.loc[f"{way} alone", to] = found.loc[way, "r2"]
-                ratios.loc[f"{way} alone", to] = found.loc[way, "ratio"]
+                scores.loc[f"{way} alone", to] = r2[way]
+                ratios.loc[f"{way} alone", to] = ratio[way]
     order = [*models, "composition alone", "mean alone"]
     return scores.reindex(order), ratios.reindex(order)
 

@@ -28,7 +28,7 @@ def make(path: Path, atoms: int, models: int = 2) -> Store:
     plus a smooth function of the latent mean.
     """
     rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 2 * ATOMS_A_STRUCTURE, size=round(atoms / ATOMS_A_STRUCTURE))
+    sizes = rng.integers(1, int(2 * ATOMS_A_STRUCTURE), size=round(atoms / ATOMS_A_STRUCTURE))
     structure = np.repeat(np.arange(len(sizes)), sizes)
     site = np.arange(len(structure)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     orbit = np.where(site % 3 == 2, site - 1, site)
@@ -44,17 +44,28 @@ def make(path: Path, atoms: int, models: int = 2) -> Store:
     return store
 
 
-def _latent(rng, numbers: np.ndarray, structure: np.ndarray, orbit: np.ndarray) -> np.ndarray:
+def _latent(
+    rng: np.random.Generator, numbers: np.ndarray, structure: np.ndarray, orbit: np.ndarray
+) -> np.ndarray:
     """(n, LATENT): equivalent sites lie in one place."""
     elements = 2 * rng.standard_normal((ELEMENTS + 1, LATENT))
     environments = rng.standard_normal((ELEMENTS + 1, 40, LATENT))
     _, first, same = np.unique(structure * 64 + orbit, return_index=True, return_inverse=True)
     z = numbers[first]
     rows = elements[z] + environments[z, rng.integers(40, size=len(z))]
-    return (rows + 0.2 * rng.standard_normal(rows.shape))[same]
+    latent: np.ndarray = rows + 0.2 * rng.standard_normal(rows.shape)
+    return latent[same]
 
 
-def _add_structures(store, rng, sizes, structure, numbers, orbit, latent) -> None:
+def _add_structures(
+    store: Store,
+    rng: np.random.Generator,
+    sizes: np.ndarray,
+    structure: np.ndarray,
+    numbers: np.ndarray,
+    orbit: np.ndarray,
+    latent: np.ndarray,
+) -> None:
     starts = np.concatenate([[0], np.cumsum(sizes)])
     parts = [slice(*pair) for pair in pairwise(starts)]
     ids = [f"s{i}" for i in range(len(sizes))]
@@ -83,7 +94,16 @@ def _add_structures(store, rng, sizes, structure, numbers, orbit, latent) -> Non
         insert_arrow(connection, "properties", pa.table({"structure_id": ids, "energy": energy}))
 
 
-def _embed(store, rng, model, structure, site, orbit, numbers, latent) -> None:
+def _embed(
+    store: Store,
+    rng: np.random.Generator,
+    model: str,
+    structure: np.ndarray,
+    site: np.ndarray,
+    orbit: np.ndarray,
+    numbers: np.ndarray,
+    latent: np.ndarray,
+) -> None:
     with store.catalog.writing() as connection:
         connection.execute(
             sa.insert(t.models).values(

@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Composition
+from pymatgen.core.composition import Composition
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
@@ -26,6 +26,7 @@ from platonic_store.geometry.retrieval import retrieval
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.geometry.transport import barycentric_map, carry, share, transport
 from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.storage.vectors import Points
 
 K = 512
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened")
@@ -125,7 +126,7 @@ def structures(store: Store, known: pd.DataFrame, n: int) -> None:
     table(["model", *header, "transport, ms", "mean, ms"], rows)
 
 
-def nearest_alike(atoms, pooled, known: pd.DataFrame, n: int) -> list[str]:
+def nearest_alike(atoms: Points, pooled: Points, known: pd.DataFrame, n: int) -> list[str]:
     """Share of nearest structures of one prototype, and mean difference of formation energy."""
     sets = atoms.sets
     by_set = known.loc[atoms.keys["structure_id"].take(sets.label).to_pylist()]
@@ -164,7 +165,7 @@ def main() -> None:
     known = described(store)
     keys, embeddings = sample(store, known, 4 * options.atoms + K)
     anchors = random_rows(np.arange(len(keys)), K, seed=0)
-    keys = keys.drop(index=anchors).reset_index(drop=True)
+    keys = keys.drop(index=anchors.tolist()).reset_index(drop=True)
     elements = keys["atomic_number"].to_numpy()
     few = random_rows(np.arange(len(keys)), options.atoms, seed=1)
     for recipe in RECIPES:

@@ -14,6 +14,7 @@ disagreement on forces. FOLDER keeps what takes long, for the next run. Printed 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -42,14 +43,10 @@ def crystals(store: Store, condition: str) -> dict[str, Atoms]:
             "WHERE id IN (SELECT unnest(?))",
             [frame["id"].tolist()],
         )
+    columns = (rows[name] for name in ("id", "numbers", "positions", "cell"))
     return {
-        row.id: Atoms(
-            row.numbers,
-            positions=row.positions.reshape(-1, 3),
-            cell=row.cell.reshape(3, 3),
-            pbc=True,
-        )
-        for row in rows.itertuples()
+        id_: Atoms(numbers, positions=positions.reshape(-1, 3), cell=cell.reshape(3, 3), pbc=True)
+        for id_, numbers, positions, cell in zip(*columns, strict=True)
     }
 
 
@@ -160,6 +157,7 @@ def forces(frames: list[Atoms], model: str, folder: Path) -> list[np.ndarray]:
     """What the model's own ASE calculator says, (n, 3) eV/Å for each frame."""
     kept = folder / f"forces-{model}.npz"
     if not kept.exists():
+        calculator: Any
         if model.startswith("sevennet"):
             from sevenn.calculator import SevenNetCalculator
 
@@ -195,14 +193,14 @@ def disagreements(one: Scores, other: Scores) -> dict[str, pd.Series]:
         "neighbours not shared, mean atom": unshared.mean(),
         "neighbours not shared, of the whole structure": pd.Series(alike, index=whole.index),
         "difference of p": (whole["p_x"] - whole["p_y"]).abs(),
-        "difference of ln p": np.log(whole["p_x"] / whole["p_y"]).abs(),
+        "difference of ln p": (whole["p_x"] / whole["p_y"]).map(np.log).abs(),
     }
 
 
 def against_forces(
     path: Path, folder: Path, judges: dict[str, Reference], models: list[str]
 ) -> None:
-    frames = ase.io.read(path, ":")
+    frames = list(ase.io.iread(path, ":"))
     names = [str(frame.info.get("mptrj_snapshot_id", i)) for i, frame in enumerate(frames)]
     store = Store.open(folder / "frames.store")
     bare = [Atoms(f.numbers, positions=f.positions, cell=f.cell, pbc=f.pbc) for f in frames]
@@ -213,11 +211,11 @@ def against_forces(
     both = sorted(set.intersection(*(set(frame.index) for frame in judged.values())))
     pairs = {f"error of {m}": (said[m], true) for m in models}
     pairs["difference"] = (said[models[0]], said[models[1]])
-    targets = {
+    errors = {
         name: [np.linalg.norm(a - b, axis=1).mean() for a, b in zip(one, other, strict=True)]
         for name, (one, other) in pairs.items()
     }
-    targets = pd.DataFrame(targets, index=names).loc[both]
+    targets = pd.DataFrame(errors, index=names).loc[both]
     rows = {
         f"{score} by {m}": frame.loc[both, score]
         for m, frame in judged.items()
@@ -238,7 +236,9 @@ def against_forces(
     )
 
 
-def against_distorted(store: Store, folder: Path, count: int, models: list[str]) -> dict:
+def against_distorted(
+    store: Store, folder: Path, count: int, models: list[str]
+) -> dict[str, Reference]:
     """Print the AUROCs and false positive rates; returns each model's reference."""
     ways = distortions(store, count, folder, models)
     held_out = store.sql(f"SELECT id FROM structure WHERE {HELD_OUT}")["id"].to_numpy()
@@ -281,18 +281,19 @@ def against_distorted(store: Store, folder: Path, count: int, models: list[str])
 
 
 def rates(p: pd.Series) -> pd.Series:
-    limits = {f"p ≤ {limit}": (p <= limit).mean() for limit in (0.01, 0.05, 0.2)}
-    return pd.Series({**limits, "mean p": p.mean()})
+    limits = {f"p ≤ {limit}": float((p <= limit).mean()) for limit in (0.01, 0.05, 0.2)}
+    return pd.Series({**limits, "mean p": float(p.mean())})
 
 
 def in_turn(store: Store, model: str) -> pd.Series:
     """p of all structures, each quarter of the compositions held out in its turn."""
-    p = []
+    p: list[pd.Series] = []
     for part in PARTS:
         reference, these = reference_of(store, model, part)
         ids = store.sql(f"SELECT id FROM structure WHERE {part}")["id"].to_numpy()
         p.append(references.scores(reference, references.chosen(these, ids)).structures["p"])
-    return pd.concat(p)
+    every: pd.Series = pd.concat(p)
+    return every
 
 
 def main() -> None:

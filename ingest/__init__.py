@@ -1,5 +1,5 @@
-"""What runs beside a model, in the model's own interpreter.
+"""Code that runs in a model's own interpreter.
 
-Imports nothing of platonic_store: the two meet in Arrow streams (see `worker`). A model is a
-card, a family of models a folder (`families/`).
+Imports nothing of platonic_store: they exchange Arrow streams (see `worker`). Each model has a
+card, each family of models a folder in `families/`.
 """

@@ -1,10 +1,10 @@
 """What every adapter must do, as checks that run on a loaded model. `python conformance.py REQUEST`
 
-The request is JSON: card, device. Printed is one JSON line a check, the fields of `Result`.
+The request is JSON: card, device. Each check prints one JSON line, the fields of `Result`.
 
 `CHECKS` run on any model. Each raises AssertionError, or returns what it measured: in most the
-largest deviation of an atom's vector, relative to that vector's norm, which may be `TOLERANCE`
-(float32). `OFFICIAL` compare with the family's own package, where its `official.py` can.
+largest deviation of an atom's vector, relative to that vector's norm, of at most `TOLERANCE`
+(float32). `OFFICIAL` compare with the family's own package, through its `official.py`.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
-    # The package `ingest`, and not its modules one by one.
+    # So that `ingest` is imported as a package.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -30,7 +30,7 @@ ALL = np.ones(3, dtype=bool)
 
 
 class Result(NamedTuple):
-    """What became of one check; `tolerance` is None where `measured` is only stated."""
+    """The result of one check; `tolerance` is None where `measured` is only reported."""
 
     check: str
     passed: bool
@@ -40,9 +40,10 @@ class Result(NamedTuple):
 
 
 def crystals() -> list[Structure]:
-    """A symmetric, a distorted, an elemental, a slab and a sparse one (Na, Cl, Sr, Ti, O, Si).
+    """A symmetric, a distorted and an elemental crystal, a slab and a sparse crystal.
 
-    The distorted one is not its own mirror image; the sparse one has no two neighbours within 3 Å.
+    Of Na, Cl, Sr, Ti, O and Si. The distorted one is not its own mirror image; in the sparse one no
+    two atoms are within 3 Å.
     """
     rng = np.random.default_rng(7)
     halves = np.array(list(product((0.0, 0.5), repeat=3)))
@@ -62,7 +63,7 @@ def crystals() -> list[Structure]:
 
 
 def vectors(model: Model, structures: list[Structure]) -> dict[int, np.ndarray]:
-    """The embeddings of all layers, in one forward."""
+    """The embeddings of all layers, in one forward pass."""
     return model.embed([model.graph(one) for one in structures], sorted(model.layers))
 
 
@@ -79,7 +80,7 @@ def deviation(found: dict[int, np.ndarray], wanted: dict[int, np.ndarray]) -> fl
 
 
 def shape_and_dtype(model: Model) -> float:
-    """As many rows as atoms, as many float32 columns as `layers` says, all finite."""
+    """One row per atom, as many float32 columns as `layers` says, all finite."""
     structures = crystals()
     atoms = sum(len(one.numbers) for one in structures)
     for layer, rows in vectors(model, structures).items():
@@ -90,14 +91,14 @@ def shape_and_dtype(model: Model) -> float:
 
 
 def one_layer_at_a_time(model: Model) -> float:
-    """A layer is the same whichever others are asked for."""
+    """A layer is the same whichever others are requested."""
     together = vectors(model, crystals())
     graphs = [model.graph(one) for one in crystals()]
     return max(deviation(model.embed(graphs, [i]), {i: together[i]}) for i in together)
 
 
 def deterministic(model: Model) -> float:
-    """The same structures twice, the same numbers to the last bit on a CPU."""
+    """The same structures give the same numbers twice, to the last bit on a CPU."""
     once, again = vectors(model, crystals()), vectors(model, crystals())
     if model.device == "cpu":
         assert all(np.array_equal(once[i], again[i]) for i in once)
@@ -113,7 +114,7 @@ def batch_independence(model: Model) -> float:
 
 
 def rotation(model: Model) -> float:
-    """Turned, the same."""
+    """A rotated structure has the same vectors."""
     turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))
     turn *= np.linalg.det(turn)
     return _unchanged(
@@ -122,25 +123,25 @@ def rotation(model: Model) -> float:
 
 
 def mirror(model: Model) -> float:
-    """Its mirror image, the same."""
+    """The mirror image of a structure has the same vectors."""
     flip = np.diag([1.0, 1.0, -1.0])
     return _unchanged(model, lambda s: s._replace(positions=s.positions @ flip, cell=s.cell @ flip))
 
 
 def translation(model: Model) -> float:
-    """Shifted, also out of the cell, the same."""
+    """A structure shifted, also out of the cell, has the same vectors."""
     shift = np.array([11.3, -4.7, 0.9])
     return _unchanged(model, lambda s: s._replace(positions=s.positions + shift))
 
 
 def lattice_choice(model: Model) -> float:
-    """Another basis of the same lattice, the same."""
+    """Another basis of the same lattice gives the same vectors."""
     basis = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
     return _unchanged(model, lambda s: s._replace(cell=basis @ s.cell))
 
 
 def site_order(model: Model) -> float:
-    """Sites in reverse order: vectors in reverse order."""
+    """Sites in reverse order have vectors in reverse order."""
     structure = crystals()[1]
     turned = structure._replace(
         numbers=structure.numbers[::-1].copy(), positions=structure.positions[::-1].copy()
@@ -168,9 +169,9 @@ def supercell(model: Model) -> float:
 
 
 def different_environments_differ(model: Model) -> float:
-    """Na in rock salt and Na at the surface of a slab are not the same vector.
+    """Na in rock salt and Na at the surface of a slab have different vectors.
 
-    Unless the cutoff is 0: then they are.
+    Except where the cutoff is 0: then they are equal.
     """
     bulk, slab = (one for one in crystals() if one.id in ("NaCl", "slab"))
     inside, surface = vectors(model, [bulk]), vectors(model, [slab])
@@ -182,12 +183,12 @@ def different_environments_differ(model: Model) -> float:
     return least
 
 
-def what_cannot_be_embedded(model: Model) -> float:
-    """Refused one by one, with a reason, and nothing else suffers."""
+def rejects_invalid_structures(model: Model) -> float:
+    """Invalid structures are rejected one by one, each with a reason, and no others."""
     good = crystals()[1]
-    stranger = next(z for z in range(119, 0, -1) if z not in model.elements)
+    unknown = next(z for z in range(119, 0, -1) if z not in model.elements)
     bad = [
-        good._replace(id="unknown element", numbers=np.array([stranger, 8, 8, 8, 8])),
+        good._replace(id="unknown element", numbers=np.array([unknown, 8, 8, 8, 8])),
         good._replace(id="not finite", positions=good.positions * np.nan),
         good._replace(id="no atoms", numbers=good.numbers[:0], positions=good.positions[:0]),
         good._replace(id="no lattice", cell=np.zeros((3, 3))),
@@ -235,13 +236,13 @@ CHECKS: tuple[Callable[[Model], float], ...] = (
     site_order,
     supercell,
     different_environments_differ,
-    what_cannot_be_embedded,
+    rejects_invalid_structures,
     isolated_atom,
 )
 
 
-def features_of_the_package(model: Model, official: Official) -> float:
-    """The embeddings are what the family's own package gives for an atom's features."""
+def official_features(model: Model, official: Official) -> float:
+    """The embeddings are the atom features of the family's own package."""
     worst = 0.0
     for one in crystals()[:3]:
         wanted = official.features(model, one)
@@ -250,7 +251,7 @@ def features_of_the_package(model: Model, official: Official) -> float:
     return worst
 
 
-def energy_of_the_package(model: Model, official: Official) -> float:
+def official_energy(model: Model, official: Official) -> float:
     """The package's own head, on our layers, gives its calculator's energy (eV an atom)."""
     from ase import Atoms
 
@@ -273,36 +274,46 @@ def energy_of_the_package(model: Model, official: Official) -> float:
 
 
 OFFICIAL: Mapping[str, Callable[[Model, Official], float]] = {
-    "features": features_of_the_package,
-    "energy": energy_of_the_package,
-    "head": energy_of_the_package,
+    "features": official_features,
+    "energy": official_energy,
+    "head": official_energy,
 }
-# Checks that measure something else than a deviation that `TOLERANCE` bounds.
-STATED = {different_environments_differ, isolated_atom, shape_and_dtype, what_cannot_be_embedded}
+# Checks that do not measure a deviation.
+WITHOUT_TOLERANCE = {
+    different_environments_differ,
+    isolated_atom,
+    rejects_invalid_structures,
+    shape_and_dtype,
+}
 
 
-def as_its_card_says(model: Model, card: Mapping[str, Any]) -> float:
-    """Layers, cutoff and elements are those of the card."""
+def official_part(card: Mapping[str, Any]) -> Any:
+    """The family's `official.py`, or None."""
+    return part(card, "official") if (Path(card["folder"]) / "official.py").exists() else None
+
+
+def matches_card(model: Model, card: Mapping[str, Any]) -> float:
+    """Layers, cutoff, elements and the energy head are those of the card."""
     assert dict(model.layers) == {layer["index"]: layer["dim"] for layer in card["layers"]}
     assert model.cutoff == card["cutoff"], f"its cutoff is {model.cutoff} Å"
-    assert model.elements == set(card["elements"]), f"it knows {sorted(model.elements)}"
+    assert model.elements == set(card["elements"]), f"its elements are {sorted(model.elements)}"
+    has_head = hasattr(official_part(card), "head")
+    assert has_head == card["head"], f"official.py has {'a' if has_head else 'no'} head"
     return 0.0
 
 
 def conform(card: Mapping[str, Any], device: str = "auto") -> Iterator[Result]:
     """Every check that applies to the model of a card, one after the other."""
     model = load(card, device)
-    yield _result(as_its_card_says, None, model, card)
+    yield _result(matches_card, None, model, card)
     for check in CHECKS:
         if (check is rotation and not card["invariant"]) or (
             check is mirror and not (card["invariant"] and card["mirror_invariant"])
         ):
-            yield _stated(check, model)
+            yield _reported(check, model)
         else:
-            yield _result(check, None if check in STATED else TOLERANCE, model)
-    if not (Path(card["folder"]) / "official.py").exists():
-        return
-    official: Any = part(card, "official")
+            yield _result(check, None if check in WITHOUT_TOLERANCE else TOLERANCE, model)
+    official = official_part(card)
     for name, comparison in OFFICIAL.items():
         if hasattr(official, name):
             tolerance = TOLERANCE if name == "features" else ENERGY_TOLERANCE
@@ -316,8 +327,8 @@ def _result(check: Callable[..., float], tolerance: float | None, *arguments: An
         return Result(check.__name__, False, None, tolerance, one_line(error))
 
 
-def _stated(check: Callable[..., float], model: Model) -> Result:
-    """How much changes that the card says does."""
+def _reported(check: Callable[..., float], model: Model) -> Result:
+    """A check that the card says will fail: reports by how much."""
     found = _result(check, TOLERANCE, model)
     if found.passed:
         return found._replace(passed=False, remark="invariant, though the card says it is not")
@@ -325,7 +336,7 @@ def _stated(check: Callable[..., float], model: Model) -> Result:
 
 
 def main() -> None:
-    """Results alone go to stdout: whatever a library prints goes to stderr."""
+    """Only results go to stdout: what a library prints goes to stderr."""
     sink = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""From structures to embeddings, within the memory there is, one structure's failure its own."""
+"""From structures to embeddings, within the available memory; failures reject one structure."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,30 +26,34 @@ class Rejected(NamedTuple):
     reason: str
 
 
-class Embedded(NamedTuple):
+class EmbeddedStructure(NamedTuple):
     """A structure and its invariant scalars, layer → (atoms, dim) float32."""
 
     structure: Structure
     layers: dict[int, np.ndarray]
 
 
+# A structure's embedding, or its id and the reason for its rejection.
+Result = EmbeddedStructure | tuple[str, str]
+
+
 @dataclass(frozen=True)
 class GraphBuilder:
-    """Builds a graph or says why not; can be sent to another process."""
+    """Builds the graph of a structure, or rejects it. Can be pickled."""
 
     name: str
     elements: frozenset[int]
     build: Callable[[Structure], Any]
 
     def __call__(self, structure: Structure) -> Any:
-        if reason := self._refusal(structure):
+        if reason := self._rejection(structure):
             return Rejected(reason)
         try:
             return self.build(structure)
         except Exception as error:
             return Rejected(f"no graph: {one_line(error)}")
 
-    def _refusal(self, structure: Structure) -> str | None:
+    def _rejection(self, structure: Structure) -> str | None:
         if len(structure.numbers) == 0:
             return "no atoms"
         unknown = sorted(set(structure.numbers.tolist()) - self.elements)
@@ -58,18 +62,18 @@ class GraphBuilder:
         if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell).all()):
             return "a position or lattice vector is not finite"
         if np.linalg.matrix_rank(structure.cell[structure.pbc]) < structure.pbc.sum():
-            return "periodic along a direction without a lattice vector of its own"
+            return "periodic along a direction without an independent lattice vector"
         return None
 
 
 class Embedder:
-    """Runs one model on graphs, at most `batch_atoms` atoms a forward.
+    """Runs one model on graphs, at most `batch_atoms` atoms in a forward pass.
 
-    When memory runs out, `batch_atoms` is halved for good and the forward tried again in two
-    halves; a structure that does not fit alone is rejected. Any other failure of a forward is
-    halved in the same way, until it is one structure's. Where the device's memory can be asked and
-    nobody said how many (`batch_atoms` is None), full forwards double it while they leave more
-    than half of the memory free; `start` is where that begins.
+    When memory runs out, `batch_atoms` is halved for good and the batch is run again in two halves;
+    a structure that does not fit alone is rejected. A batch that fails otherwise is halved in the
+    same way, until one structure is left. If `batch_atoms` is None and the device reports its
+    memory, full forward passes double it while they leave more than half of the memory free,
+    beginning at `start`.
     """
 
     def __init__(
@@ -84,10 +88,8 @@ class Embedder:
         self.batch_atoms = batch_atoms or start or automatic_batch_atoms(model.device)
         self._may_grow = batch_atoms is None
 
-    def embed(
-        self, structures: Sequence[Structure], graphs: Sequence[Any]
-    ) -> Iterator[Embedded | tuple[str, str]]:
-        """One `Embedded` for each structure, or its id and the reason why not."""
+    def embed(self, structures: Sequence[Structure], graphs: Sequence[Any]) -> Iterator[Result]:
+        """For each structure an `EmbeddedStructure`, or its id and the reason for its rejection."""
         group: list[tuple[Structure, Any]] = []
         atoms = 0
         for structure, graph in zip(structures, graphs, strict=True):
@@ -102,7 +104,7 @@ class Embedder:
         if group:
             yield from self._forward(group)
 
-    def _forward(self, group: list[tuple[Structure, Any]]) -> Iterator[Embedded | tuple[str, str]]:
+    def _forward(self, group: list[tuple[Structure, Any]]) -> Iterator[Result]:
         structures = [structure for structure, _ in group]
         atoms = sum(len(structure.numbers) for structure in structures)
         try:
@@ -110,7 +112,7 @@ class Embedder:
         except Exception as error:
             if not out_of_memory(error):
                 if "CUDA error" in str(error):
-                    raise  # the device is lost to this process
+                    raise  # this process can no longer use the device
                 failure = f"no embedding: {one_line(error)}"
             else:
                 failure = f"out of memory: its {atoms} atoms do not fit on {self.model.device}"
@@ -135,23 +137,21 @@ class Embedder:
             self.batch_atoms *= 2
 
 
-def _split(
-    structures: Sequence[Structure], features: dict[int, np.ndarray]
-) -> Iterator[Embedded | tuple[str, str]]:
+def _split(structures: Sequence[Structure], features: dict[int, np.ndarray]) -> Iterator[Result]:
     stop = 0
     for structure in structures:
         start, stop = stop, stop + len(structure.numbers)
         layers = {layer: rows[start:stop] for layer, rows in features.items()}
         if all(np.isfinite(rows).all() for rows in layers.values()):
-            yield Embedded(structure, layers)
+            yield EmbeddedStructure(structure, layers)
         else:
             yield structure.id, "its embedding is not finite"
 
 
 def automatic_batch_atoms(device: str) -> int:
-    """Atoms in a forward: few on a CPU, where caches decide; on a GPU a cautious beginning.
+    """Atoms in a forward pass: few on a CPU, where caches matter; on a GPU a cautious start.
 
-    `GPU_BYTES_PER_ATOM` is a guess, not a measurement: `Embedder` goes on from there.
+    `GPU_BYTES_PER_ATOM` is a guess, not a measurement: `Embedder` adapts from there.
     """
     if not device.startswith("cuda"):
         return CPU_BATCH_ATOMS
@@ -162,7 +162,7 @@ def automatic_batch_atoms(device: str) -> int:
 
 
 def memory_used(device: str) -> float | None:
-    """The share of a GPU's memory that the largest forward so far took; None on a CPU."""
+    """The share of a GPU's memory that the largest forward pass so far took; None on a CPU."""
     if not device.startswith("cuda"):
         return None
     import torch
@@ -172,7 +172,7 @@ def memory_used(device: str) -> float | None:
 
 
 def device_name(device: str) -> str:
-    """ "cpu", or the GPU's own name."""
+    """ "cpu", or the name of the GPU."""
     if not device.startswith("cuda"):
         return device
     import torch
@@ -181,7 +181,7 @@ def device_name(device: str) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """True for Python's, CUDA's and torch's CPU allocator's ways of saying so."""
+    """Whether Python, CUDA or torch's CPU allocator ran out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
@@ -197,7 +197,7 @@ def _release_memory() -> None:
 
 
 def symbol(number: int) -> str:
-    """The symbol of an element, or "Z=…" for what is none."""
+    """The symbol of an element, or "Z=…" for an unknown number."""
     symbols = SYMBOLS.split()
     return symbols[number - 1] if 0 < number <= len(symbols) else f"Z={number}"
 

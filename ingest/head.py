@@ -1,8 +1,8 @@
-"""A model's own energy head, fed with features from elsewhere. `python head.py REQUEST`
+"""A model's own energy head on features from elsewhere. `python head.py REQUEST`
 
 The request is JSON: card, device. stdin: an Arrow IPC stream with columns number int16 and features
-fixed_size_list<float32>[dim of the last layer], a row an atom. stdout: an Arrow IPC stream with a
-column energy double, eV, batch for batch. stderr's last line says why, where there is no answer.
+fixed_size_list<float32>[dim of the last layer], a row for each atom. stdout: an Arrow IPC stream
+with a column energy double, eV, batch for batch. On failure the last line of stderr is the reason.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # The package `ingest`, and not its modules one by one.
+    # So that `ingest` is imported as a package.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -24,7 +24,7 @@ SCHEMA = pa.schema([pa.field("energy", pa.float64())])
 
 
 def main() -> None:
-    """Energies alone go to stdout: whatever a library prints goes to stderr."""
+    """Only energies go to stdout: what a library prints goes to stderr."""
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     request = json.loads(sys.argv[1])
@@ -34,7 +34,7 @@ def main() -> None:
         dim = model.layers[max(model.layers)]
         with pa.ipc.open_stream(sys.stdin.buffer) as source, pa.ipc.new_stream(sink, SCHEMA) as out:
             for batch in source:
-                # A copy: what Arrow lends cannot be written to, and torch warns of that.
+                # A copy: Arrow's arrays are read-only, and torch warns of that.
                 features = batch["features"].flatten().to_numpy().reshape(-1, dim).copy()
                 numbers = batch["number"].to_numpy().astype(np.int64)
                 found = energies(features, numbers).astype(np.float64)

@@ -1,20 +1,20 @@
 """One model in its own process, speaking Arrow. `python worker.py '<request>'`
 
 The request is JSON: card (the whole model card), layers (indices), device ("auto", "cpu", …),
-batch_atoms (atoms in a forward, null: automatic), batch_atoms_before (what was automatic in earlier
-runs, by the device's name), graph_processes (null: none on a CPU, else one for each core but one).
-The number of threads is the environment's OMP_NUM_THREADS.
+batch_atoms (atoms in a forward pass, null: automatic), batch_atoms_before (the automatic size of
+earlier runs, by the device's name), graph_processes (null: none on a CPU, else one for each core
+but one). The number of threads is the environment's OMP_NUM_THREADS.
 
 stdin: an Arrow IPC stream of structures: id string, numbers list<int16>, positions list<double>
 (3N, Cartesian, Å), cell fixed_size_list<double>[9], pbc fixed_size_list<bool>[3].
 
-stdout: an Arrow IPC stream. Its schema's metadata says who answers ("identity", JSON) or why
-nobody does ("error", one line). An empty batch, then one for each of stdin, in order: id string,
-site_index int32, layer_<i> fixed_size_list<float32>[dim] (no rows for a structure rejected),
-with metadata "report", JSON: rejected [[id, reason], …], batch_atoms in force, seconds_graph
-(what the worker spent on graphs, or waited for them), seconds_forward.
+stdout: an Arrow IPC stream. Its schema's metadata is the model's "identity" (JSON), or the "error"
+(one line) for which it cannot be loaded. An empty batch, then one for each of stdin, in order: id
+string, site_index int32, layer_<i> fixed_size_list<float32>[dim]; a rejected structure has no rows.
+Each has metadata "report", JSON: rejected [[id, reason], …], batch_atoms now, seconds_graph (spent
+on graphs, or waiting for them), seconds_forward.
 
-The worker ends when stdin does, or when its parent is gone. It holds no store and opens none.
+The worker ends when stdin does, or when its parent is gone. It never opens a store.
 """
 
 import json
@@ -32,27 +32,27 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 if __name__ == "__main__":
-    # The package `ingest`, and not its modules one by one.
+    # So that `ingest` is imported as a package.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 import pyarrow as pa
 
-from ingest.embedder import Embedded, Embedder, GraphBuilder, device_name, one_line
+from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder, device_name, one_line
 from ingest.families import Model, Structure, load, part
 
 PROTOCOL = 1
 
 
 class Work(NamedTuple):
-    """A request on its way: the graphs may still be in the making."""
+    """A request, whose graphs may still be under construction."""
 
     structures: list[Structure]
     graphs: Iterable[Any]
 
 
 def private_streams() -> tuple[BinaryIO, BinaryIO]:
-    """stdin and stdout for this module alone: a print elsewhere ends up on stderr."""
+    """stdin and stdout for this module alone: what other code prints goes to stderr."""
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -62,7 +62,7 @@ def private_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def die_with_parent(parent: int) -> None:
-    """Ends this process soon after its parent (a process id), however that one ended."""
+    """Ends this process soon after `parent` (a process id) has ended, even by a kill."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -73,14 +73,14 @@ def die_with_parent(parent: int) -> None:
 
 
 def start_graph_process(card: dict[str, Any], parent: int) -> None:
-    """In a graph process: the adapter's module must be there before its graphs are unpickled."""
+    """In a graph process: imports the adapter, whose graph builder is unpickled next."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     part(card, "adapter")
 
 
 def graph_mapper(card: dict[str, Any], device: str, processes: int | None) -> Callable[..., Any]:
-    """`map`, or a map that runs ahead in processes of its own."""
+    """`map`, or a map that computes ahead in other processes."""
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         processes = 0 if device == "cpu" else max(1, (cores or 1) - 1)
@@ -109,9 +109,9 @@ def structures_of(batch: pa.RecordBatch) -> list[Structure]:
 def requests(
     source: BinaryIO, submit: Callable[[list[Structure]], Iterable[Any]]
 ) -> Iterator[Work]:
-    """Reads ahead in a thread, so that the next graphs are built during a forward.
+    """Reads ahead in a thread, so that the next graphs are built during a forward pass.
 
-    The parent bounds how far: it keeps no more than two requests in flight.
+    The parent limits how far: it has at most two requests in flight.
     """
     waiting: queue.SimpleQueue[Work | BaseException | None] = queue.SimpleQueue()
 
@@ -136,10 +136,10 @@ def answer(embedder: Embedder, work: Work, schema: pa.Schema) -> tuple[pa.Record
     start = time.perf_counter()
     graphs = list(work.graphs)
     middle = time.perf_counter()
-    found: list[Embedded] = []
+    found: list[EmbeddedStructure] = []
     rejected: list[tuple[str, str]] = []
     for result in embedder.embed(work.structures, graphs):
-        if isinstance(result, Embedded):
+        if isinstance(result, EmbeddedStructure):
             found.append(result)
         else:
             rejected.append(result)
@@ -152,8 +152,8 @@ def answer(embedder: Embedder, work: Work, schema: pa.Schema) -> tuple[pa.Record
     return table(found, embedder, schema), json.dumps(report).encode()
 
 
-def table(found: list[Embedded], embedder: Embedder, schema: pa.Schema) -> pa.RecordBatch:
-    """One row for each atom."""
+def table(found: list[EmbeddedStructure], embedder: Embedder, schema: pa.Schema) -> pa.RecordBatch:
+    """The answer: one row per atom."""
     sizes = [len(one.structure.numbers) for one in found]
     ids = pa.array([one.structure.id for one in found], pa.string())
     columns = [
@@ -169,7 +169,7 @@ def table(found: list[Embedded], embedder: Embedder, schema: pa.Schema) -> pa.Re
 
 
 def identity(card: dict[str, Any], model: Model, batch_atoms: int) -> dict[str, Any]:
-    """The first message: who answers."""
+    """The first message: which model this is, and what it runs on."""
     return {
         "protocol": PROTOCOL,
         "model": card["name"],
@@ -188,7 +188,7 @@ def identity(card: dict[str, Any], model: Model, batch_atoms: int) -> dict[str, 
 
 
 def answer_schema(model: Model, layers: Iterable[int]) -> pa.Schema:
-    """The columns of every answer. Raises ValueError for a layer that the model has not."""
+    """The columns of every answer. Raises ValueError for a layer that the model lacks."""
     fields = [pa.field("id", pa.string()), pa.field("site_index", pa.int32())]
     for layer in layers:
         if layer not in model.layers:
@@ -198,7 +198,7 @@ def answer_schema(model: Model, layers: Iterable[int]) -> pa.Schema:
 
 
 def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
-    """Loads the model, says who it is, then answers until `source` ends."""
+    """Loads the model, sends its identity, then answers requests until `source` ends."""
     card = request["card"]
     try:
         model = load(card, request["device"])
@@ -206,16 +206,15 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
         embedder = Embedder(model, request["layers"], request["batch_atoms"], start)
         schema = answer_schema(model, embedder.layers)
     except Exception as error:
-        refusal = pa.schema([], {"error": one_line(error)})
-        with pa.ipc.new_stream(sink, refusal):
+        with pa.ipc.new_stream(sink, pa.schema([], {"error": one_line(error)})):
             pass
         sink.flush()
         return
     submit = graph_mapper(card, model.device, request["graph_processes"])
     builder = GraphBuilder(card["name"], model.elements, model.graph)
-    who = json.dumps(identity(card, model, embedder.batch_atoms))
-    with pa.ipc.new_stream(sink, schema.with_metadata({"identity": who})) as writer:
-        writer.write_batch(table([], embedder, schema))  # makes Arrow send the schema now
+    own = json.dumps(identity(card, model, embedder.batch_atoms))
+    with pa.ipc.new_stream(sink, schema.with_metadata({"identity": own})) as writer:
+        writer.write_batch(table([], embedder, schema))  # so that Arrow sends the schema now
         sink.flush()
         for work in requests(source, partial(submit, builder)):
             batch, report = answer(embedder, work, schema)
@@ -224,7 +223,7 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(os.getppid())
     source, sink = private_streams()
     serve(json.loads(sys.argv[1]), source, sink)

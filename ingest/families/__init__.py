@@ -1,14 +1,14 @@
-"""One folder per family of models; what a family offers, and how it is loaded.
+"""The interface of a family of models, and what its adapters share.
 
 A family is a folder: `adapter.py` with a function `load(card, device) -> Model`, which delegates
-to the family's own package; `environment.yaml`, what its interpreter needs; `cards/*.yaml`, a model
-each; and `official.py`, the family's own way to the same numbers, for the conformance kit and the
-benchmarks. A family from elsewhere is the same folder in another place.
+to the family's own package; `environment.yaml`, what its interpreter needs; `cards/*.yaml`, one
+for each model; and `official.py`, the package's own way to the same numbers, for the conformance
+kit and the benchmarks. A family from outside is such a folder elsewhere.
 
-The card that `load` is given is the YAML's fields (all of them: what is not said is None or
-empty), and three more: `folder` (the family's), `checkpoint` (path of the weights, a file or a
-folder; None where the package brings them, or none are needed) and `seed` (None, or the seed of
-the random weights that are wanted instead).
+The card that `load` gets has the YAML's fields (absent ones are None or empty) and three more:
+`folder` (of the family), `checkpoint` (path of the weights, a file or a folder; None where the
+package has them, or none are needed) and `seed` (of random weights in place of the trained ones, or
+None).
 """
 
 import hashlib
@@ -37,21 +37,21 @@ class Structure(NamedTuple):
 
 
 class Official(Protocol):
-    """A family's `official.py`: its own ways to what `embed` gives. What it lacks is left out."""
+    """A family's `official.py`: the package's own ways to what `embed` gives. All are optional."""
 
     def calculator(self, model: "Model") -> Any:
-        """The package's own ASE calculator, with the very weights of `model`."""
+        """The package's own ASE calculator, with the weights of `model`."""
 
     def features(self, model: "Model", structure: Structure) -> dict[int, np.ndarray]:
-        """What the package itself gives for an atom's features, layer → (n, dim)."""
+        """The package's own features of atoms, layer → (n, dim)."""
 
     def energy(self, model: "Model", structure: Structure) -> float:
-        """eV: the package's own head on the layers as `model.embed` gives them."""
+        """eV, by the package's own head on the layers that `model.embed` gives."""
 
     def head(self, model: "Model") -> "Head":
-        """The package's own head, where it reads an atom's last layer and element, nothing else.
+        """The package's own head, if it reads an atom's last layer and element and nothing else.
 
-        Such a family has this instead of `energy`.
+        Such a family has this in place of `energy`, and its cards say `head: true`.
         """
 
 
@@ -63,7 +63,7 @@ class Model(Protocol):
     """A loaded model, as every adapter gives it."""
 
     checkpoint_sha256: str  # of the file that was loaded
-    versions: Mapping[str, str]  # package → version, of all that decides the numbers
+    versions: Mapping[str, str]  # package → version, of all packages that affect the numbers
     device: str  # "cpu", "cuda", …
     cutoff: float  # Å
     elements: frozenset[int]  # atomic numbers that were trained
@@ -71,9 +71,9 @@ class Model(Protocol):
 
     @property
     def graph(self) -> Callable[[Structure], Any]:
-        """Turns a structure into a graph. Both can be pickled, and neither holds the model.
+        """Builds the graph of a structure. Function and graph can be pickled without the model.
 
-        Any exception rejects that structure with the exception's message.
+        Any exception rejects the structure with the exception's message.
         """
 
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
@@ -94,11 +94,12 @@ def part(card: Mapping[str, Any], name: str) -> ModuleType:
 
 def load(card: Mapping[str, Any], device: str = "auto") -> Model:
     """The model of a card, on `device` ("auto": a CUDA GPU if there is one, else the CPU)."""
-    return part(card, "adapter").load(card, device)
+    model: Model = part(card, "adapter").load(card, device)
+    return model
 
 
 def torch_device(name: str) -> str:
-    """What "auto" means to a family that runs on torch."""
+    """The device of a family that runs on torch; "auto" is resolved."""
     if name != "auto":
         return name
     import torch
@@ -107,11 +108,11 @@ def torch_device(name: str) -> str:
 
 
 def verified(path: str | Path, card: Mapping[str, Any]) -> str:
-    """The SHA-256 of a checkpoint, if it is the one that the card names.
+    """The SHA-256 of a checkpoint, if the card names it.
 
     Of a folder: that of the lines `SHA-256  name` of the files that the card's `downloads` name,
-    sorted by name. A checkpoint is code (pickle): call this before loading one. Raises ValueError,
-    FileNotFoundError.
+    sorted by name. A checkpoint can run code (pickle): call this before loading it. Raises
+    ValueError, FileNotFoundError.
     """
     path = Path(path)
     if path.is_dir():
@@ -136,7 +137,7 @@ def sha256(path: Path) -> str:
 
 
 def weights_sha256(state: Mapping[str, Any]) -> str:
-    """The SHA-256 of tensors by name, a `state_dict` or its parameters: what random weights are."""
+    """The SHA-256 of named tensors (`state_dict` or parameters), the identity of random weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         array = np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -282,8 +282,9 @@ class _WorkerThread(threading.Thread):
             answer = Embedded(self._no_rows(), [(id_, reason)], 0.0, 0.0, 0)
             self._pool._done.put((answer, 1))
             return
-        sizes = " and ".join(str(one.structures.num_rows) for one in again)
-        logger.warning("%s: worker died (%s), retrying %s structures", name, death, sizes)
+        todo = "splitting" if len(again) == 2 else "retrying"
+        rows = request.structures.num_rows
+        logger.warning("%s: worker died (%s); %s its request of %d", name, death, todo, rows)
 
     def _no_rows(self) -> pa.RecordBatch:
         """An answer's columns without rows."""

@@ -45,4 +45,4 @@ def test_the_kit_finds_what_is_wrong():
     ready = prepare(["control:composition"])[0]
     wrong = replace(ready.card, cutoff=5.0, elements=(1, 2))
     failed = {result.check for result in check(ready._replace(card=wrong)) if not result.passed}
-    assert "as_its_card_says" in failed
+    assert "matches_card" in failed

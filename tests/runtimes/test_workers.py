@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -55,8 +54,17 @@ def batch(ids, atoms=4):
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def run(pool, *batches):
-    """All answers; asserts that each structure was answered once, and rightly."""
+def run(pool, *batches, before=lambda index: None):
+    """The rejections; asserts that each structure was answered once, and rightly.
+
+    before: called with the index of each batch before the pool gets it.
+    """
+
+    def source():
+        for index, one in enumerate(batches):
+            before(index)
+            yield one
+
     numbers = {
         name: values
         for one in batches
@@ -64,7 +72,7 @@ def run(pool, *batches):
     }
     rejected = {}
     seen = []
-    for answer in pool.embed(batches):
+    for answer in pool.embed(source()):
         rejected |= dict(answer.rejected)
         seen += [name for name, _ in answer.rejected]
         table = answer.table.to_pandas()
@@ -157,21 +165,14 @@ def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
 
 @pytest.mark.slow
 def test_workers_killed_from_outside_lose_nothing():
+    def kill_one(index):
+        if index in (8, 16, 24):
+            for child in psutil.Process().children()[:1]:
+                child.kill()
+
+    batches = [batch([f"{i}-{j}" for j in range(30)]) for i in range(30)]
     with WorkerPool(card("slow"), (1,), workers=2) as pool:
-        stop = threading.Event()
-
-        def assassin():
-            while not stop.wait(1):
-                for child in psutil.Process().children()[:1]:
-                    child.kill()
-
-        thread = threading.Thread(target=assassin)
-        thread.start()
-        try:
-            assert run(pool, *(batch([f"{i}-{j}" for j in range(30)]) for i in range(30))) == {}
-        finally:
-            stop.set()
-            thread.join()
+        assert run(pool, *batches, before=kill_one) == {}
 
 
 def test_a_refusal_is_one_line():
@@ -180,6 +181,18 @@ def test_a_refusal_is_one_line():
     assert str(failure.value) == ("fake-1 cannot start: FileNotFoundError: weights.pt is not here")
     with pytest.raises(errors.WorkerFailed, match=r"no layer 7: the model has \[0, 1\]"):
         WorkerPool(card(), (7,), workers=1)
+
+
+def test_starts_deaths_and_retries_are_logged(caplog):
+    caplog.set_level("INFO", "platonic_store.runtimes")
+    with WorkerPool(card(), (1,), workers=1) as pool:
+        run(pool, batch(["exits"]))
+    texts = [record.getMessage() for record in caplog.records]
+    assert sum(text.endswith("started on cpu") for text in texts) >= 2
+    death = "fake-1: worker died (exit code 1: gave up); retrying its request of 1"
+    rejection = "fake-1: rejected exits: killed its worker twice (exit code 1: gave up)"
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [death, rejection]
 
 
 def test_a_worker_that_never_starts_is_one_line():
@@ -252,7 +265,7 @@ with WorkerPool(card("slow"), (0,), workers=2) as pool:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive
 
 
@@ -282,7 +295,7 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
         finally:
             worker.close()
         assert bool(helpers) == bool(graph_processes)
-        _, alive = psutil.wait_procs(helpers, timeout=5)
+        _, alive = psutil.wait_procs(helpers, timeout=30)
         assert not alive
     for inline, ahead in zip(*answers, strict=True):
         assert inline.table == ahead.table

@@ -10,16 +10,17 @@ import chgnet
 import numpy as np
 import torch
 from ase.cell import Cell
-from chgnet.graph import CrystalGraph, CrystalGraphConverter
-from chgnet.model import CHGNet
-from pymatgen.core import Lattice
-from pymatgen.core import Structure as Crystal
+from chgnet.graph.converter import CrystalGraphConverter
+from chgnet.graph.crystalgraph import CrystalGraph
+from chgnet.model.model import CHGNet
+from pymatgen.core.lattice import Lattice
+from pymatgen.core.structure import Structure as Crystal
 
 from ingest.families import Structure, torch_device, verified, versions, weights_sha256
 
 
-class _Enough(Exception):
-    """Ends a forward when the last layer wanted is there."""
+class _LastLayerReached(Exception):
+    """Ends a forward pass after the last requested layer."""
 
 
 def build_graph(structure: Structure, convert: CrystalGraphConverter) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def build_graph(structure: Structure, convert: CrystalGraphConverter) -> dict[st
 
 
 def network(card: Mapping[str, Any]) -> tuple[CHGNet, str]:
-    """The network of a card, trained or as the package starts one, and its weights' SHA-256."""
+    """The network of a card, trained or initialised at random, and its weights' SHA-256."""
     folder = Path(chgnet.__file__).parent / "pretrained" / card["loader"]
     path = card["checkpoint"] or next(folder.glob("*.pth.tar"))
     sha256 = verified(path, card)
@@ -78,7 +79,7 @@ class Chgnet:
         self.graph = partial(build_graph, convert=converter)
 
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """The package's own forward, structures without angles apart from the others.
+        """The package's own forward pass, structures without angles apart from the others.
 
         Beside others, the package also updates their bonds, which it does not where they are alone.
         """
@@ -93,18 +94,18 @@ class Chgnet:
 
     @torch.inference_mode()
     def _forward(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """The package's own forward, watched, and stopped after the last layer wanted."""
+        """The package's own forward pass, hooked, and stopped after the last requested layer."""
         found: dict[int, np.ndarray] = {}
 
         def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor) -> None:
             found[layer] = output.cpu().numpy()
             if layer == max(layers):
-                raise _Enough
+                raise _LastLayerReached
 
         hooks = [self._layers[i].register_forward_hook(partial(keep, i)) for i in layers]
         try:
             self._model([self._crystal_graph(graph) for graph in graphs], task="e")
-        except _Enough:
+        except _LastLayerReached:
             pass
         finally:
             for hook in hooks:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from chgnet.model import CHGNetCalculator
+from chgnet.model.dynamics import CHGNetCalculator
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from ingest.families import Head, Structure
@@ -35,6 +35,7 @@ def head(model: Any) -> Head:
         sites = model._model.mlp(torch.from_numpy(features).to(model.device)).view(-1)
         if composition is not None:
             sites = sites + composition.fc.weight[0, torch.from_numpy(numbers).long() - 1]
-        return sites.cpu().numpy()
+        found: np.ndarray = sites.cpu().numpy()
+        return found
 
     return energies

@@ -20,7 +20,7 @@ class Composition:
 
     def __init__(self, card: Mapping[str, Any], _device: str) -> None:
         if card["seed"] is not None:
-            raise ValueError(f"{card['name']} has no weights that could be random")
+            raise ValueError(f"{card['name']} has no weights to replace by random ones")
         self._columns = np.array(sorted(card["elements"]))
         parameters = json.dumps({"columns": self._columns.tolist()})
         self.checkpoint_sha256 = hashlib.sha256(parameters.encode()).hexdigest()

@@ -57,7 +57,7 @@ def invariants(
     """A product block, its equivariant outputs left zero: most of its work, and 0e needs none."""
     contracted = product.symmetric_contractions.contractions[0](node_feats, node_attrs)
     equivariant = product.linear.irreps_in.dim - contracted.shape[1]
-    mixed = product.linear(torch.nn.functional.pad(contracted, (0, equivariant)))
+    mixed: torch.Tensor = product.linear(torch.nn.functional.pad(contracted, (0, equivariant)))
     return mixed + skip if product.use_sc and skip is not None else mixed
 
 
@@ -75,7 +75,7 @@ class Mace:
             # Not the buffers: the last bits of their Clebsch-Gordan sums are the machine's.
             self.checkpoint_sha256 = weights_sha256(dict(network.named_parameters()))
         if hasattr(network, "joint_embedding") or getattr(network, "use_agnostic_product", False):
-            raise ValueError("a MACE of another kind: with charges or spins, or agnostic products")
+            raise ValueError("unsupported MACE: it has charges or spins, or agnostic products")
         self.cutoff = float(network.r_max)
         self.elements = frozenset(network.atomic_numbers.tolist())
         irreps = [product.linear.irreps_out for product in network.products]
@@ -85,7 +85,7 @@ class Mace:
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Runs the model's modules in order, and stops after the last layer wanted."""
+        """Runs the model's modules in order, and stops after the last requested layer."""
         network, (node_attrs, edges, vectors, lengths) = self.network, self.batch(graphs)
         node_feats = network.node_embedding(node_attrs)
         edge_attrs = network.spherical_harmonics(vectors)

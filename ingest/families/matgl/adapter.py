@@ -1,9 +1,9 @@
 """MatGL: an atom's invariants after each interaction of a TensorNet or M3GNet.
 
-The cards' weights are of before matgl 3, which turned the messages round: an edge's was summed at
-its end, and is now at its start. As every edge has its reverse, `turned` weights give the numbers
-of then (of matgl 2.1 to 6e-6): the two ends of an edge change places, and what is odd in its
-direction changes sign.
+The cards' weights are from before matgl 3, which reversed the direction of messages: they were
+summed at an edge's end, and are now at its start. As every edge has its reverse, `converted`
+weights give the numbers of matgl 2.1 (to 6e-6): the two ends of an edge are exchanged, and what is
+odd in its direction changes sign.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ def batch(graphs: Sequence[Mapping[str, np.ndarray]], device: str) -> SimpleName
 
 
 def potential(card: Mapping[str, Any], network: ModuleType) -> tuple[Potential, str]:
-    """The potential of a card, trained or as its training started, and its weights' SHA-256."""
+    """The potential of a card, trained or initialised at random, and its weights' SHA-256."""
     symbols = tuple(chemical_symbols[number] for number in sorted(card["elements"]))
     arguments = {key: value for key, value in card["architecture"].items() if key != "network"}
     if card["seed"] is not None:
@@ -80,7 +80,7 @@ def potential(card: Mapping[str, Any], network: ModuleType) -> tuple[Potential, 
     del state["element_refs.onehot"]  # the identity, which newer versions do without
     alone = state["element_refs.property_offset"]
     found = Potential(network.build(symbols, **arguments), element_refs=alone)
-    found.load_state_dict({name: network.turned(name, weight) for name, weight in state.items()})
+    found.load_state_dict({name: network.converted(name, weight) for name, weight in state.items()})
     return found, sha256
 
 
@@ -101,7 +101,7 @@ class MatGL:
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Runs the network's blocks in order, and stops after the last layer wanted."""
+        """Runs the network's blocks in order, and stops after the last requested layer."""
         found = {}
         features = self._network.features(self.potential.model, batch(graphs, self.device))
         for layer, rows in enumerate(features):

@@ -1,7 +1,8 @@
-"""M3GNet's features at two thirds of the cost: an atom's share of an edge's first layer, once.
+"""M3GNet's features at two thirds of the cost: the atoms' part of an edge's first layer is computed
+once for each atom.
 
 An edge's angles are at its start, and its message was summed at its end when the weights were
-trained: that is why here the blocks, and only they, see edges turned.
+trained: hence the blocks, and only they, get reversed edges.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +17,15 @@ from torch import nn
 
 
 def build(symbols: Sequence[str], **arguments: Any) -> M3GNet:
-    """The package's network, whose own forward gives its blocks the edges turned."""
+    """The package's network, its blocks fed with reversed edges."""
     network = M3GNet(tuple(symbols), **arguments)
     for block in network.graph_layers:
         block.register_forward_pre_hook(lambda _, inputs: (inputs[0].flip(0), *inputs[1:]))
     return network
 
 
-def turned(name: str, weight: torch.Tensor) -> torch.Tensor:
-    """A weight of matgl < 3 in the terms of now."""
+def converted(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """A weight of matgl < 3 for reversed edges."""
     if name.endswith(("_update_func.layers.0.weight", "_update_func.gates.0.weight")):
         start, end, edge = weight.chunk(3, dim=1)
         return torch.cat((end, start, edge), dim=1)

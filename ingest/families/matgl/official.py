@@ -48,7 +48,7 @@ def head(model: Any) -> Head:
     """
     potential = model.potential
     if float(potential.data_mean):
-        raise ValueError("its energy has a part that no atom has")
+        raise ValueError("the package shifts the energy of a structure as a whole")
     known = np.array([atomic_numbers[symbol] for symbol in potential.model.element_types])
     order = np.argsort(known)
 
@@ -59,6 +59,7 @@ def head(model: Any) -> Head:
         if potential.element_refs is not None:
             kinds = torch.from_numpy(order[np.searchsorted(known, numbers, sorter=order)])
             sites = sites + potential.element_refs.property_offset[kinds]
-        return sites.cpu().numpy()
+        found: np.ndarray = sites.cpu().numpy()
+        return found
 
     return energies

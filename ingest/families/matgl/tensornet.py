@@ -1,4 +1,4 @@
-"""TensorNet's features at a third of the cost: matgl's weights, laid out anew.
+"""TensorNet's features at a third of the cost: matgl's weights in another layout.
 
 A 3×3 tensor is held as its nine coordinates in an orthonormal basis of one scalar, three skew and
 five symmetric traceless matrices, instead of as three matrices; what depends on a distance alone is
@@ -36,8 +36,8 @@ def build(symbols: Sequence[str], **arguments: Any) -> TensorNet:
     return TensorNet(tuple(symbols), use_warp=False, **arguments)
 
 
-def turned(name: str, weight: torch.Tensor) -> torch.Tensor:
-    """A weight of matgl < 2.2 in the terms of now."""
+def converted(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """A weight of matgl < 2.2 for reversed edges."""
     if name.endswith(".emb2.weight"):
         start, end = weight.chunk(2, dim=1)
         return torch.cat((end, start), dim=1)
@@ -116,7 +116,7 @@ def mixed(linears: Sequence[Any], tensors: torch.Tensor) -> torch.Tensor:
 
 def product(left: torch.Tensor, right: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
     """The matrix product."""
-    rows = (basis.T @ left.flatten(1)).unflatten(0, (3, 3))
-    columns = (basis.T @ right.flatten(1)).unflatten(0, (3, 3))
+    rows: torch.Tensor = (basis.T @ left.flatten(1)).unflatten(0, (3, 3))
+    columns: torch.Tensor = (basis.T @ right.flatten(1)).unflatten(0, (3, 3))
     matrices = (rows[:, :, None] * columns[None]).sum(1)
     return (basis @ matrices.flatten(0, 1)).view_as(left)

@@ -41,16 +41,19 @@ def build_graph(
 
 def trained(path: Path) -> tuple[NequixTorch, dict[str, Any]]:
     """The network of a file, and its configuration; what is published for jax is converted."""
+    network: tuple[NequixTorch, dict[str, Any]]
     if path.suffix != ".nqx":
-        return load_model(path)
+        network = load_model(path)
+        return network
     from nequix.model import load_model as load_published
     from nequix.torch_impl.utils import convert_model_jax_to_torch
 
-    return convert_model_jax_to_torch(*load_published(path), use_kernel=False)
+    network = convert_model_jax_to_torch(*load_published(path), use_kernel=False)
+    return network
 
 
 def untrained(card: Mapping[str, Any]) -> tuple[NequixTorch, dict[str, Any]]:
-    """The network of a card as its training started, and its configuration."""
+    """The network of a card with random weights, and its configuration."""
     numbers = sorted(card["elements"])
     torch.manual_seed(card["seed"])
     config = card["architecture"] | {
@@ -84,7 +87,7 @@ class Nequix:
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Runs the convolutions in order, and stops after the last layer wanted."""
+        """Runs the convolutions in order, and stops after the last requested layer."""
         network = self.network
         species, senders, receivers, vectors = self._batch(graphs)
         features = torch.nn.functional.one_hot(species, network.n_species).to(vectors.dtype)

@@ -29,7 +29,8 @@ def head(model: Any) -> Head:
     @torch.inference_mode()
     def energies(features: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         sites = network.readout(torch.from_numpy(features).to(model.device))[:, 0]
-        kinds = [kind_of[number] for number in numbers.tolist()]
-        return (sites * network.scale + network.shift + network.atom_energies[kinds]).cpu().numpy()
+        elements = network.atom_energies[[kind_of[number] for number in numbers.tolist()]]
+        found: np.ndarray = (sites * network.scale + network.shift + elements).cpu().numpy()
+        return found
 
     return energies

@@ -93,7 +93,7 @@ class Orb:
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Encodes atoms and edges, then passes messages until the last layer wanted."""
+        """Encodes atoms and edges, then passes messages until the last requested layer."""
         numbers, vectors, kinds, senders, receivers = (
             joined(graphs, name, of).to(self.device)
             for name, of in (

@@ -28,7 +28,9 @@ class Linear:
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         if self._onednn:
             after = "swish" if self._silu else "none"
-            return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, after, [], "")
+            pointwise = torch.ops.mkldnn._linear_pointwise
+            out: torch.Tensor = pointwise(rows, self._weight, self._bias, after, [], "")
+            return out
         out = F.linear(rows, self._weight, self._bias)
         return F.silu(out, inplace=True) if self._silu else out
 
@@ -45,7 +47,8 @@ class Network:
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         for apply in self.maps:
             rows = apply(rows)
-        return self._norm(rows)
+        normed: torch.Tensor = self._norm(rows)
+        return normed
 
 
 class Step:

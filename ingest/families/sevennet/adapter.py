@@ -23,7 +23,7 @@ CHECKPOINT_DOWNLOAD_LINKS.clear()  # the package finds what is here, and downloa
 
 
 def checkpoint_path(card: Mapping[str, Any]) -> str:
-    """The file that the card was given, else the package's own."""
+    """The card's checkpoint, else the package's own file."""
     try:
         return card["checkpoint"] or pretrained_name_to_path(card["loader"])
     except FileNotFoundError:
@@ -32,7 +32,7 @@ def checkpoint_path(card: Mapping[str, Any]) -> str:
 
 
 def network(card: Mapping[str, Any]) -> tuple[torch.nn.Module, str]:
-    """The network of a card, trained or as its training started, and the SHA-256 of its weights."""
+    """The network of a card, trained or initialised at random, and its weights' SHA-256."""
     if card["seed"] is None or card["architecture"] is None:
         path = checkpoint_path(card)
         sha256 = verified(path, card)
@@ -93,7 +93,7 @@ class SevenNet:
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Runs the model's modules in order, and stops after the last layer wanted."""
+        """Runs the model's modules in order, and stops after the last requested layer."""
         data = self._batch(graphs)
         found = {}
         for name, module in self._model.named_children():

@@ -41,6 +41,7 @@ def head(model: Any) -> Head:
         data[KEY.NODE_FEATURE] = torch.from_numpy(features).to(model.device)
         for name in ["one_hot_modality", *after] if model.modality else after:
             data = modules[name](data)
-        return data[KEY.ATOMIC_ENERGY][:, 0].cpu().numpy()
+        found: np.ndarray = data[KEY.ATOMIC_ENERGY][:, 0].cpu().numpy()
+        return found
 
     return energies

@@ -31,7 +31,7 @@ def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
     return {"positions": positions, "cell": cell if len(cell) else np.zeros((3, 3))}
 
 
-class Geometry(SystemBase):
+class Geometry(SystemBase):  # type: ignore[misc]  # the package has no types
     """A structure as the package reads it, all of its atoms of one kind."""
 
     def __init__(self, graph: Mapping[str, np.ndarray]) -> None:
@@ -60,7 +60,7 @@ class Soap:
 
     def __init__(self, card: Mapping[str, Any], _device: str) -> None:
         if card["seed"] is not None:
-            raise ValueError(f"{card['name']} has no weights that could be random")
+            raise ValueError(f"{card['name']} has no weights to replace by random ones")
         parameters = card["architecture"]
         self.checkpoint_sha256 = hashlib.sha256(
             json.dumps(parameters, sort_keys=True).encode()

@@ -1,0 +1,65 @@
+"""`platonic_store.models`: what the command `models` does, in Python."""
+
+import subprocess
+import sys
+
+import pytest
+
+from platonic_store import errors, models
+from platonic_store.runtimes import trust_store
+
+
+def test_the_import_is_light():
+    script = "import sys, platonic_store.models; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert not {"pandas", "pyarrow", "duckdb", "lance", "ase"} & set(loaded)
+
+
+def test_every_model_is_a_row(family):
+    family(kind="trained", downloads=["http://127.0.0.1:9/tiny.pt"])
+    rows = models.table().set_index("name")
+    assert list(rows.index) == [card.name for card in models.cards()]
+    assert rows.loc["tiny-1", "layers"] == "0–1 × 3"
+    assert rows.loc["tiny-1", "weights"] == "to download, then to trust"
+    assert rows.loc["tiny-1", "environment"] == "this Python"
+    assert rows.loc["control:composition", ["kind", "weights"]].tolist() == [
+        "control",
+        "none needed",
+    ]
+
+
+def test_a_card_is_a_dict(family):
+    family(elements=[1, 8], license={"weights": "Club Licence", "restriction": "Members only."})
+    card = models.show("TINY-1")
+    assert list(card)[:2] == ["name", "license"], "a licence that restricts use comes first"
+    assert card["elements"] == ["H", "O"]
+    assert card["layers"] == {0: 3, 1: 3}
+    assert (card["kind"], card["head"], card["weights_here"]) == ("trained", False, "none needed")
+    assert "doi" not in card
+    assert models.show("control:random:sevennet-0:4")["weights_here"] == "random, seed 4"
+
+
+def test_a_licence_is_accepted_once(family):
+    family(license={"weights": "Club Licence", "restriction": "Members only."})
+    assert models.accept("Tiny-1").license["restriction"] == "Members only."
+    assert models.accept("sevennet-0").license == {"code": "MIT", "weights": "MIT"}
+    assert trust_store.read()["accepted_licences"] == ["tiny-1"]
+    with pytest.raises(errors.ModelNotFound):
+        models.accept("tiny-2")
+
+
+def test_the_conformance_kit_as_a_frame(home):
+    results = models.check("control:composition", device="cpu")
+    assert list(results) == ["check", "passed", "measured", "tolerance", "remark"]
+    assert results["passed"].all()
+    assert results["check"][0] == "matches_card"
+
+
+def test_environments_are_removed(home):
+    folder = home.cache / "environments" / "tiny-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"0" * 1000)
+    assert models.clean(["tiny"]) == [(folder.name, 1e-6)]
+    assert not folder.exists()
+    with pytest.raises(errors.EnvironmentNotReady, match=r"no environment of tiny \(here: none\)"):
+        models.clean(["tiny"])
