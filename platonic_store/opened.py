@@ -1,7 +1,6 @@
 """`Opened`: a store as it lies there, for those who read its data themselves."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from platonic_store import sql as sql_front_end
 from platonic_store.errors import StoreNotFound
 from platonic_store.questions.shared import inputs
 from platonic_store.storage.catalog import Catalog
-from platonic_store.storage.snapshot import Snapshot, take
+from platonic_store.storage.snapshot import Snapshot, newest, take
 from platonic_store.storage.vectors import Level, Vectors, vector_array
 
 
@@ -26,16 +25,15 @@ class Opened:
         self.vectors = Vectors(path / "vectors")
         self._is_known = False
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
+    def snapshot(self) -> Snapshot:
         """The last committed state, for several queries that must see the same one.
 
         Raises: StoreNotFound if nothing was ever ingested.
         """
         self._require()
-        return take(self.catalog, self.vectors)
+        return newest(self.catalog, self.vectors)
 
     def _require(self) -> None:
-        # Asked once: a catalogue that was there stays one.
         self._is_known = self._is_known or self.catalog.revision() is not None
         if not self._is_known or not self.catalog.path.exists():
             raise StoreNotFound(
@@ -69,7 +67,8 @@ class Opened:
         allow_files: bool = False,
     ) -> pa.Table:
         """Like `sql`, as an Arrow table."""
-        with self.snapshot() as snapshot:
+        self._require()
+        with take(self.catalog, self.vectors, allow_files=allow_files) as snapshot:
             return sql_front_end.run(snapshot, query, variables=variables, allow_files=allow_files)
 
     def init_sql(self) -> str:

@@ -5,15 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from platonic_store.annotation.annotate import AnnotationReport, annotate
-from platonic_store.errors import (
-    InvalidQuery,
-    StoreBusy,
-    StoreNotFound,
-    StoreNotWritable,
-)
+from platonic_store.errors import InvalidQuery, StoreNotFound
 from platonic_store.jobs import anchors as anchor_sets
 from platonic_store.jobs import ingest as ingestion
 from platonic_store.jobs import project as spaces
@@ -38,10 +31,6 @@ class Store(Reader):
     store.similar("mp-1234", across="chgnet-0.3.0", where="band_gap > 1")
     ```
     """
-
-    def __init__(self, path: Path):
-        super().__init__(path)
-        self._lock = filelock.FileLock(path / "writer.lock")
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -69,23 +58,8 @@ class Store(Reader):
         """
         if not create:
             self._require()
-        try:
-            self.vectors.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise StoreBusy(
-                f"another process is writing to {self.path}: "
-                "wait for it to finish (queries work meanwhile), or stop it"
-            ) from None
-        except OSError as error:
-            raise StoreNotWritable(
-                f"cannot write to {self.path}: {error.strerror}; name another place with `--store`"
-            ) from None
-        try:
-            self.catalog.migrate()
-            yield commits.recover(self.catalog, self.vectors)
-        finally:
-            self._lock.release()
+        with commits.writer(self.catalog, self.vectors) as settled:
+            yield settled
 
     def ingest(
         self,

@@ -18,8 +18,8 @@ from platonic_store.geometry.arithmetic import combine
 from platonic_store.questions import similar as search
 from platonic_store.questions.shared import inputs
 from platonic_store.questions.shared.inputs import ExternalStructure
-from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals, quote
 
 _OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")
 _EXAMPLE = 'write it like "CaTiO3 - Ca + Sr", with a space on each side of + and -'

@@ -9,8 +9,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import cross_read, r2
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.substitutions import composition
-from platonic_store.storage.catalog import quote
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.storage.sqltext import quote
 
 FOLDS = 5
 _NUMBERS = ("SMALLINT", "INTEGER", "BIGINT", "DOUBLE")

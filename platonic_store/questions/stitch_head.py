@@ -9,8 +9,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.stitching import decode, r2
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.runtimes.cards import load_cards, resolve
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals
 
 _ATOM = ["structure_id", "site_index"]
 

@@ -14,7 +14,8 @@ from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
 from platonic_store.sql.functions import FUNCTIONS
 from platonic_store.sql.registry import registered
-from platonic_store.storage.snapshot import Snapshot, one_line
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import one_line, require_select
 
 __all__ = ["init_script", "run"]
 
@@ -34,11 +35,7 @@ def run(
     snapshot.connection.execute(cookbook.assignments(values))
     with registered(snapshot, FUNCTIONS) as raised:
         if not allow_files:
-            # Other files, other databases and the network: all out of reach, for good.
-            snapshot.connection.execute(
-                "SET python_enable_replacements = false; SET enable_external_access = false; "
-                "SET lock_configuration = true"
-            )
+            require_select(query)
         try:
             result = snapshot.connection.execute(query)
             return _named_apart(result.to_arrow_table()) if result.description else pa.table({})

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.resources import folder
-from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import literals, quote
 
 _LINE = re.compile(r"(\w+)(?: = ([^:]+))?: (.+)")
 _MODELS = ("model", "other")  # what the store itself can choose

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store.errors import StoreNotWritable, disk_refusal
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.layout import (
     Level,
     Points,
@@ -27,6 +26,7 @@ from platonic_store.storage.layout import (
     vector_array,
     vector_matrix,
 )
+from platonic_store.storage.sqltext import literals
 
 __all__ = [
     "Level",
