@@ -1,11 +1,10 @@
 """`Store`: what a user holds. Its questions are in `questions/`, its jobs in `jobs/`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import pyarrow as pa
 
@@ -15,7 +14,6 @@ from platonic_store.annotation.annotate import AnnotationReport, annotate
 from platonic_store.errors import (
     Call,
     InvalidQuery,
-    StoreBusy,
     StoreNotFound,
     StoreNotWritable,
 )
@@ -33,7 +31,7 @@ from platonic_store.questions.shared.tables import vector_table
 from platonic_store.runtimes.preparation import ByName, prepare
 from platonic_store.storage import commits
 from platonic_store.storage.catalog import Catalog
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, take
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, newest, take
 from platonic_store.storage.vectors import Level, Vectors, vector_array
 
 
@@ -54,7 +52,6 @@ class Store(Questions):
         self.read_only = read_only
         self.catalog = Catalog(path / "catalog.duckdb")
         self.vectors = Vectors(path / "vectors")
-        self._lock = filelock.FileLock(path / "writer.lock")
 
     @classmethod
     def open(cls, path: str | Path, *, read_only: bool = False) -> "Store":
@@ -82,13 +79,13 @@ class Store(Questions):
             raise AttributeError(f"a store has no attribute {name!r}")
         return asked_of(self, questions.get(name))
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
+    def snapshot(self) -> Snapshot:
         """The newest published state, for several questions that must see the same one.
 
         Raises: StoreNotFound if nothing was ever ingested.
         """
         self._require()
-        return take(self.catalog, self.vectors)
+        return newest(self.catalog, self.vectors)
 
     def _require(self) -> None:
         if self.catalog.revision() is None:
@@ -106,23 +103,8 @@ class Store(Questions):
             raise StoreNotWritable(f"{self.path} was opened read-only", "open it for writing")
         if not create:
             self._require()
-        try:
-            self.vectors.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise StoreBusy(
-                f"another process is writing to {self.path}",
-                "wait for it to finish (queries work meanwhile), or stop it",
-            ) from None
-        except OSError as error:
-            raise StoreNotWritable(
-                f"cannot write to {self.path}: {error.strerror}", "name another place"
-            ) from None
-        try:
-            self.catalog.migrate()
-            yield commits.recover(self.catalog, self.vectors)
-        finally:
-            self._lock.release()
+        with commits.writer(self.catalog, self.vectors) as settled:
+            yield settled
 
     def sql(
         self,
@@ -150,8 +132,9 @@ class Store(Questions):
         allow_files: bool = False,
     ) -> pa.Table:
         """Like `sql`, as an Arrow table."""
-        with self.snapshot() as snapshot:
-            return sql_front_end.run(snapshot, query, variables=variables)
+        self._require()
+        with take(self.catalog, self.vectors, allow_files=allow_files) as snapshot:
+            return sql_front_end.run(snapshot, query, variables=variables, allow_files=allow_files)
 
     def init_sql(self) -> str:
         """A script with which the plain `duckdb` client opens this store."""

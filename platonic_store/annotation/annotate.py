@@ -73,7 +73,7 @@ def _score(store: "Store", side: ModelLayer) -> None:
     if set(embedded.column("structure_id")) <= {id for (id,) in judged}:
         return
     try:
-        store.score([side.model], layer=side.layer)
+        store.score([str(side)])
     except InvalidQuery as error:
         progress.say(f"{error}; the columns of atypicality stay empty")
 

@@ -9,7 +9,6 @@ from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
 from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
 from platonic_store.runtimes.cards import kind_of, layers_wanted, resolve
-from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.snapshot import ModelLayer
 from platonic_store.structures import Crystal, Rejected, content_hash
 from platonic_store.structures.records import crystal
@@ -173,10 +172,10 @@ def _crystals(store: "Store", ids: list[str]) -> dict[str, Crystal]:
     if not ids:
         return {}
     query = (
-        "SELECT id, numbers, positions, cell, pbc FROM structures WHERE id IN (SELECT unnest(?))"
+        "SELECT id, numbers, positions, cell, pbc FROM catalog.main.structures "
+        "WHERE id IN (SELECT unnest(?))"
     )
-    with store.catalog.reading() as connection:
-        rows = fetch_arrow(connection, query, [ids]).to_pylist()
+    rows = store.snapshot().cursor().execute(query, [ids]).to_arrow_table().to_pylist()
     return {row["id"]: crystal(**row, properties={}) for row in rows}
 
 
@@ -184,10 +183,10 @@ def _stored(store: "Store", column: str, values: list[str]) -> dict[str, str]:
     """id → content hash of the stored structures that have one of these values."""
     if not values or store.catalog.revision() is None:
         return {}
-    query = f"SELECT id, content_hash FROM structures WHERE {column} IN (SELECT unnest(?))"
-    with store.catalog.reading() as connection:
-        found = fetch_arrow(connection, query, [values])
-    return dict(zip(found["id"].to_pylist(), found["content_hash"].to_pylist(), strict=True))
+    query = (
+        f"SELECT id, content_hash FROM catalog.main.structures WHERE {column} IN (SELECT unnest(?))"
+    )
+    return dict(store.snapshot().rows(query, [values]))
 
 
 def _reason(record: Record) -> str:

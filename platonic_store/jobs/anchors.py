@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry import anchors as select
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, insert_arrow, literals
+from platonic_store.storage.catalog import Catalog, insert_arrow
 from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals
 
 METHODS = ("random", "direct", "maml", "farthest")
 # By evidence: see docs/recipes.md.

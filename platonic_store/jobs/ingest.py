@@ -250,6 +250,7 @@ class _Run:
             )
             records.quarantine(connection, self.source_id, self.model, reasons)
             self._update(connection)
+        self.catalog.publish()
 
     def _commit(self, table: pa.Table) -> None:
         ids = table["id"].to_numpy()

@@ -13,8 +13,8 @@ from platonic_store.questions.shared.inputs import QueryVector, query_vector
 from platonic_store.questions.shared.nearest import nearest
 from platonic_store.questions.shared.parameters import Across, K, Model, Space, Where
 from platonic_store.questions.shared.tables import between, vector_table
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals
 
 
 @question(

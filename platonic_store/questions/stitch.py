@@ -13,8 +13,8 @@ from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.properties import numeric_properties
 from platonic_store.questions.shared.substitutions import composition
 from platonic_store.questions.shared.tables import space_anchors
-from platonic_store.storage.catalog import quote
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.storage.sqltext import quote
 
 FOLDS = 5
 

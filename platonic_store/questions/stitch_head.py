@@ -13,8 +13,8 @@ from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.tables import space_anchors, vector_table
 from platonic_store.runtimes.cards import load_cards, resolve
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals
 
 _ATOM = ["structure_id", "site_index"]
 

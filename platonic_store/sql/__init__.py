@@ -13,13 +13,18 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
 from platonic_store.sql.registry import original, register
-from platonic_store.storage.snapshot import Snapshot, one_line
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import one_line, require_select
 
 __all__ = ["init_script", "run"]
 
 
 def run(
-    snapshot: Snapshot, query: str, *, variables: Mapping[str, object] | None = None
+    snapshot: Snapshot,
+    query: str,
+    *,
+    variables: Mapping[str, object] | None = None,
+    allow_files: bool = False,
 ) -> pa.Table:
     """The result of read-only SQL, or of a query of the cookbook; see `Store.sql`.
 
@@ -29,6 +34,8 @@ def run(
     if query.startswith("@"):
         entry = cookbook.entry(query[1:])
         query, values = entry.sql, cookbook.prepared(snapshot, entry, values)
+    if not allow_files:
+        require_select(query)
     known = register(snapshot, query)
     cursor = snapshot.cursor()
     try:

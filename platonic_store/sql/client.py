@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from platonic_store.resources import folder
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.snapshot import Snapshot, element_symbol_macro
+from platonic_store.storage.sqltext import literals
 
 
 def init_script(snapshot: Snapshot, path: Path) -> str:
@@ -12,7 +12,7 @@ def init_script(snapshot: Snapshot, path: Path) -> str:
     import duckdb_extension_lance
 
     extension = next(Path(duckdb_extension_lance.__file__).parent.rglob("*.duckdb_extension"))
-    names = {"catalog": path / "catalog.duckdb", "vectors": path / "vectors", "lance": extension}
+    names = {"catalog": snapshot.path.resolve(), "vectors": path / "vectors", "lance": extension}
     quoted = {name: literals([str(value)]) for name, value in names.items()}
     views, functions = (
         (folder("queries") / name).read_text() for name in ("views.sql", "client.sql")

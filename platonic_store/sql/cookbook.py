@@ -12,8 +12,8 @@ from platonic_store.errors import Call, InvalidQuery
 from platonic_store.questions.shared.properties import numeric_properties, property_types
 from platonic_store.questions.shared.tables import trained_models
 from platonic_store.resources import folder
-from platonic_store.storage.catalog import literals, quote
 from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import literals, quote
 
 _LINE = re.compile(r"(\w+)(?: = ([^:]+))?: (.+)")
 _MODELS = ("model", "other")  # what the store itself can choose

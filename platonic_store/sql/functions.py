@@ -18,8 +18,8 @@ from platonic_store.questions.shared.declaration import (
     arrow_type,
 )
 from platonic_store.questions.shared.inputs import ids_only
-from platonic_store.storage.catalog import quote
 from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import quote
 
 _TYPES = {str: "VARCHAR", int: "INTEGER", float: "DOUBLE", bool: "BOOLEAN"}
 _ARROW_TYPES = {

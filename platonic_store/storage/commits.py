@@ -19,8 +19,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, insert_arrow, literals, next_id
+from platonic_store.storage.catalog import Catalog, insert_arrow, next_id
 from platonic_store.storage.layout import Level, table_name
+from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Vectors, schema
 
 
@@ -49,6 +50,26 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
     if pressed and callable(handler):
         handler(*pressed[0])
+
+
+@contextmanager
+def writer(catalog: Catalog, vectors: Vectors) -> Iterator[dict[str, int]]:
+    """Be the one writer of a store, which is made if there is none, to the end of the block.
+
+    Its tables are today's, and nothing is half done; gives what `recover` had to settle. What is
+    committed within the block is published at its end, if not before.
+
+    Raises: StoreBusy, StoreNotWritable, StoreTooNew.
+    """
+    with catalog.locked():
+        vectors.folder.mkdir(exist_ok=True)
+        catalog.migrate()
+        settled = recover(catalog, vectors)
+        catalog.publish()
+        try:
+            yield settled
+        finally:
+            catalog.publish()
 
 
 @uninterrupted()
@@ -123,6 +144,7 @@ def commit_projection(
     declare_committed(
         catalog, {name: vectors.append(name, stream) for name, stream in streams.items()}
     )
+    catalog.publish()
 
 
 def _announce(connection: sa.Connection, rows: Iterable[tuple[str, int, int]]) -> None:
@@ -384,9 +406,13 @@ def _damage(vectors: Vectors, name: str, committed: int, expected: dict[int, int
 
 def maintain(catalog: Catalog, vectors: Vectors, names: Iterable[str] | None = None) -> None:
     """Compact tables (all, if none is named) and bring their indexes up to date."""
-    if names is None:
-        with catalog.reading() as connection:
-            names = connection.scalars(sa.select(t.vector_tables.c.name)).all()
-    for name in names:
-        declare_committed(catalog, {name: vectors.maintain(name)})
+    with catalog.reading() as connection:
+        versions = dict(
+            connection.execute(sa.select(t.vector_tables.c.name, t.vector_tables.c.version)).all()
+        )
+    for name in versions if names is None else names:
+        version = vectors.maintain(name)
+        if version != versions[name]:
+            declare_committed(catalog, {name: version})
         vectors.forget_old_versions(name)
+    catalog.publish()

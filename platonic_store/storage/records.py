@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from ase.data import chemical_symbols
 
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, fetch_arrow, insert_arrow, next_id, quote
+from platonic_store.storage.catalog import Catalog, fetch_arrow, insert_arrow, next_id
+from platonic_store.storage.sqltext import quote
 
 _PAGE = 1024
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.

@@ -1,9 +1,12 @@
-"""The last committed state of a store, held for the length of one query."""
+"""A state of a store as it was published: a value, which never changes and needs no closing."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import duckdb
 import pandas as pd
@@ -18,7 +21,8 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.projection import Projection
 from platonic_store.resources import folder
-from platonic_store.storage.catalog import Catalog, literals
+from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.sqltext import literals, one_line, require_condition
 from platonic_store.storage.vectors import Level, Points, Vectors
 
 
@@ -50,9 +54,15 @@ class ModelLayer(NamedTuple):
 
 
 class Snapshot:
-    """What queries read: SQL over the catalogue, and the vector tables at their versions."""
+    """What queries read: SQL over the catalogue, and the vector tables at their versions.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, vectors: Vectors):
+    `id` is the number of the published state, `path` its file. Threads may share it. It is closed
+    when the last reference to it goes; `with` is for those who like to see where they use one.
+    """
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, vectors: Vectors):
+        self.id = int(path.stem) if path.stem.isdigit() else 0
+        self.path = path
         self.connection = connection
         self.vectors = vectors
         connection.execute(element_symbol_macro())
@@ -66,14 +76,20 @@ class Snapshot:
             )
         ]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def rows(self, sql: str, parameters: list | None = None) -> list[tuple]:
-        # A cursor of its own: SQL functions call back here while a query is under way.
         return self.cursor().execute(sql, parameters or []).fetchall()
 
     def frame(self, sql: str, parameters: list | None = None) -> pd.DataFrame:
         return self.cursor().execute(sql, parameters or []).to_arrow_table().to_pandas()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own: SQL functions and other threads query at the same time."""
         return self.connection.cursor()
 
     def models(self) -> list[str]:
@@ -229,8 +245,10 @@ class Snapshot:
                 "SELECT structure_id, site_index FROM site JOIN structure USING (structure_id) "
                 f"WHERE ({condition}\n)"
             )
+        cursor = self.cursor()
+        require_condition(cursor, condition)
         try:
-            return self.frame(sql)
+            return cursor.execute(sql).to_arrow_table().to_pandas()
         except duckdb.Error as error:
             raise InvalidQuery(
                 f"the condition {condition!r} is not understood: {one_line(error)}"
@@ -242,20 +260,67 @@ class Snapshot:
         return self.frame(f"FROM structure WHERE structure_id IN ({literals(ids) or 'NULL'})")
 
 
+_newest: WeakKeyDictionary[Catalog, tuple[tuple[int, int], Snapshot]] = WeakKeyDictionary()
+_newest_lock = threading.Lock()
+
+
+def newest(catalog: Catalog, vectors: Vectors) -> Snapshot:
+    """The newest published state: the same `Snapshot` until another state is published.
+
+    Raises: StoreNotFound, StoreTooNew, StoreBusy, StoreNotWritable; see `Catalog.published`.
+    """
+    with _newest_lock:
+        known = _newest.get(catalog)
+        if known is None or known[0] != _identity(catalog.published()):
+            snapshot = open_newest(catalog, vectors)
+            known = _identity(snapshot.path), snapshot
+            _newest[catalog] = known
+        return known[1]
+
+
+def open_newest(catalog: Catalog, vectors: Vectors, *, allow_files: bool = False) -> Snapshot:
+    """The newest published state, in a DuckDB instance that nobody else has.
+
+    It reaches no other files, no network and no Python objects unless `allow_files`.
+
+    Raises: as `newest`.
+    """
+    path, connection = catalog.attached()
+    snapshot = Snapshot(path, connection, vectors)
+    if not allow_files:
+        _confine(connection)
+    return snapshot
+
+
 @contextmanager
-def take(catalog: Catalog, vectors: Vectors) -> Iterator[Snapshot]:
-    """A snapshot of the store, closed at the end of the block."""
-    with catalog.attached() as connection:
-        yield Snapshot(connection, vectors)
+def take(catalog: Catalog, vectors: Vectors, *, allow_files: bool = False) -> Iterator[Snapshot]:
+    """As `open_newest`, closed at the end of the block."""
+    snapshot = open_newest(catalog, vectors, allow_files=allow_files)
+    with snapshot.connection:
+        yield snapshot
+
+
+def _confine(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let the instance read and write no file, for good, but what is attached.
+
+    DuckDB allows a folder for temporary files, if there is one, to be written to by anybody.
+    """
+    connection.execute(
+        "SET temp_directory = ''; SET python_enable_replacements = false; "
+        "SET enable_external_access = false; SET lock_configuration = true"
+    )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Of a file, and not of another that was made in the same place; (0, 0) of one that is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_ctime_ns
 
 
 def element_symbol_macro() -> str:
     """SQL that defines `element_symbol(atomic_number)`."""
     symbols = ", ".join(f"'{symbol}'" for symbol in chemical_symbols[1:])
     return f"CREATE OR REPLACE MACRO element_symbol(z) AS ([{symbols}])[z]"
-
-
-def one_line(error: Exception | Any) -> str:
-    """DuckDB's message without the picture of the query below it."""
-    lines = [line.strip() for line in str(error).split("\n\nLINE")[0].splitlines()]
-    return " ".join(line for line in lines if line)

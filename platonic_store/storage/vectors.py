@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import StoreNotWritable, disk_refusal
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.layout import (
     Level,
     Points,
@@ -26,6 +25,7 @@ from platonic_store.storage.layout import (
     schema,
     table_name,
 )
+from platonic_store.storage.sqltext import literals
 
 __all__ = [
     "Level",

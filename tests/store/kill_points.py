@@ -4,12 +4,13 @@ import functools
 from collections.abc import Callable
 from contextlib import contextmanager
 
+from platonic_store.storage import published
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.vectors import Vectors
 
 
 def install(reached: Callable[[str], None], patch=setattr) -> None:
-    """Call `reached` before and after every write to Lance and every catalogue transaction."""
+    """Call `reached` before and after every write to Lance or the catalogue, and its publishing."""
     for name in ("create", "append", "delete", "maintain", "forget_old_versions"):
         patch(Vectors, name, _around(getattr(Vectors, name), name, reached))
     writing = Catalog.writing
@@ -23,6 +24,8 @@ def install(reached: Callable[[str], None], patch=setattr) -> None:
         reached("after a transaction")
 
     patch(Catalog, "writing", watched)
+    patch(Catalog, "publish", _around(Catalog.publish, "publish", reached))
+    patch(published, "sync", _around(published.sync, "sync", reached))
 
 
 def _around(function: Callable, name: str, reached: Callable[[str], None]) -> Callable:

@@ -4,15 +4,13 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from store_fakes import MODELS, PoolOfNone, content, crystals, embedded, know_fakes
+from store_fakes import MODELS, content, crystals, embedded, know_fakes
 from test_kills import rest, start
 
 from platonic_store.errors import StoreBusy
-from platonic_store.runtimes import workers
 from platonic_store.store import Store
 
 LONGEST = 5.0  # seconds that a query may take while an ingest runs
@@ -121,55 +119,64 @@ def test_a_thread_that_writes_and_others_that_read(tmp_path, monkeypatch):
     assert store.doctor()["problems"] == []
 
 
-def test_a_thread_that_closes_the_catalogue_opens_it_to_nobody(store):
-    """DuckDB's own lock is the process's, and goes with the first thread that closes the file."""
-    store.ingest(crystals(2))
-    program = (
-        "import sys; from pathlib import Path; from platonic_store.storage.catalog import Catalog\n"
-        "print('asks', flush=True)\n"
-        f"with Catalog(Path({str(store.catalog.path)!r})).writing():\n"
-        "    print('writes', flush=True)"
+@pytest.mark.slow
+def test_a_long_query_and_a_plain_client_beside_a_whole_ingest(tmp_path, fakes):
+    """Neither notices the ingest, and it notices neither."""
+    path = tmp_path / "busy.store"
+    store = Store.open(path)
+    store.ingest({"first": crystals(1, seed=5)["c0"]}, MODELS)
+    (tmp_path / "attach.sql").write_text(
+        f"ATTACH '{store.catalog.published()}' AS catalog (READ_ONLY);"
     )
-    with ExitStack() as held:
-        snapshot = held.enter_context(store.snapshot())
-        for _ in range(2):
-            thread = threading.Thread(target=lambda: store.sql("FROM structure"))
-            thread.start()
-            thread.join()
-        writer = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "asks\n"
-        time.sleep(1)
-        assert writer.poll() is None, "it writes under a reader"
-        assert len(snapshot.rows("FROM structure")) == 2
-        # A query within a query does not wait for the writer, who waits for the first.
-        assert len(store.sql("FROM structure")) == 2
-        held.close()
-        assert writer.communicate(timeout=30)[0] == "writes\n"
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, str(tmp_path / "attach.sql")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert client.stdin is not None
+    assert client.stdout is not None
+    assert client.stdout.readline() == "1\n"
+
+    ended = threading.Event()
+    snapshot = store.snapshot()
+    snapshot.connection.create_function(
+        "wait", lambda _: ended.wait(120), ["BIGINT"], "BOOLEAN", side_effects=True
+    )
+    answers: list[list[tuple]] = []
+    query = threading.Thread(
+        target=lambda: answers.append(snapshot.rows("SELECT id FROM structure WHERE wait(nsites)"))
+    )
+    query.start()
+    said = rest(start(path, crystals=30, in_process=False, job="ingest"))
+    assert said[-1] == ["done"], said[-1]
+    assert query.is_alive()
+    assert len(Store.open(path).sql("FROM structure")) == 31
+    ended.set()
+    query.join(60)
+    assert answers == [[("first",)]]
+    assert client.communicate("again\n", timeout=30)[0] == "1\n"
+    assert client.returncode == 0
+    assert len(embedded(store, "fake-b")) == 31
 
 
-def test_writing_within_ones_own_snapshot_is_refused_at_once(store):
+CLIENT = """
+import sys, duckdb
+connection = duckdb.connect()
+connection.execute(open(sys.argv[1]).read())
+count = "SELECT count(*) FROM catalog.main.structures"
+print(connection.execute(count).fetchone()[0], flush=True)
+sys.stdin.readline()
+print(connection.execute(count).fetchone()[0], flush=True)
+"""
+
+
+def test_a_writer_may_hold_a_snapshot(store):
     store.ingest(crystals(3), ["fake-a"])
-    with store.snapshot(), pytest.raises(StoreBusy, match=r"snapshot\(\)"):
-        store.ingest({"new": crystals(1, seed=3)["c0"]})
-    store.ingest({"new": crystals(1, seed=3)["c0"]}, ["fake-a"])
+    with store.snapshot() as before:
+        store.ingest({"new": crystals(1, seed=3)["c0"]}, ["fake-a"])
+        assert len(before.frame("FROM structure")) == 3
     assert "new" in embedded(store, "fake-a")
-
-
-def test_a_query_holds_nobody_up_while_its_model_loads(store, monkeypatch):
-    pool = crystals(3)
-    store.ingest(pool, ["fake-a"])
-
-    class SlowToLoad(PoolOfNone):
-        def __init__(self, *arguments, **options):
-            with store.catalog.writing():  # refused while this thread has a snapshot
-                super().__init__(*arguments, **options)
-
-    monkeypatch.setattr(workers, "WorkerPool", SlowToLoad)
-    assert store.similar(pool["c1"], k=1).id.tolist() == ["c1"]
-    assert np.array_equal(store.vector(pool["c1"]), store.vector("c1"))
 
 
 def test_a_snapshot_does_not_see_what_is_committed_later(store):

@@ -33,7 +33,7 @@ def one_line(error) -> str:
 
 
 def test_a_full_disk_loses_nothing_that_was_committed(disk, monkeypatch):
-    folder = disk("size=8m")
+    folder = disk("size=24m")
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
     store = Store.open(folder / "full.store")
     pool = crystals(60)

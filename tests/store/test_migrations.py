@@ -34,6 +34,9 @@ def test_a_newer_store_is_refused_in_one_line(store):
     store.ingest(crystals(2), ["fake-a"])
     with store.catalog.writing() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreTooNew, match="9999"):
+        store.ingest(crystals(2))
+    store.catalog.publish()
     for use in (
         lambda: Store.open(store.path),
         lambda: store.sql("FROM structure"),

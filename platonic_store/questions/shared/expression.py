@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared.inputs import is_file
-from platonic_store.storage.catalog import quote
 from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import quote
 from platonic_store.structures.records import reduced_formula
 
 _OPERATOR = re.compile(r"(?:^|\s+)([+\-−])(?=\s|$)")

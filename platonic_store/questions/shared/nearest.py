@@ -9,8 +9,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
-from platonic_store.storage.catalog import literals
 from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import CACHE_BYTES, Level, Points
 
 

@@ -1,0 +1,72 @@
+"""SQL as text: names and literals, and how much of it a user may give."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import duckdb
+
+from platonic_store.errors import InvalidQuery
+
+
+def quote(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literals(texts: Iterable[str]) -> str:
+    """Texts as SQL string literals, in a list."""
+    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
+
+
+def one_line(error: Exception) -> str:
+    """DuckDB's message without the picture of the query below it."""
+    lines = [line.strip() for line in str(error).split("\n\nLINE")[0].splitlines()]
+    return " ".join(line for line in lines if line)
+
+
+def require_select(query: str) -> None:
+    """Refuse SQL that is not one statement which only reads.
+
+    No other restriction of DuckDB is enough: COPY may always write over the attached catalogue.
+
+    Raises: InvalidQuery.
+    """
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise InvalidQuery(f"SQL: {one_line(error)}") from None
+    # DuckDB's parser itself puts a statement without text before a PIVOT: the type of its columns.
+    kinds = [one.type for one in statements if one.type != duckdb.StatementType.CREATE or one.query]
+    if kinds != [duckdb.StatementType.SELECT]:
+        raise InvalidQuery("SQL: only one statement is run, and it must be a SELECT")
+
+
+def require_condition(cursor: duckdb.DuckDBPyConnection, condition: str) -> None:
+    """Refuse a condition that is more than one SQL expression. `cursor` is used to parse it.
+
+    Raises: InvalidQuery.
+    """
+    alone, enclosed, plain = (
+        _parsed(cursor, f"SELECT {text}") for text in (condition, f"({condition}\n)", "true")
+    )
+    for parsed in (alone, enclosed):
+        if parsed["error"]:
+            reason = parsed["error_message"]
+            raise InvalidQuery(f"the condition {condition!r} is not understood: {reason}")
+    is_one = len(alone["statements"]) == 1 and len(_columns(alone)) == 1
+    _columns(alone).clear()
+    _columns(plain).clear()
+    if not is_one or alone != plain:
+        raise InvalidQuery(f"the condition {condition!r} is more than one SQL expression")
+
+
+def _parsed(cursor: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
+    (text,) = cursor.execute("SELECT json_serialize_sql(?)", [query]).fetchone() or ("",)
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+def _columns(parsed: dict[str, Any]) -> list[Any]:
+    columns: list[Any] = parsed["statements"][0]["node"].get("select_list", [])
+    return columns
