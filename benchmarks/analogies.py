@@ -14,8 +14,9 @@ from ase.data import chemical_symbols
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.questions import analogy as analogies
+from platonic_store.questions.analogy import expression_vector
 from platonic_store.questions.shared import substitutions
+from platonic_store.questions.shared.expression import read
 from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import Snapshot
 
@@ -75,8 +76,8 @@ def exchange_hits(snapshot: Snapshot, posed: pd.DataFrame, model: str) -> float:
     units = points.vectors / np.maximum(points.lengths, 1e-30)[:, None]
     ids, hits = points.column("structure_id"), 0
     for start, target, expression in posed.itertuples(index=False):
-        terms = analogies.read(snapshot, expression)
-        vector = analogies.vector(snapshot, terms, *side, None, without=(target,))
+        terms = read(snapshot, expression)
+        vector = expression_vector(snapshot, terms, side, None, without=(target,))
         cosines = np.where(ids == start, -np.inf, units @ vector)
         hits += ids[cosines.argmax()] == target
     return hits / len(posed)

@@ -24,7 +24,7 @@ SQL = (
 
 def make(store: Store, engine: sa.Engine) -> int:
     """The table as a user has it; returns its rows."""
-    frame = store.sql("SELECT id AS material_id, formula, nsites FROM structure")
+    frame = store.sql("SELECT structure_id AS material_id, formula, nsites FROM structure")
     rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
     table = sa.Table(
         NAME,

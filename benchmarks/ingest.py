@@ -100,7 +100,7 @@ def measure(source: str, models: list[str], structures: int | None) -> dict[str,
             store.select_anchors(k=100)
             store.project()
             store.outliers()
-        id_ = store.sql("SELECT id FROM structure LIMIT 1")["id"][0]
+        id_ = store.sql("SELECT structure_id FROM structure LIMIT 1")["structure_id"][0]
         with timed(part, similar=(store, "similar")):
             store.similar(id_, across=models[-1])
     loop = part["ingest"] - part["reading"] - part["starting"]

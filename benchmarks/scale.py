@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 from synthetic_store import FEATURES, make
 
-from platonic_store.questions import typicality
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
@@ -35,13 +34,11 @@ ONE, OTHER = "synthetic-0", "synthetic-1"
 CALLS = 11
 
 
-def judged(store: Store, _: str) -> object:
+def typicality_of_new(store: Store, _: str) -> object:
     """The typicality of a structure that is not in the store, from its embedding on."""
     atoms = np.random.default_rng(0).standard_normal((10, FEATURES), dtype=np.float32)
-    newcomer = ExternalStructure(10 * atoms, np.arange(10) % 5 + 6, "BCNOF")
-    with store.snapshot() as snapshot:
-        waiting = typicality.gather(snapshot, newcomer, model=ONE)
-    return typicality.judge(waiting)
+    new = ExternalStructure(10 * atoms, np.arange(10) % 5 + 6, "BCNOF")
+    return store.typicality(new, model=ONE)
 
 
 INTERACTIVE: dict[str, Callable[[Store, str], object]] = {
@@ -55,7 +52,7 @@ INTERACTIVE: dict[str, Callable[[Store, str], object]] = {
     "similar, by transport": lambda store, id_: store.similar(id_, distance="transport"),
     "analogy": lambda store, id_: store.analogy(f"{id_} - s1 + s2"),
     "typicality, a stored structure": lambda store, id_: store.typicality(id_),
-    "typicality, a new structure": judged,
+    "typicality, a new structure": typicality_of_new,
 }
 WHOLE: dict[str, Callable[[Store], object]] = {
     "score, everything": lambda store: store.score([ONE], renew=True),
@@ -82,7 +79,9 @@ def measure(name: str, path: Path) -> Cost:
     if name in WHOLE:
         spent = [_timed(lambda: WHOLE[name](store))]
     else:
-        ids = store.sql(f"SELECT id FROM structure ORDER BY hash(id) LIMIT {CALLS}")["id"]
+        ids = store.sql(
+            f"SELECT structure_id FROM structure ORDER BY hash(structure_id) LIMIT {CALLS}"
+        )["structure_id"]
         query = INTERACTIVE[name]
         spent = [_timed(partial(query, store, id_)) for id_ in ids][1:]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -114,7 +114,9 @@ def add(table: Table, name: str, took: np.ndarray, base: float = 0, recall: str 
 def end_to_end(table: Table, path: Path) -> None:
     """`Store.similar` on a real store, the catalogue opened anew each time."""
     store = Store.open(path)
-    ids = store.sql("SELECT id FROM structure ORDER BY hash(id) LIMIT 11")["id"]
+    ids = store.sql("SELECT structure_id FROM structure ORDER BY hash(structure_id) LIMIT 11")[
+        "structure_id"
+    ]
     models = store.sql("SELECT name FROM model ORDER BY added_at")["name"].tolist()
     queries: dict[str, dict[str, Any]] = {
         "structures": {},

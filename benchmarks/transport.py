@@ -106,10 +106,12 @@ def carried(z: Coordinates, keys: pd.DataFrame) -> None:
 
 def described(store: Store) -> pd.DataFrame:
     """Formula, prototype and formation energy of every structure, by id."""
-    known = store.sql("SELECT id, formula, spacegroup, formation_energy_per_atom FROM structure")
+    known = store.sql(
+        "SELECT structure_id, formula, spacegroup, formation_energy_per_atom FROM structure"
+    )
     kind = known["formula"].map(lambda f: Composition(f).anonymized_formula)
     known["prototype"] = kind + ":" + known["spacegroup"].astype(str)
-    return known.set_index("id")
+    return known.set_index("structure_id")
 
 
 def structures(store: Store, known: pd.DataFrame, n: int) -> None:

@@ -27,7 +27,7 @@ from platonic_store import Store
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.questions.shared import references
-from platonic_store.questions.shared.references import Judged, Reference, Scores
+from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scores
 
 PARTS = [f"hash(formula) % 4 = {part}" for part in range(4)]
 HELD_OUT = PARTS[0]
@@ -36,12 +36,12 @@ SCORES = ("atypicality", "distance", "density", "residual")
 
 
 def crystals(store: Store, condition: str) -> dict[str, Atoms]:
-    frame = store.sql(f"SELECT id FROM structure WHERE {condition} ORDER BY id")
+    frame = store.sql(f"SELECT structure_id FROM structure WHERE {condition} ORDER BY structure_id")
     with store.snapshot() as snapshot:
         rows = snapshot.frame(
             "SELECT id, numbers, positions, cell FROM catalog.main.structures "
             "WHERE id IN (SELECT unnest(?))",
-            [frame["id"].tolist()],
+            [frame["structure_id"].tolist()],
         )
     columns = (rows[name] for name in ("id", "numbers", "positions", "cell"))
     return {
@@ -88,20 +88,22 @@ def distortions(store: Store, count: int, folder: Path, models: list[str]) -> St
     return other
 
 
-def reference_of(store: Store, model: str, held_out: str = HELD_OUT) -> tuple[Reference, Judged]:
+def reference_of(
+    store: Store, model: str, held_out: str = HELD_OUT
+) -> tuple[Reference, EmbeddedSet]:
     """A calibrated reference without the held-out compositions, and all that the store holds."""
     with store.snapshot() as snapshot:
-        layer = snapshot.layer(model, None)
-        reference, these = references.new(snapshot, model, layer, among=f"NOT ({held_out})")
+        side = snapshot.model_layer(model)
+        reference, these = references.build_reference(snapshot, *side, among=f"NOT ({held_out})")
     return references.calibrated(reference, these), these
 
 
-def all_of(store: Store, reference: Reference) -> Judged:
+def all_of(store: Store, reference: Reference) -> EmbeddedSet:
     with store.snapshot() as snapshot:
-        return references.seen(snapshot, reference.model, reference.layer, reference.seed)
+        return references.load_set(snapshot, reference.model, reference.layer, reference.seed)
 
 
-def by_structure(reference: Reference, these: Judged) -> pd.DataFrame:
+def by_structure(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:
     """Each score of structures, large for atypical, by the least typical atom; and p."""
     found = references.scores(reference, these)
     atoms = found.atoms.assign(density=-found.atoms["density"])
@@ -241,7 +243,9 @@ def against_distorted(
 ) -> dict[str, Reference]:
     """Print the AUROCs and false positive rates; returns each model's reference."""
     ways = distortions(store, count, folder, models)
-    held_out = store.sql(f"SELECT id FROM structure WHERE {HELD_OUT}")["id"].to_numpy()
+    held_out = store.sql(f"SELECT structure_id FROM structure WHERE {HELD_OUT}")[
+        "structure_id"
+    ].to_numpy()
     judges, found = {}, {}
     for model in models:
         reference, these = reference_of(store, model)
@@ -251,9 +255,9 @@ def against_distorted(
         found[model] = [
             by_structure(reference, one)
             for one in (
-                references.chosen(these, held_out),
+                references.subset(these, held_out),
                 all_of(ways, reference),
-                references.chosen(these, calibration),
+                references.subset(these, calibration),
             )
         ]
     typical, twisted, usual = (list(frames) for frames in zip(*found.values(), strict=True))
@@ -290,8 +294,10 @@ def in_turn(store: Store, model: str) -> pd.Series:
     p: list[pd.Series] = []
     for part in PARTS:
         reference, these = reference_of(store, model, part)
-        ids = store.sql(f"SELECT id FROM structure WHERE {part}")["id"].to_numpy()
-        p.append(references.scores(reference, references.chosen(these, ids)).structures["p"])
+        ids = store.sql(f"SELECT structure_id FROM structure WHERE {part}")[
+            "structure_id"
+        ].to_numpy()
+        p.append(references.scores(reference, references.subset(these, ids)).structures["p"])
     every: pd.Series = pd.concat(p)
     return every
 

@@ -10,7 +10,7 @@ __version__ = _version("platonic-store")
 __all__ = ["Store", "__version__"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type:
     # Store pulls in Arrow, DuckDB and Lance: a second that `--help` need not wait for.
     if name == "Store":
         from platonic_store.store import Store

@@ -122,7 +122,8 @@ class Store(Questions):
 
         Raises: InvalidQuery with what DuckDB says.
         """
-        return self.sql_arrow(query, variables=variables, allow_files=allow_files).to_pandas()
+        table = self.sql_arrow(query, variables=variables, allow_files=allow_files)
+        return pd.DataFrame(table.to_pandas())
 
     def sql_arrow(
         self,

@@ -1,15 +1,19 @@
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from platonic_store.cli.options import (
     DEFAULT_STORE,
+    ColumnsOption,
     Format,
     FormatOption,
     OutOption,
     StoreOption,
 )
 from platonic_store.cli.output import show
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run(
@@ -32,6 +36,7 @@ def run(
         bool, typer.Option("--allow-files", help="Let the SQL read and write other files.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
+    columns: ColumnsOption = None,
     format: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -49,7 +54,8 @@ def run(
         return
     opened = Store.open(store)
     if query is not None:
-        show(opened.sql(query, variables=_variables(set), allow_files=allow_files), format, out)
+        answer = opened.sql(query, variables=_variables(set), allow_files=allow_files)
+        show(answer, format, out, columns=columns)
     elif out is not None:
         out.write_text(opened.init_sql())
     else:
@@ -66,7 +72,7 @@ def _variables(settings: Optional[list[str]]) -> dict[str, str]:  # noqa: UP045
     return {name: value for name, _, value in pairs}
 
 
-def _listed():
+def _listed() -> "pd.DataFrame":
     import pandas as pd
 
     from platonic_store.sql import cookbook

@@ -173,4 +173,4 @@ def _centroid(
             f"{table.model} has embedded no atom of {chemical_symbols[number]}",
             Call("ingest", "SOURCE", models=[table.model]),
         )
-    return points.vectors[allowed].mean(0, dtype=np.float64)
+    return np.asarray(points.vectors[allowed].mean(0, dtype=np.float64))

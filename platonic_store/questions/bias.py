@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 from annotated_types import Ge
+from numpy.typing import ArrayLike
 
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
@@ -117,13 +118,15 @@ def _periodic_groups(crystals: pd.DataFrame) -> list[list[str]]:
 def _dimensionalities(crystals: pd.DataFrame) -> list[list[str]]:
     with progress.bar("bonded networks", len(crystals), "structures") as advance:
         found = []
-        for row in crystals.itertuples():
-            found.append([f"{dimensionality(row.numbers, row.positions, row.cell, row.pbc)}D"])
+        for row in crystals[["numbers", "positions", "cell", "pbc"]].to_numpy():
+            found.append([f"{dimensionality(*row)}D"])
             advance(1)
     return found
 
 
-def dimensionality(numbers, positions, cell, pbc) -> int:
+def dimensionality(
+    numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike
+) -> int:
     """0 to 3: in how many directions the bonded network of a crystal goes on.
 
     Atoms are bonded within 1.15 times the sum of their covalent radii. It is the largest rank of

@@ -168,7 +168,7 @@ def _atoms(snapshot: Snapshot, tables: list[VectorTable], ids: list[str]) -> Pai
 
 def _element_means(anchors: PairedAtoms, numbers: np.ndarray) -> np.ndarray:
     """(n, F) the mean features of each atom's element; of all anchors where no anchor is of it."""
-    means = np.tile(anchors.features.mean(0, dtype=np.float64), (119, 1))
+    means: np.ndarray = np.tile(anchors.features.mean(0, dtype=np.float64), (119, 1))
     for number in np.unique(anchors.numbers):
         means[number] = anchors.features[anchors.numbers == number].mean(0, dtype=np.float64)
-    return means[numbers]
+    return np.asarray(means[numbers])

@@ -47,7 +47,7 @@ def write(
     return out
 
 
-def _section(module: Any, arguments: tuple) -> Section:
+def _section(module: Any, arguments: tuple[Any, ...]) -> Section:
     try:
         section: Section = module.section(*arguments)
     except PlatonicError as error:

@@ -6,6 +6,7 @@ query a variable is `getvariable('name')`, and text.
 """
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from platonic_store.errors import Call, InvalidQuery
@@ -50,7 +51,7 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
-def _folder():
+def _folder() -> Path:
     return folder("queries") / "cookbook"
 
 

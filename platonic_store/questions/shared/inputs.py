@@ -69,6 +69,8 @@ def identify(
     """
     if isinstance(query, np.ndarray):
         return query.astype(np.float32)
+    if isinstance(query, ExternalStructure):
+        return query
     if isinstance(query, str) and (snapshot.has_structure(query) or not is_file(query)):
         snapshot.require_structure(query)
         return query

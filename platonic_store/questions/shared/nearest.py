@@ -117,7 +117,8 @@ def rows_matching(snapshot: Snapshot, points: Points, level: Level, where: str) 
     """
     if level == "structure" or _names_no_site(snapshot, where):
         ids = snapshot.matching(where, "structure")["structure_id"]
-        return pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string())).to_numpy()
+        is_one = pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string()))
+        return np.asarray(is_one)
     keys = ["structure_id", "site_index"]
     wanted = pd.MultiIndex.from_frame(snapshot.matching(where, "atom")[keys])
     return pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas()).isin(wanted)

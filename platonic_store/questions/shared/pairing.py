@@ -70,7 +70,7 @@ def paired_embeddings(
 
 def _rows(snapshot: Snapshot, table: VectorTable, side: int) -> pd.DataFrame:
     """The keys of a table's rows, of equivalent atoms one, and where they lie in it."""
-    keys = snapshot.points(table).keys.drop_columns("chunk_id").to_pandas()
+    keys: pd.DataFrame = snapshot.points(table).keys.drop_columns("chunk_id").to_pandas()
     keys[f"row_{side}"] = np.arange(len(keys))
     if table.level == "atom":
         keys = keys[keys["site_index"] == keys["orbit"]].drop(columns="orbit")

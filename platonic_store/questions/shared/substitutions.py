@@ -1,4 +1,4 @@
-"""Analogies that a store poses itself: one element exchanged for another, in two contexts.
+"""Test cases of analogies found in a store: one element exchanged for another, in two contexts.
 
 SrTiO3 − CaTiO3 + CaZrO3 → SrZrO3. The four corners have one prototype: as many sites, the same
 space group, and symmetry-equivalent sites in sets of the same sizes for each role. That is as much
@@ -7,6 +7,7 @@ of a prototype as the catalogue knows.
 
 from collections import defaultdict
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from platonic_store.storage.snapshot import Snapshot
 
 _CORNERS = ["start", "minus", "plus", "target"]
 _RESAMPLES = 500
+# Prototype with one role open → element in that role → the other elements → ids.
+_Fillings = dict[tuple[Any, ...], dict[int, dict[tuple[Any, ...], list[str]]]]
 
 
 def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataFrame:
@@ -37,7 +40,7 @@ def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataF
         "SELECT id, formula, spacegroup, numbers, orbits FROM catalog.main.structures ORDER BY id"
     )
     quadruples = _quadruples(_fillings(structures))
-    rows = [(*case, apart) for four, apart in quadruples for case in _turns(four)]
+    rows = [(*case, apart) for four, apart in quadruples for case in _analogies_of(four)]
     found = pd.DataFrame(rows, columns=[*_CORNERS, "apart"])
     found = found.sort_values(_CORNERS, ignore_index=True)
     if len(found) > limit:
@@ -49,9 +52,9 @@ def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataF
     return found.assign(polymorphs=found["target"].map(entries) - 1 - same)
 
 
-def _fillings(structures: pd.DataFrame) -> dict[tuple, dict[str, dict[tuple, list[str]]]]:
-    """Prototype with one role open → element in that role → the other elements → ids."""
-    found: dict[tuple, dict] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+def _fillings(structures: pd.DataFrame) -> _Fillings:
+    """The structures of a store by what fills the roles of their prototypes."""
+    found: _Fillings = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for id_, spacegroup, numbers, orbits in zip(
         *(structures[name] for name in ("id", "spacegroup", "numbers", "orbits")), strict=True
     ):
@@ -72,9 +75,9 @@ def _roles(numbers: np.ndarray, orbits: np.ndarray) -> dict[int, tuple[int, ...]
     return {z: tuple(sorted(sizes)) for z, sizes in roles.items()}
 
 
-def _quadruples(fillings: dict) -> list[tuple[tuple[str, ...], int]]:
+def _quadruples(fillings: _Fillings) -> list[tuple[tuple[str, ...], int]]:
     """(x in c, y in c, x in d, y in d) for all elements x, y and contexts c, d; each four once."""
-    found: dict[frozenset, tuple[tuple[str, ...], int]] = {}
+    found: dict[frozenset[str], tuple[tuple[str, ...], int]] = {}
     for elements in fillings.values():
         for x, y in combinations(sorted(elements), 2):
             contexts = sorted(elements[x].keys() & elements[y].keys())
@@ -86,7 +89,7 @@ def _quadruples(fillings: dict) -> list[tuple[tuple[str, ...], int]]:
     return list(found.values())
 
 
-def _turns(four: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _analogies_of(four: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The four analogies of a parallelogram, one for each corner that is looked for."""
     a, b, c, d = four
     return [(b, a, c, d), (a, b, d, c), (d, c, a, b), (c, d, b, a)]

@@ -1,6 +1,7 @@
 """Which models, with which weights, made on what."""
 
 import json
+from typing import Any
 
 import pandas as pd
 
@@ -52,7 +53,7 @@ def section(snapshot: Snapshot, study: Study) -> Section:
     )
 
 
-def _row(side: ModelLayer, cards: pd.DataFrame, runs: pd.DataFrame) -> dict:
+def _row(side: ModelLayer, cards: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
     card = cards.set_index("name").to_dict("index")[side.model]
     mine = runs[runs["model"] == side.model]
     versions = json.loads(mine["identity"].iloc[-1]).get("versions", {}) if len(mine) else {}
