@@ -1,14 +1,14 @@
 """The Lance tables of a store: append, read at a version, search, index, delete.
 
-A reader always names the version that the catalogue calls committed, so that rows which a writer
-has appended but not yet committed do not exist for it.
+What a method writes is on the disk when it returns. A reader always names the version that the
+catalogue calls committed, so that rows which a writer has appended but not yet committed do not
+exist for it.
 """
 
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.errors import StoreNotWritable, disk_refusal
+from platonic_store.storage import disk
 from platonic_store.storage.layout import (
     Level,
     Points,
@@ -60,6 +60,7 @@ class Vectors:
         self.folder = folder
         self._cache: OrderedDict[tuple[str, int], Points] = OrderedDict()
         self._cache_lock = threading.Lock()
+        self._synced: dict[str, set[Path]] = {}
 
     @cached_property
     def _database(self):
@@ -76,28 +77,43 @@ class Vectors:
 
     def create(self, name: str, level: Level, dim: int) -> int:
         """Make an empty table, replacing a left-over of that name; returns its version."""
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             table = self._database.create_table(
                 name,
                 schema=schema(level, dim),
                 storage_options=_STORAGE_VERSION,
                 mode="overwrite",
             )
+            self.sync(name)
             return table.version
 
     def append(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Append rows as one Lance commit; returns the new version."""
         table = self._open(name)
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             table.add(rows)
+            self.sync(name)
             return table.version
 
     def delete(self, name: str, condition: str) -> int:
         """Delete the rows that meet a condition; returns the new version."""
         table = self._open(name)
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             table.delete(condition)
+            self.sync(name)
             return table.version
+
+    def sync(self, name: str) -> None:
+        """Have all that was written to a table, by whomever, on the disk.
+
+        Lance never changes a file, so that what was synced once need not be looked at again.
+        """
+        folder = self.folder / f"{name}.lance"
+        there = {folder, *folder.rglob("*")}
+        new = there - self._synced.get(name, set())
+        for path in new | {path.parent for path in new}:
+            disk.sync(path)
+        self._synced[name] = there
 
     def latest(self, name: str) -> int:
         return self._open(name).version
@@ -173,12 +189,13 @@ class Vectors:
         All versions stay readable until `forget_old_versions`.
         """
         table = self._open(name)
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             if table.count_rows() >= INDEX_FROM_ROWS and not table.list_indices():
                 table.create_index(
                     metric="cosine", index_type="IVF_FLAT", vector_column_name="vector"
                 )
             table.optimize(cleanup_older_than=_NEVER)
+            self.sync(name)
             return table.version
 
     def forget_old_versions(self, name: str) -> None:
@@ -193,19 +210,5 @@ class Vectors:
         if len(outlived) > 1:
             # The last of these was the newest version until less than KEEP_VERSIONS ago.
             age = datetime.now() - max(outlived)
-            with _disk_errors(self.folder):
+            with disk.refusals(self.folder):
                 table.optimize(cleanup_older_than=age + _MARGIN)
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what Lance says of a full or read-only disk into one clear line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if refused := disk_refusal(error):
-            raise StoreNotWritable(
-                f"cannot write {folder}: {refused}; nothing committed was lost: "
-                "free the disk or the permission and run the same command again"
-            ) from None
-        raise
