@@ -44,7 +44,7 @@ _STORAGE_VERSION = {"new_table_data_storage_version": "2.2"}
 CACHE_BYTES = 1 << 30
 # Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
 INDEX_FROM_ROWS = 100_000
-# Recall@10 >= 0.99 at 283,000 x 128: tests/vectors/test_index.py holds them to it.
+# Recall@10 >= 0.99 at 283,000 x 128; tests/store/test_vectors.py holds them to it.
 NPROBES = 64
 REFINE = 5
 # As long as a query may take.
@@ -167,20 +167,42 @@ class Vectors:
         rows = np.flatnonzero(known.is_of(id_))
         return Points(known.keys.take(rows), known.vectors[rows])
 
+    def fits_cache(self, nbytes: int) -> bool:
+        """Whether vectors of that size are kept in memory; if not, let Lance filter and search."""
+        return nbytes <= CACHE_BYTES
+
     def _remember(self, key: tuple[str, int], points: Points) -> None:
+        if not self.fits_cache(points.vectors.nbytes):
+            return
         with self._cache_lock:
             self._cache[key] = points
             while sum(p.vectors.nbytes for p in self._cache.values()) > CACHE_BYTES:
                 self._cache.popitem(last=False)
 
     def nearest_indexed(
-        self, name: str, version: int, vector: np.ndarray, k: int, level: Level
+        self,
+        name: str,
+        version: int,
+        vector: np.ndarray,
+        k: int,
+        level: Level,
+        condition: str | None = None,
     ) -> pa.Table:
-        """The k nearest rows by the table's ANN index, as keys and cosine `_distance`."""
+        """The k nearest rows by the table's ANN index, as keys and cosine `_distance`.
+
+        condition: of Lance's SQL, on the key columns, such as `structure_id IN ('a', 'b')`. Rows
+        that do not meet it are left out before the nearest are chosen: k are found where k are
+        there. Of atoms only one of each set of equivalent sites answers. Memory stays flat.
+        """
         query = self._open(name, version).search(vector, vector_column_name="vector")
-        query = query.distance_type("cosine").nprobes(NPROBES).refine_factor(REFINE)
-        if level == "atom":
-            query = query.where("site_index = orbit", prefilter=True)
+        # More partitions than NPROBES, any number, are searched while rows are lacking.
+        query = query.distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
+        query = query.refine_factor(REFINE)
+        conditions = ["site_index = orbit"] * (level == "atom") + [f"({condition})"] * bool(
+            condition
+        )
+        if conditions:
+            query = query.where(" AND ".join(conditions), prefilter=True)
         return query.limit(k).select([*key_names(level), "_distance"]).to_arrow()
 
     def maintain(self, name: str) -> int:
