@@ -146,8 +146,8 @@ def main() -> None:
     with Store.open(options.store).snapshot() as snapshot:
         sides = [snapshot.model_layer(name) for name in snapshot.models()]
         trained = [side.model for side in sides if kind_of(side.model) == "trained"]
-        formulas = snapshot.frame("SELECT structure_id, formula FROM structure")
-        formulas = formulas.set_index("structure_id")["formula"]
+        structures = snapshot.frame("SELECT structure_id, formula FROM structure")
+        formulas = structures.set_index("structure_id")["formula"]
         split = Split(paired_embeddings(snapshot, sides).keys, formulas, options.structures)
         ks = [k for k in options.anchors if k <= len(split.pool)]
         print(

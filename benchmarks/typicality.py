@@ -284,6 +284,11 @@ def against_distorted(
     return judges
 
 
+def ids_where(store: Store, condition: str) -> np.ndarray:
+    found = store.sql(f"SELECT structure_id FROM structure WHERE {condition}")
+    return found["structure_id"].to_numpy()
+
+
 def rates(p: pd.Series) -> pd.Series:
     limits = {f"p ≤ {limit}": float((p <= limit).mean()) for limit in (0.01, 0.05, 0.2)}
     return pd.Series({**limits, "mean p": float(p.mean())})

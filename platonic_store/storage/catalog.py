@@ -22,9 +22,8 @@ from platonic_store.errors import (
     StoreNotFound,
     StoreNotWritable,
     StoreTooNew,
-    disk_refusal,
 )
-from platonic_store.storage import published
+from platonic_store.storage import disk, published
 from platonic_store.storage.sqltext import literals, quote
 
 REVISION = "0004"
@@ -90,7 +89,11 @@ class Catalog:
 
         Raises: StoreNotWritable if the disk refuses.
         """
-        with self._disk_errors(), self._engines[False].connect() as connection, connection.begin():
+        with (
+            disk.refusals(self.path),
+            self._engines[False].connect() as connection,
+            connection.begin(),
+        ):
             self._is_ahead = True
             yield connection
 
@@ -101,24 +104,12 @@ class Catalog:
         """
         if not self._is_ahead and published.is_published(self.path, self._folder):
             return
-        with self._disk_errors():
+        with disk.refusals(self.path):
             if published.log_of(self.path).exists():  # what a killed writer left
                 with self._engines[False].connect() as connection:
                     connection.exec_driver_sql("CHECKPOINT")
             published.publish(self.path, self._folder)
         self._is_ahead = False
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (sa.exc.DBAPIError, duckdb.Error, OSError) as error:
-            if refused := disk_refusal(error):
-                raise StoreNotWritable(
-                    f"cannot write {self.path}: {refused}; nothing committed was lost",
-                    "free the disk or the permission and do the same again",
-                ) from None
-            raise
 
     def published(self) -> Path:
         """The file that readers open: the newest published one.

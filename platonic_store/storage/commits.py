@@ -1,13 +1,12 @@
 """One truth over two stores.
 
 No transaction spans DuckDB and Lance. The order makes one: what is about to be written goes into
-the catalogue as pending, the rows go into Lance, the disk is synced, and one catalogue transaction
-declares them committed and names the Lance versions that readers may see. Whatever stops in
-between is settled by `recover`, which every writer runs first: what Lance has whole is rolled
-forward, the rest is dropped.
+the catalogue as pending, the rows go into Lance and onto the disk, and one catalogue transaction
+declares them committed and names the Lance versions that readers may see, who do when it is
+published. Whatever stops in between is settled by `recover`, which every writer runs first: what
+Lance has whole is rolled forward, the rest is dropped.
 """
 
-import os
 import signal
 import threading
 from collections import defaultdict
@@ -167,7 +166,6 @@ def _tagged(fill: Fill, chunk_id: int) -> pa.Table:
 
 def declare_committed(catalog: Catalog, versions: dict[str, int]) -> None:
     """Make these Lance versions, and all that was pending in their tables, what readers see."""
-    os.sync()
     with catalog.writing() as connection:
         for name, version in versions.items():
             connection.execute(
@@ -228,6 +226,8 @@ def _settle_chunks(
         partial = [chunk for chunk in dropped if present[name].get(chunk)]
         if partial:
             vectors.delete(name, f"chunk_id IN ({', '.join(map(str, partial))})")
+    for name in names:
+        vectors.sync(name)
     versions = {name: vectors.latest(name) for name in names}
     with catalog.writing() as connection:
         for chunk in dropped:
@@ -270,7 +270,6 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
         table.name: vectors.rows_by_chunk(table.name, table.version, condition) for table in tables
     }
     versions = {name: vectors.delete(name, condition) for name, rows in gone.items() if rows}
-    os.sync()
     with catalog.writing() as connection:
         for name, version in versions.items():
             _set_version(connection, name, version)

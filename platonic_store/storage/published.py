@@ -6,11 +6,12 @@ So no reader ever waits for a writer, nor a writer for a reader.
 
 import errno
 import logging
-import os
 import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
+
+from platonic_store.storage import disk
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def publish(working: Path, folder: Path) -> Path:
         _forget_old(folder, keep_bytes=0)
         _copy(working, partial)
     partial.rename(file)
-    sync(folder)
+    disk.sync(folder)
     _log.info("published %s", file)
     _forget_old(folder, KEEP_BYTES)
     return file
@@ -62,16 +63,7 @@ def publish(working: Path, folder: Path) -> Path:
 
 def _copy(working: Path, partial: Path) -> None:
     shutil.copy2(working, partial)
-    sync(partial)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.sync(partial)
 
 
 def log_of(working: Path) -> Path:

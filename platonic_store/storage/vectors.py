@@ -1,14 +1,14 @@
 """The Lance tables of a store: append, read at a version, search, index, delete.
 
-A reader always names the version that the catalogue calls committed, so that rows which a writer
-has appended but not yet committed do not exist for it.
+What a method writes is on the disk when it returns. A reader always names the version that the
+catalogue calls committed, so that rows which a writer has appended but not yet committed do not
+exist for it.
 """
 
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store.arrow import vector_array, vector_matrix
-from platonic_store.errors import StoreNotWritable, disk_refusal
+from platonic_store.storage import disk
 from platonic_store.storage.layout import (
     Level,
     Points,
@@ -43,7 +43,7 @@ _STORAGE_VERSION = {"new_table_data_storage_version": "2.2"}
 CACHE_BYTES = 1 << 30
 # Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
 INDEX_FROM_ROWS = 100_000
-# Recall@10 >= 0.99 at 283,000 x 128: tests/vectors/test_index.py holds them to it.
+# Recall@10 >= 0.99 at 283,000 x 128; tests/store/test_vectors.py holds them to it.
 NPROBES = 64
 REFINE = 5
 # As long as a query may take.
@@ -59,6 +59,7 @@ class Vectors:
         self.folder = folder
         self._cache: OrderedDict[tuple[str, int], Points] = OrderedDict()
         self._cache_lock = threading.Lock()
+        self._synced: dict[str, set[Path]] = {}
 
     @cached_property
     def _database(self):
@@ -75,28 +76,43 @@ class Vectors:
 
     def create(self, name: str, level: Level, dim: int) -> int:
         """Make an empty table, replacing a left-over of that name; returns its version."""
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             table = self._database.create_table(
                 name,
                 schema=schema(level, dim),
                 storage_options=_STORAGE_VERSION,
                 mode="overwrite",
             )
+            self.sync(name)
             return table.version
 
     def append(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Append rows as one Lance commit; returns the new version."""
         table = self._open(name)
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             table.add(rows)
+            self.sync(name)
             return table.version
 
     def delete(self, name: str, condition: str) -> int:
         """Delete the rows that meet a condition; returns the new version."""
         table = self._open(name)
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             table.delete(condition)
+            self.sync(name)
             return table.version
+
+    def sync(self, name: str) -> None:
+        """Have all that was written to a table, by whomever, on the disk.
+
+        Lance never changes a file, so that what was synced once need not be looked at again.
+        """
+        folder = self.folder / f"{name}.lance"
+        there = {folder, *folder.rglob("*")}
+        new = there - self._synced.get(name, set())
+        for path in new | {path.parent for path in new}:
+            disk.sync(path)
+        self._synced[name] = there
 
     def latest(self, name: str) -> int:
         return self._open(name).version
@@ -150,20 +166,42 @@ class Vectors:
         rows = np.flatnonzero(known.is_of(id_))
         return Points(known.keys.take(rows), known.vectors[rows])
 
+    def fits_cache(self, nbytes: int) -> bool:
+        """Whether vectors of that size are kept in memory; if not, let Lance filter and search."""
+        return nbytes <= CACHE_BYTES
+
     def _remember(self, key: tuple[str, int], points: Points) -> None:
+        if not self.fits_cache(points.vectors.nbytes):
+            return
         with self._cache_lock:
             self._cache[key] = points
             while sum(p.vectors.nbytes for p in self._cache.values()) > CACHE_BYTES:
                 self._cache.popitem(last=False)
 
     def nearest_indexed(
-        self, name: str, version: int, vector: np.ndarray, k: int, level: Level
+        self,
+        name: str,
+        version: int,
+        vector: np.ndarray,
+        k: int,
+        level: Level,
+        condition: str | None = None,
     ) -> pa.Table:
-        """The k nearest rows by the table's ANN index, as keys and cosine `_distance`."""
+        """The k nearest rows by the table's ANN index, as keys and cosine `_distance`.
+
+        condition: of Lance's SQL, on the key columns, such as `structure_id IN ('a', 'b')`. Rows
+        that do not meet it are left out before the nearest are chosen: k are found where k are
+        there. Of atoms only one of each set of equivalent sites answers. Memory stays flat.
+        """
         query = self._open(name, version).search(vector, vector_column_name="vector")
-        query = query.distance_type("cosine").nprobes(NPROBES).refine_factor(REFINE)
-        if level == "atom":
-            query = query.where("site_index = orbit", prefilter=True)
+        # More partitions than NPROBES, any number, are searched while rows are lacking.
+        query = query.distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
+        query = query.refine_factor(REFINE)
+        conditions = ["site_index = orbit"] * (level == "atom") + [f"({condition})"] * bool(
+            condition
+        )
+        if conditions:
+            query = query.where(" AND ".join(conditions), prefilter=True)
         return query.limit(k).select([*key_names(level), "_distance"]).to_arrow()
 
     def maintain(self, name: str) -> int:
@@ -172,12 +210,13 @@ class Vectors:
         All versions stay readable until `forget_old_versions`.
         """
         table = self._open(name)
-        with _disk_errors(self.folder):
+        with disk.refusals(self.folder):
             if table.count_rows() >= INDEX_FROM_ROWS and not table.list_indices():
                 table.create_index(
                     metric="cosine", index_type="IVF_FLAT", vector_column_name="vector"
                 )
             table.optimize(cleanup_older_than=_NEVER)
+            self.sync(name)
             return table.version
 
     def forget_old_versions(self, name: str) -> None:
@@ -192,19 +231,5 @@ class Vectors:
         if len(outlived) > 1:
             # The last of these was the newest version until less than KEEP_VERSIONS ago.
             age = datetime.now() - max(outlived)
-            with _disk_errors(self.folder):
+            with disk.refusals(self.folder):
                 table.optimize(cleanup_older_than=age + _MARGIN)
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what Lance says of a full or read-only disk into one clear line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if refused := disk_refusal(error):
-            raise StoreNotWritable(
-                f"cannot write {folder}: {refused}; nothing committed was lost: "
-                "free the disk or the permission and run the same command again"
-            ) from None
-        raise

@@ -25,7 +25,7 @@ def install(reached: Callable[[str], None], patch=setattr) -> None:
 
     patch(Catalog, "writing", watched)
     patch(Catalog, "publish", _around(Catalog.publish, "publish", reached))
-    patch(published, "sync", _around(published.sync, "sync", reached))
+    patch(published, "_copy", _around(published._copy, "its copy", reached))
 
 
 def _around(function: Callable, name: str, reached: Callable[[str], None]) -> Callable:

@@ -11,6 +11,7 @@ import pytest
 
 from platonic_store.arrow import vector_array
 from platonic_store.storage import vectors as module
+from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema
 
 DIM = 32
@@ -65,6 +66,43 @@ def test_the_cache_is_bounded(tables, monkeypatch):
         version = tables.append("t", rows(np.ones((10, 4)), chunk, start=10 * chunk))
         assert len(tables.points("t", version, "atom").vectors) == 10 * (chunk + 1)
         assert sum(points.vectors.nbytes for points in tables._cache.values()) <= 3000
+
+
+def test_a_table_beyond_the_cache_is_neither_kept_nor_drives_out_others(tables, monkeypatch):
+    monkeypatch.setattr(module, "CACHE_BYTES", 1000)
+    versions = {}
+    for name, count in (("small", 10), ("large", 100)):
+        tables.create(name, "atom", 4)
+        versions[name] = tables.append(name, rows(np.ones((count, 4)), 1))
+    small = tables.points("small", versions["small"], "atom")
+    assert not tables.fits_cache(100 * 4 * 4)
+    assert len(tables.points("large", versions["large"], "atom").vectors) == 100
+    assert tables.points("small", versions["small"], "atom") is small
+    assert list(tables._cache) == [("small", versions["small"])]
+
+
+@pytest.mark.parametrize("level", ["atom", "structure"])
+def test_lance_filters_and_reads_no_table_whole(tables, monkeypatch, level):
+    monkeypatch.setattr(module, "CACHE_BYTES", 1000)
+    monkeypatch.setattr(tables, "points", lambda *_: pytest.fail("read whole"))
+    data = np.random.default_rng(0).normal(size=(500, DIM)).astype(np.float32)
+    table = rows(data, 1)
+    if level == "structure":
+        table = table.select(["structure_id", "chunk_id", "vector"])
+    tables.create("t", level, DIM)
+    version = tables.append("t", table)
+    site = np.arange(500)
+    speaks = (site // 2 % 2 == 1) | (site % 2 == 0) if level == "atom" else site >= 0
+    for wanted in ({3, 4, 9}, set(range(0, 250, 7))):
+        condition = f"structure_id IN ({literals(f's{i}' for i in wanted)})"
+        may = np.isin(site // 2, list(wanted)) & speaks
+        hits = tables.nearest_indexed("t", version, data[0], 10, level, condition).to_pandas()
+        expected = np.sort(1 - (unit(data[may]) @ unit(data[:1]).T)[:, 0])[:10]
+        assert np.allclose(hits["_distance"], expected, atol=1e-5)
+    either = "structure_id = 's1' OR structure_id = 's2'"
+    hits = tables.nearest_indexed("t", version, data[0], 10, level, either).to_pandas()
+    assert set(hits["structure_id"]) == {"s1", "s2"}
+    assert level == "structure" or (hits["site_index"] == hits["orbit"]).all()
 
 
 def test_versions_are_kept_until_no_reader_can_be_on_them(tables, monkeypatch):
@@ -146,6 +184,18 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
         print(f"recall@10 through Python, {state}: {reached:.4f}")
         assert reached >= 0.99, state
         indexed.maintain(NAME)
+    # A condition that few rows meet: they may all be in partitions that are far.
+    some = np.random.default_rng(2).choice(len(data) // 2, 200, replace=False)
+    among = speaks & np.isin(np.arange(len(data)) // 2, some)
+    condition = f"structure_id IN ({literals(f's{i}' for i in some)})"
+    found = []
+    for query in queries:
+        hits = indexed.nearest_indexed(NAME, version, query, 10, "atom", condition).to_pandas()
+        found.append((2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]).tolist())
+    assert all(len(one) == 10 for one in found)
+    reached = recall(found, exact(data, queries, among))
+    print(f"recall@10 among {among.sum()} atoms: {reached:.4f}")
+    assert reached >= 0.99
     table = indexed._open(NAME)
     (index,) = table.list_indices()
     assert table.index_stats(index.name).num_unindexed_rows == 0

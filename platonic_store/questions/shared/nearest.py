@@ -1,5 +1,7 @@
 """The rows of a vector table that are nearest to a query."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +13,7 @@ from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
-from platonic_store.storage.vectors import CACHE_BYTES, Level, Points
+from platonic_store.storage.vectors import Level, Points
 
 
 def nearest(
@@ -23,7 +25,7 @@ def nearest(
 ) -> pd.DataFrame:
     """The k rows nearest to a vector by cosine, without the query's own structure or atom.
 
-    Exact while the table fits the cache, and whenever there is a condition; by index beyond.
+    Exact while the table fits the cache; beyond, by index, where Lance applies the condition first.
     Atoms come one for each set of symmetry-equivalent sites.
 
     Returns: rank, structure_id, site_index (of atoms), distance.
@@ -33,10 +35,11 @@ def nearest(
         raise InvalidQuery(
             f"the query has {query.vector.size} numbers, vectors of {table.name} have {table.dim}"
         )
-    if where is None and table.nbytes > CACHE_BYTES:
-        keys, distances = _by_index(snapshot, table, query, k)
+    is_beyond = not snapshot.vectors.fits_cache(table.nbytes)
+    if is_beyond and (where is None or _names_no_site(snapshot, where)):
+        keys, distances = _by_index(snapshot, table, query, k, where)
     else:
-        points = snapshot.points(table)
+        points = snapshot.points(table, _structures_with(snapshot, where) if is_beyond else None)
         mask = _candidates(snapshot, table, points, query, where)
         indices, distances = nearest_to_one(query.vector, points.vectors, points.lengths, k, mask)
         keys = points.keys.take(indices).to_pandas()
@@ -59,10 +62,10 @@ def nearest_by_transport(
     Returns: rank, structure_id, distance.
     """
     condition = None
-    if table.nbytes > CACHE_BYTES:
+    if not snapshot.vectors.fits_cache(table.nbytes):
         mean = QueryVector((query.mass @ query.vectors).astype(np.float32), own)
         found = nearest(snapshot, snapshot.pooled(table), mean, max(50, 5 * k), where)
-        condition = f"structure_id IN ({literals(found['structure_id']) or 'NULL'})"
+        condition = _among(found["structure_id"])
     points = snapshot.points(table, condition)
     sets = points.sets
     mask = np.ones(len(sets.label), dtype=bool)
@@ -80,11 +83,25 @@ def _ranked(keys: pd.DataFrame, distances: np.ndarray) -> pd.DataFrame:
     return keys.assign(distance=distances)
 
 
+def _structures_with(snapshot: Snapshot, where: str | None) -> str | None:
+    """A condition of Lance's on the structures that hold a site for which `where` is true."""
+    if where is None:
+        return None
+    return _among(snapshot.matching(where, "atom")["structure_id"].unique())
+
+
+def _among(ids: Iterable[str]) -> str:
+    return f"structure_id IN ({literals(ids) or 'NULL'})"
+
+
 def _by_index(
-    snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int
+    snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int, where: str | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
+    condition = None
+    if where is not None:
+        condition = _among(snapshot.matching(where, "structure")["structure_id"])
     found = snapshot.vectors.nearest_indexed(
-        table.name, table.version, query.vector, k + 1, table.level
+        table.name, table.version, query.vector, k + 1, table.level, condition
     ).to_pandas()
     if query.structure_id is not None:
         same = found["structure_id"] == query.structure_id
