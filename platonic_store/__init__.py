@@ -1,5 +1,6 @@
 """platonic-store: what foundation interatomic potentials know of every crystal, in one space."""
 
+import logging as _logging
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,8 @@ if TYPE_CHECKING:
     from platonic_store.store import Store
 
 __version__ = _version("platonic-store")
+# A library is silent where no program asks for its log.
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())
 __all__ = ["Store", "__version__"]
 
 

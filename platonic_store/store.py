@@ -31,6 +31,7 @@ from platonic_store.questions.shared.tables import vector_table
 from platonic_store.runtimes.preparation import ByName, prepare
 from platonic_store.storage import commits
 from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.log import logged
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, newest, take
 from platonic_store.storage.vectors import Level, Vectors, vector_array
 
@@ -88,7 +89,7 @@ class Store(Questions):
         return newest(self.catalog, self.vectors)
 
     def _require(self) -> None:
-        if self.catalog.revision() is None:
+        if not self.catalog.path.exists():
             raise StoreNotFound(
                 f"there is no store at {self.path}", Call("ingest", "SOURCE", models=["sevennet-0"])
             )
@@ -103,7 +104,7 @@ class Store(Questions):
             raise StoreNotWritable(f"{self.path} was opened read-only", "open it for writing")
         if not create:
             self._require()
-        with commits.writer(self.catalog, self.vectors) as settled:
+        with commits.writer(self.catalog, self.vectors) as settled, logged(self.path):
             yield settled
 
     def sql(
@@ -133,9 +134,11 @@ class Store(Questions):
         allow_files: bool = False,
     ) -> pa.Table:
         """Like `sql`, as an Arrow table."""
+        if not allow_files:
+            return sql_front_end.run(self.snapshot(), query, variables=variables)
         self._require()
-        with take(self.catalog, self.vectors, allow_files=allow_files) as snapshot:
-            return sql_front_end.run(snapshot, query, variables=variables, allow_files=allow_files)
+        with take(self.catalog, self.vectors, allow_files=True) as snapshot:
+            return sql_front_end.run(snapshot, query, variables=variables, allow_files=True)
 
     def init_sql(self) -> str:
         """A script with which the plain `duckdb` client opens this store."""
@@ -408,7 +411,7 @@ class Store(Questions):
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""
-        if self.catalog.revision() is None:
+        if not self.catalog.path.exists():
             return f"<p>platonic-store at <code>{self.path}</code>, nothing ingested yet</p>"
         counts = self.sql(
             "SELECT count(*) AS structures, sum(nsites)::BIGINT AS atoms FROM structure"

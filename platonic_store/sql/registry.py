@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import duckdb
 import pyarrow as pa
@@ -57,11 +57,16 @@ def _by_columns(
     snapshot: Snapshot, function: Function, errors: "deque[PlatonicError]"
 ) -> Callable[..., pa.Array]:
     """The function as DuckDB calls it."""
+    # The connection keeps its functions: one that kept the snapshot would keep both for ever.
+    reference = ref(snapshot)
 
     def answer(*columns: pa.ChunkedArray) -> pa.Array:
+        asked = reference()
+        if asked is None:
+            raise RuntimeError("the snapshot of this connection is gone")
         try:
             rows = zip(*(column.to_pylist() for column in columns), strict=True)
-            answers = [_or_null(snapshot, function, row) for row in rows]
+            answers = [_or_null(asked, function, row) for row in rows]
             if function.question.is_value:
                 return pa.array(answers, function.arrow)
             return as_arrow(answers, function.arrow)
