@@ -84,9 +84,10 @@ def test_another_specification_is_another_environment(family):
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [
-        (
+        pytest.param(
             {"requires": ["no-such-package-at-all==1"]},
             "created .*no-such-package-at-all",
+            marks=pytest.mark.slow,
         ),
         ({"requires": ["numpy==0.1"], "size_gb": 1e9}, "GB left"),
         ({"requires": ["numpy==0.1"], "python": ">=2.6,<3"}, "needs Python >=2.6,<3"),
@@ -101,6 +102,7 @@ def test_what_cannot_be_made_is_one_line(family, environment, reason):
     assert environments.state(card).endswith("made on first use")
 
 
+@pytest.mark.slow
 def test_a_registry_out_of_reach(family, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
@@ -109,6 +111,7 @@ def test_a_registry_out_of_reach(family, monkeypatch):
         interpreter(family(TINY))
 
 
+@pytest.mark.slow
 def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wheelhouse):
     card = family(TINY)
     adapter = Environment.of(card).family_folder / "adapter.py"
