@@ -26,7 +26,9 @@ def select(
     ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--from", help="Choose in the embeddings of this MODEL or MODEL@LAYER."),
+        typer.Option(
+            "--model", "-m", help="Choose in the embeddings of this MODEL or MODEL@LAYER."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="For `--method random`.")] = 0,
     file: Annotated[

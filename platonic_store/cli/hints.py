@@ -1,4 +1,4 @@
-"""Hints of errors as commands: `store.score(["m"])` is `platonic-store score m`."""
+"""Hints of errors as commands: `store.delete(["a"])` is `platonic-store delete a`."""
 
 import shlex
 
@@ -17,12 +17,17 @@ def command(call: Call) -> str:
     """A call of the Python API as a command line."""
     words = ["platonic-store", _COMMANDS.get(call.name, call.name.replace("_", "-"))]
     words[1] = words[1].replace(".", " ")
-    words += [shlex.quote(str(value)) for value in call.arguments]
+    words += [word for value in call.arguments for word in _words(value)]
     for name, value in call.options.items():
         option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
         if value is True:
             words.append(option)
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        words += [word for one in values for word in (option, shlex.quote(str(one)))]
+        words += [part for word in _words(value) for part in (option, word)]
     return " ".join(words)
+
+
+def _words(value: object) -> list[str]:
+    """A value, or each of a list, quoted for the shell."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [shlex.quote(str(one)) for one in values]

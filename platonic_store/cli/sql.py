@@ -46,8 +46,8 @@ def run(
 
     if (query is not None) + list + init != 1:
         raise InvalidQuery(
-            'give a query such as "SELECT id, formula FROM structure" or @near-duplicates, '
-            "or --list, or --init"
+            'give a query such as "SELECT structure_id, formula FROM structure", or '
+            "@near-duplicates, or --list, or --init"
         )
     if list:
         show(_listed(), format, out)

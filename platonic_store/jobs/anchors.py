@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from platonic_store.errors import AnchorsNotFound, InvalidQuery
+from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import anchors as select
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, insert_arrow
@@ -113,8 +113,7 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
     )
     if not rows:
         raise AnchorsNotFound(
-            f"no anchor set{f' {id_}' if id_ else ''} in the store: "
-            "run `platonic-store anchors select`"
+            f"no anchor set{f' {id_}' if id_ else ''} in the store", Call("select_anchors")
         )
     atoms = snapshot.frame(
         "SELECT structure_id, site_index FROM catalog.main.anchors "
@@ -135,6 +134,7 @@ def anchor_embeddings(snapshot: Snapshot, source: VectorTable, anchor_set: Ancho
     if absent := int(found["row"].isna().sum()):
         raise AnchorsNotFound(
             f"{source.model} has not embedded {absent} of the {anchor_set.k} anchors of "
-            f"{anchor_set.id}: run `platonic-store ingest --model {source.model}`"
+            f"{anchor_set.id}",
+            Call("ingest", models=[source.model], layers=str(source.layer)),
         )
     return points.vectors[found["row"].to_numpy(dtype=int)]

@@ -16,7 +16,12 @@ import sqlalchemy as sa
 
 from platonic_store import progress
 from platonic_store.arrow import vector_array, vector_matrix
-from platonic_store.errors import CheckpointMismatch, ConflictingStructure, UnreadableSource
+from platonic_store.errors import (
+    Call,
+    CheckpointMismatch,
+    ConflictingStructure,
+    UnreadableSource,
+)
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.runtimes.cards import Card, layers_wanted
 from platonic_store.runtimes.preparation import RunnableModel
@@ -76,8 +81,9 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
     if conflicts:
         raise ConflictingStructure(
             f"{len(conflicts)} records of {uri} have the id of a stored structure but another "
-            f"content ({', '.join(sorted(set(conflicts))[:3])}…): rename them, or "
-            f"`platonic-store delete {conflicts[0]}` first; all other records were kept"
+            f"content ({', '.join(sorted(set(conflicts))[:3])}…); all other records were kept",
+            "rename them",
+            Call("delete", sorted(set(conflicts))[:1]),
         )
     if not report.new and not report.known:
         raise UnreadableSource(

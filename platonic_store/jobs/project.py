@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from platonic_store import progress
 from platonic_store.arrow import vector_array
-from platonic_store.errors import AnchorsNotFound, InvalidQuery
+from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
@@ -84,8 +84,9 @@ def open_space(
     if len(embeddings) < 2 or anchor_set.k < 4:
         raise InvalidQuery(
             f"recipe 'aligned' needs two trained models that have embedded the anchors, and at "
-            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}: "
-            "run `platonic-store ingest --model NAME`, or take `--recipe whitened`"
+            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}",
+            Call("ingest", models=["NAME"]),
+            "take the recipe 'whitened'",
         )
     compositions = anchor_set.atoms["structure_id"].map(
         formulas.set_index("structure_id")["formula"]

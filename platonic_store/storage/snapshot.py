@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 
 from platonic_store.errors import (
     AnchorsNotFound,
+    Call,
     InvalidQuery,
     LayerNotFound,
     ModelNotFound,
@@ -108,8 +109,8 @@ class Snapshot:
         models = self.models()
         if not models:
             raise ModelNotFound(
-                "the store holds no embeddings yet: run "
-                "`platonic-store ingest SOURCE --model sevennet-0`"
+                "the store holds no embeddings yet",
+                Call("ingest", "SOURCE", models=["sevennet-0"]),
             )
         if name is None:
             return models[0]
@@ -119,8 +120,8 @@ class Snapshot:
             name = resolve(name).name
         if name not in models:
             raise ModelNotFound(
-                f"the store has no embeddings by {name} (it has {', '.join(models)}): "
-                f"run `platonic-store ingest --model {name}`"
+                f"the store has no embeddings by {name} (it has {', '.join(models)})",
+                Call("ingest", models=[name]),
             )
         return name
 
@@ -132,8 +133,8 @@ class Snapshot:
             return default if default in stored or not stored else stored[0]
         if layer not in stored:
             raise LayerNotFound(
-                f"the store has layers {stored} of {model}, not {layer}: "
-                f"run `platonic-store ingest --model {model} --layers {layer}`"
+                f"the store has layers {stored} of {model}, not {layer}",
+                Call("ingest", models=[model], layers=str(layer)),
             )
         return layer
 
@@ -168,12 +169,12 @@ class Snapshot:
                 return table
         if space is None:
             raise LayerNotFound(
-                f"the store has no layer {layer} of {model}: "
-                f"run `platonic-store ingest --model {model} --layers {layer}`"
+                f"the store has no layer {layer} of {model}",
+                Call("ingest", models=[model], layers=str(layer)),
             )
         raise AnchorsNotFound(
-            f"layer {layer} of {model} is not projected into {space}: "
-            "run `platonic-store project --all`"
+            f"layer {layer} of {model} is not projected into {space}",
+            Call("project", models=[f"{model}@{layer}"]),
         )
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
@@ -196,8 +197,9 @@ class Snapshot:
         known = ", ".join(id_ for id_, *_ in spaces) or "none"
         raise AnchorsNotFound(
             f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
-            f"(spaces here: {known}): run `platonic-store anchors select` and then "
-            "`platonic-store project --all`"
+            f"(spaces here: {known})",
+            Call("select_anchors"),
+            Call("project"),
         )
 
     def projection(self, space: str, model: str, layer: int) -> Projection:
@@ -209,8 +211,8 @@ class Snapshot:
         )
         if not rows:
             raise AnchorsNotFound(
-                f"layer {layer} of {model} is not projected into {space}: "
-                "run `platonic-store project --all`"
+                f"layer {layer} of {model} is not projected into {space}",
+                Call("project", models=[f"{model}@{layer}"]),
             )
         return Projection.from_bytes(rows[0][0])
 
@@ -229,8 +231,8 @@ class Snapshot:
         names = ", ".join(row[0] for row in alike)
         raise StructureNotFound(
             f"no structure {id_!r} in the store"
-            + (f"; the closest ids are {names}" if names else " (it is empty)")
-            + ': `platonic-store sql "SELECT id, formula FROM structure"` lists all'
+            + (f"; the closest ids are {names}" if names else " (it is empty)"),
+            Call("sql", "SELECT structure_id, formula FROM structure"),
         )
 
     def matching(self, condition: str, level: Level) -> pd.DataFrame:
