@@ -15,7 +15,7 @@ CREATE OR REPLACE MACRO vector_table(space, model, layer, level) AS
 CREATE OR REPLACE MACRO vector_rows(space, model, layer, level) AS TABLE
 SELECT * FROM query_table(vector_table(space, model, layer, level))
 WHERE chunk_id IN (
-    SELECT chunk_id FROM catalog.main.fills
+    SELECT chunk_id FROM catalog.main.table_appends
     WHERE committed AND 'vectors.main."' || table_name || '"' = vector_table(space, model, layer, level)
 );
 

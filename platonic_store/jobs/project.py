@@ -106,9 +106,7 @@ def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
 def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
     """The anchors as each trained model (no control) sees them that has embedded them all."""
     found = {}
-    for name in sorted(snapshot.models()):
-        if name.startswith("control:"):
-            continue
+    for name in sorted(snapshot.trained_models()):
         side = snapshot.model_layer(name)
         try:
             source = snapshot.embeddings(*side, "atom")
@@ -232,7 +230,7 @@ def _missing_chunks(
     """The source's chunks that the target lacks: groups of {level: {chunk: rows}}."""
     pooled = table_name(source.model, source.layer, "structure")
     with catalog.reading() as connection:
-        filled = connection.execute(sa.select(t.fills).where(t.fills.c.committed)).all()
+        filled = connection.execute(sa.select(t.table_appends).where(t.table_appends.c.committed)).all()
     rows = {
         name: {f.chunk_id: f.rows for f in filled if f.table_name == name}
         for name in (source.name, pooled, target)

@@ -137,7 +137,7 @@ def _embedded(snapshot: Snapshot, model: str, layer: int) -> list[str]:
     return [
         id_
         for (id_,) in snapshot.rows(
-            "SELECT c.structure_id FROM catalog.main.fills AS f "
+            "SELECT c.structure_id FROM catalog.main.table_appends AS f "
             "JOIN catalog.main.chunk_structures AS c USING (chunk_id) "
             "WHERE f.table_name = ? AND f.committed ORDER BY ALL",
             [table.name],
