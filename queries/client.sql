@@ -27,7 +27,7 @@ CREATE OR REPLACE MACRO question_space(across, space) AS
 CREATE OR REPLACE MACRO vector_rows(space, model, level) AS TABLE
 SELECT * FROM query_table(vector_table(space, model, level))
 WHERE chunk_id IN (
-    SELECT chunk_id FROM catalog.main.fills
+    SELECT chunk_id FROM catalog.main.table_appends
     WHERE committed AND 'vectors.main."' || table_name || '"' = vector_table(space, model, level)
 );
 

@@ -29,7 +29,7 @@ FROM (
 -- One row a model that has embedded something here.
 CREATE OR REPLACE VIEW model AS
 SELECT
-    m.name, m.family, m.default_layer,
+    m.name, m.family, m.kind, m.default_layer,
     (
         SELECT list(DISTINCT v.layer ORDER BY v.layer)
         FROM catalog.main.vector_tables AS v
@@ -38,7 +38,7 @@ SELECT
     (
         SELECT count(DISTINCT c.structure_id)
         FROM catalog.main.vector_tables AS v
-        JOIN catalog.main.fills AS f ON f.table_name = v.name AND f.committed
+        JOIN catalog.main.table_appends AS f ON f.table_name = v.name AND f.committed
         JOIN catalog.main.chunk_structures AS c ON c.chunk_id = f.chunk_id
         WHERE v.model = m.name AND v.space IS NULL
     ) AS structures,
@@ -108,9 +108,10 @@ JOIN catalog.main.reference_sets AS r ON r.id = c.reference;
 -- One row an atom and pair of models: the share of its ten nearest typical atoms in common.
 CREATE OR REPLACE VIEW atom_agreement AS
 WITH newest AS (
-    SELECT model, max_by(id, created_at) AS reference
-    FROM catalog.main.reference_sets WHERE NOT starts_with(model, 'control:')
-    GROUP BY model
+    SELECT r.model, max_by(r.id, r.created_at) AS reference
+    FROM catalog.main.reference_sets AS r
+    JOIN catalog.main.models AS m ON m.name = r.model AND m.kind = 'trained'
+    GROUP BY r.model
 ),
 atom AS (
     SELECT c.structure_id, c.site_index, c.atomic_number, c.neighbours, n.model
@@ -132,9 +133,10 @@ JOIN atom AS b
 -- agree least; `p_disagreement`: how often the calibration's are disagreed on as much.
 CREATE OR REPLACE VIEW disagreement AS
 WITH newest AS (
-    SELECT model, max_by(id, created_at) AS reference
-    FROM catalog.main.reference_sets WHERE NOT starts_with(model, 'control:')
-    GROUP BY model
+    SELECT r.model, max_by(r.id, r.created_at) AS reference
+    FROM catalog.main.reference_sets AS r
+    JOIN catalog.main.models AS m ON m.name = r.model AND m.kind = 'trained'
+    GROUP BY r.model
 ),
 consensus AS (
     SELECT

@@ -17,18 +17,16 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
-from platonic_store.arrow import vector_array
-from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
+from platonic_store.errors import AnchorsNotFound, InvalidQuery
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
-from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
-from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name
+from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name, vector_array
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")
@@ -84,13 +82,10 @@ def open_space(
     if len(embeddings) < 2 or anchor_set.k < 4:
         raise InvalidQuery(
             f"recipe 'aligned' needs two trained models that have embedded the anchors, and at "
-            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}",
-            Call("ingest", models=["NAME"]),
-            "take the recipe 'whitened'",
+            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}: "
+            "run `platonic-store ingest --model NAME`, or take `--recipe whitened`"
         )
-    compositions = anchor_set.atoms["structure_id"].map(
-        formulas.set_index("structure_id")["formula"]
-    )
+    compositions = anchor_set.atoms["structure_id"].map(formulas.set_index("id")["formula"])
     return _agree(catalog, anchor_set, embeddings, compositions.to_numpy())
 
 
@@ -111,9 +106,7 @@ def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
 def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
     """The anchors as each trained model (no control) sees them that has embedded them all."""
     found = {}
-    for name in sorted(snapshot.models()):
-        if kind_of(name) == "control":
-            continue
+    for name in sorted(snapshot.trained_models()):
         side = snapshot.model_layer(name)
         try:
             source = snapshot.embeddings(*side, "atom")
@@ -237,7 +230,9 @@ def _missing_chunks(
     """The source's chunks that the target lacks: groups of {level: {chunk: rows}}."""
     pooled = table_name(source.model, source.layer, "structure")
     with catalog.reading() as connection:
-        filled = connection.execute(sa.select(t.fills).where(t.fills.c.committed)).all()
+        filled = connection.execute(
+            sa.select(t.table_appends).where(t.table_appends.c.committed)
+        ).all()
     rows = {
         name: {f.chunk_id: f.rows for f in filled if f.table_name == name}
         for name in (source.name, pooled, target)

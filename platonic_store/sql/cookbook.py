@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.questions.shared.properties import numeric_properties, property_types
-from platonic_store.questions.shared.tables import trained_models
 from platonic_store.resources import folder
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import literals, quote
@@ -104,7 +103,7 @@ def _model(snapshot: Snapshot, one: Entry, given: str | None, first: str | None,
             f"@{one.name} compares two models, the store has only {first}",
             Call("ingest", models=["NAME"]),
         )
-    return next((model for model in others if model in trained_models(snapshot)), others[0])
+    return next((model for model in others if model in snapshot.trained_models()), others[0])
 
 
 def _require_properties(snapshot: Snapshot, one: Entry, names: list[str]) -> None:

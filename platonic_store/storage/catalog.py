@@ -18,6 +18,7 @@ import tenacity
 from sqlalchemy.pool import NullPool
 
 from platonic_store.errors import (
+    Call,
     StoreBusy,
     StoreNotFound,
     StoreNotWritable,
@@ -26,7 +27,7 @@ from platonic_store.errors import (
 from platonic_store.storage import disk, published
 from platonic_store.storage.sqltext import literals, quote
 
-REVISION = "0004"
+REVISION = "0005"
 # How long the first reader of a store waits for the writer that is about to publish it.
 WAIT_SECONDS = 10.0
 
@@ -42,6 +43,7 @@ class Catalog:
         self._folder = path.with_name("published")
         self._lock = filelock.FileLock(path.with_name("writer.lock"))
         self._is_ahead = False
+        self._current: Path | None = None  # a published file that is known to be of this revision
         self._engines = {
             read_only: sa.create_engine(
                 f"duckdb:///{path}",
@@ -131,7 +133,10 @@ class Catalog:
         if file := published.newest(self._folder):
             return file
         if not self.path.exists():
-            raise StoreNotFound(f"there is no store at {self.path.parent}")
+            raise StoreNotFound(
+                f"there is no store at {self.path.parent}",
+                Call("ingest", "SOURCE", models=["sevennet-0"]),
+            )
         try:
             self._renew()
         except StoreNotWritable:
@@ -190,9 +195,13 @@ class Catalog:
         """
         if not self.path.exists():
             return None
-        revision = self._opened(_revision)
-        self._is_current(revision)
-        return revision
+        path = self.published()
+        if path != self._current:
+            revision = self._opened(_revision)
+            if not self._is_current(revision):
+                return revision
+            self._current = path
+        return REVISION
 
     def _is_current(self, revision: str | None) -> bool:
         if revision is not None and revision > REVISION:

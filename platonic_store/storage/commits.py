@@ -148,7 +148,7 @@ def commit_projection(
 
 def _announce(connection: sa.Connection, rows: Iterable[tuple[str, int, int]]) -> None:
     connection.execute(
-        sa.insert(t.fills),
+        sa.insert(t.table_appends),
         [
             {"table_name": table, "chunk_id": chunk, "rows": count, "committed": False}
             for table, chunk, count in rows
@@ -169,8 +169,8 @@ def declare_committed(catalog: Catalog, versions: dict[str, int]) -> None:
     with catalog.writing() as connection:
         for name, version in versions.items():
             connection.execute(
-                sa.update(t.fills)
-                .where(t.fills.c.table_name == name, ~t.fills.c.committed)
+                sa.update(t.table_appends)
+                .where(t.table_appends.c.table_name == name, ~t.table_appends.c.committed)
                 .values(committed=True)
             )
             _set_version(connection, name, version)
@@ -190,7 +190,9 @@ def recover(catalog: Catalog, vectors: Vectors) -> dict[str, int]:
     """
     settled = {"rolled forward": 0, "dropped": 0, "deletions finished": 0}
     with catalog.reading() as connection:
-        pending = connection.execute(sa.select(t.fills).where(~t.fills.c.committed)).all()
+        pending = connection.execute(
+            sa.select(t.table_appends).where(~t.table_appends.c.committed)
+        ).all()
         deletions = connection.scalars(sa.select(t.deletions.c.structure_id)).all()
         stale = connection.scalar(
             sa.select(sa.func.count()).select_from(t.runs).where(t.runs.c.state == "running")
@@ -232,7 +234,9 @@ def _settle_chunks(
     with catalog.writing() as connection:
         for chunk in dropped:
             connection.execute(
-                sa.delete(t.fills).where(t.fills.c.chunk_id == chunk, ~t.fills.c.committed)
+                sa.delete(t.table_appends).where(
+                    t.table_appends.c.chunk_id == chunk, ~t.table_appends.c.committed
+                )
             )
         _drop_empty_chunks(connection)
     declare_committed(catalog, versions)
@@ -240,7 +244,7 @@ def _settle_chunks(
 
 
 def _drop_empty_chunks(connection: sa.Connection) -> None:
-    filled = sa.select(t.fills.c.chunk_id)
+    filled = sa.select(t.table_appends.c.chunk_id)
     connection.execute(
         sa.delete(t.chunk_structures).where(t.chunk_structures.c.chunk_id.not_in(filled))
     )
@@ -275,9 +279,11 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
             _set_version(connection, name, version)
             for chunk, rows in gone[name].items():
                 connection.execute(
-                    sa.update(t.fills)
-                    .where(t.fills.c.table_name == name, t.fills.c.chunk_id == chunk)
-                    .values(rows=t.fills.c.rows - rows)
+                    sa.update(t.table_appends)
+                    .where(
+                        t.table_appends.c.table_name == name, t.table_appends.c.chunk_id == chunk
+                    )
+                    .values(rows=t.table_appends.c.rows - rows)
                 )
         for table, column in (
             (t.structures, t.structures.c.id),
@@ -295,7 +301,11 @@ def finish_deletions(catalog: Catalog, vectors: Vectors, structure_ids: list[str
                 t.quarantined.c.structure_id.in_(structure_ids),
             )
         )
-        connection.execute(sa.delete(t.fills).where(t.fills.c.committed, t.fills.c.rows <= 0))
+        connection.execute(
+            sa.delete(t.table_appends).where(
+                t.table_appends.c.committed, t.table_appends.c.rows <= 0
+            )
+        )
         _drop_empty_chunks(connection)
 
 
@@ -335,7 +345,7 @@ _CONTRADICTIONS = (
     SELECT format('{} has {} structures more than once', table_name, count(*))
     FROM (
         SELECT f.table_name, c.structure_id
-        FROM fills AS f JOIN chunk_structures AS c USING (chunk_id)
+        FROM table_appends AS f JOIN chunk_structures AS c USING (chunk_id)
         WHERE f.committed GROUP BY ALL HAVING count(*) > 1
     ) GROUP BY table_name
     """,
@@ -343,7 +353,7 @@ _CONTRADICTIONS = (
     SELECT format('{} should have {} rows by its structures, and {} by its chunks', name, due, rows)
     FROM (
         SELECT v.name, sum(f.rows)::BIGINT AS rows, sum(c.due)::BIGINT AS due
-        FROM fills AS f
+        FROM table_appends AS f
         JOIN vector_tables AS v ON v.name = f.table_name
         JOIN (
             SELECT c.chunk_id, level, sum(if(level = 'atom', s.nsites, 1)) AS due
@@ -376,7 +386,9 @@ def verify(catalog: Catalog, vectors: Vectors) -> list[str]:
     """What does not hold between catalogue and vectors, a line each; empty when all is well."""
     with catalog.reading() as connection:
         tables = connection.execute(sa.select(t.vector_tables)).all()
-        fills = connection.execute(sa.select(t.fills).where(t.fills.c.committed)).all()
+        fills = connection.execute(
+            sa.select(t.table_appends).where(t.table_appends.c.committed)
+        ).all()
         problems = [
             line for sql in _CONTRADICTIONS for line in connection.scalars(sa.text(sql)).all()
         ]

@@ -189,7 +189,7 @@ _PRESENT = """
 WITH present AS (
     SELECT c.structure_id, list_sort(list(DISTINCT v.layer)) AS layers
     FROM chunk_structures AS c
-    JOIN fills AS f ON f.chunk_id = c.chunk_id AND f.committed
+    JOIN table_appends AS f ON f.chunk_id = c.chunk_id AND f.committed
     JOIN vector_tables AS v
         ON v.name = f.table_name AND v.space IS NULL AND v.level = 'structure'
     WHERE v.model = ? AND list_contains(?, v.layer)

@@ -72,7 +72,7 @@ class Snapshot:
             VectorTable(*row)
             for row in self.rows(
                 "SELECT v.*, coalesce(sum(f.rows), 0)::BIGINT FROM catalog.main.vector_tables AS v "
-                "LEFT JOIN catalog.main.fills AS f ON f.table_name = v.name AND f.committed "
+                "LEFT JOIN catalog.main.table_appends AS f ON f.table_name = v.name AND f.committed "
                 "GROUP BY ALL ORDER BY v.name"
             )
         ]
@@ -96,6 +96,11 @@ class Snapshot:
     def models(self) -> list[str]:
         """Models with embeddings here, the first one first."""
         return list(self._default_layers)
+
+    def trained_models(self) -> list[str]:
+        """As `models`, without those that have learnt nothing: the controls."""
+        kinds = dict(self.rows("SELECT name, kind FROM catalog.main.models"))
+        return [name for name in self.models() if kinds[name] == "trained"]
 
     @cached_property
     def _default_layers(self) -> dict[str, int]:

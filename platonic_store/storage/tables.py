@@ -75,6 +75,8 @@ models = sa.Table(
     sa.Column("checkpoint_sha256", sa.String, nullable=False),
     sa.Column("default_layer", sa.Integer, nullable=False),
     sa.Column("card", sa.JSON, nullable=False),
+    # "trained" or "control"
+    sa.Column("kind", sa.String, nullable=False, server_default="trained"),
     sa.Column("added_at", _timestamp, server_default=_now, nullable=False),
 )
 
@@ -126,8 +128,8 @@ chunk_structures = sa.Table(
     sa.Column("structure_id", sa.String, primary_key=True),
 )
 
-fills = sa.Table(
-    "fills",
+table_appends = sa.Table(
+    "table_appends",
     metadata,
     sa.Column("table_name", sa.String, primary_key=True),
     sa.Column("chunk_id", sa.BigInteger, primary_key=True, autoincrement=False),

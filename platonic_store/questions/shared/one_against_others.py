@@ -6,7 +6,6 @@ import pandas as pd
 
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings
-from platonic_store.questions.shared.tables import trained_models
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 STRUCTURES = 5_000  # compared at most
@@ -29,7 +28,7 @@ def one_against_others(
     Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model.
     """
     side = snapshot.model_layer(model)
-    names = [name for name in trained_models(snapshot) if name != side.model]
+    names = [name for name in snapshot.trained_models() if name != side.model]
     if not names:
         raise InvalidQuery(
             f"there is no model to compare {side.model} with", Call("ingest", models=["NAME"])

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from platonic_store.runtimes.cards import kind_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.vectors import Level
 
@@ -54,8 +53,3 @@ def space_anchors(snapshot: Snapshot, space: str) -> pd.DataFrame:
         "JOIN catalog.main.structures AS t ON t.id = a.structure_id WHERE s.id = ? ORDER BY a.rank",
         [space],
     )
-
-
-def trained_models(snapshot: Snapshot) -> list[str]:
-    """The models of the store that are no controls, the first one first."""
-    return [name for name in snapshot.models() if kind_of(name) == "trained"]

@@ -1,4 +1,4 @@
-"""spaces that models have agreed on"""
+"""space targets"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""whose neighbours models share"""
+"""atom score neighbours"""
 
 import sqlalchemy as sa
 from alembic import op

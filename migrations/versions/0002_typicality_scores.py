@@ -1,4 +1,4 @@
-"""scores of typicality"""
+"""typicality scores"""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""the first catalogue"""
+"""initial"""
 
 import sqlalchemy as sa
 from alembic import op
