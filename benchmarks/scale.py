@@ -60,7 +60,7 @@ WHOLE: dict[str, Callable[[Store], object]] = {
     "align, a pair of models": lambda store: store.align([ONE, OTHER]),
     "transport, a pair of models": lambda store: store.transport(ONE, OTHER),
     "stitch, a pair of models": lambda store: store.stitch(ONE, OTHER, "energy"),
-    "bias of a model": lambda store: store.bias(ONE),
+    "bias of a model": lambda store: store.bias(model=ONE),
     "select_anchors, DIRECT": lambda store: store.select_anchors(k=100),
 }
 

@@ -43,8 +43,8 @@ _BONDED = 1.15  # times the sum of covalent radii
 )
 def bias(
     snapshot: Snapshot,
-    model: Model = None,
     *,
+    model: Model = None,
     by: Annotated[Sequence[Grouping], "What groups the structures."] = BY,
     k: K = 10,
     structures: Annotated[int, "Structures to compare, at most.", Ge(2)] = STRUCTURES,

@@ -38,8 +38,8 @@ NEIGHBOURS = 5  # pairs are among each other's nearest
 )
 def collapsed_pairs(
     snapshot: Snapshot,
-    model: Model = None,
     *,
+    model: Model = None,
     k: K = 20,
     structures: Annotated[int, "Structures to compare, at most.", Ge(2)] = STRUCTURES,
     seed: Seed = 0,

@@ -76,13 +76,13 @@ def test_crystal_systems():
 
 
 def test_bias_of_real_models(prototypes):
-    frame = prototypes.bias("chgnet-0.3.0", k=5)
+    frame = prototypes.bias(model="chgnet-0.3.0", k=5)
     assert set(frame["kind"]) == set(bias.BY)
     assert frame["structures"].min() >= bias.FEWEST
     assert frame["effect"].is_monotonic_decreasing
     again = prototypes.sql("SELECT * FROM bias(model := 'chgnet-0.3.0', k := 5)")
     np.testing.assert_allclose(again["effect"], frame["effect"])
-    pairs = prototypes.collapsed_pairs("chgnet-0.3.0", k=5)
+    pairs = prototypes.collapsed_pairs(model="chgnet-0.3.0", k=5)
     assert (pairs["elsewhere"] > pairs["distance"]).all()
     assert pairs["p"].is_monotonic_increasing
     with pytest.raises(InvalidQuery, match="element, group"):

@@ -27,9 +27,9 @@ def section(snapshot: Snapshot, study: Study) -> Section:
     with progress.bar("bias", len(trained), "models") as advance:
         for side in trained:
             model, seed = str(side), study.seed
-            groups.append(bias(snapshot, model, structures=STRUCTURES, seed=seed))
+            groups.append(bias(snapshot, model=model, structures=STRUCTURES, seed=seed))
             pairs.append(
-                collapsed_pairs(snapshot, model, k=PAIRS, structures=STRUCTURES, seed=seed)
+                collapsed_pairs(snapshot, model=model, k=PAIRS, structures=STRUCTURES, seed=seed)
             )
             advance(1)
     frame, collapsed = pd.concat(groups, ignore_index=True), pd.concat(pairs, ignore_index=True)
