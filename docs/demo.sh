@@ -19,7 +19,7 @@ echo "288 AFLOW prototype crystals, embedded by SevenNet-0 and CHGNet 0.3.0:"
 run ingest builtin:aflow-prototypes --model sevennet-0 --model chgnet-0.3.0
 echo -e "\nAnchor atoms place both models in one shared space:"
 run anchors select
-run project --all
+run project
 echo -e "\nWhat is most similar to spinel according to SevenNet-0?"
 run similar Spinel --model sevennet-0 -k 5
 echo -e "\nThe same with SevenNet-0's spinel and CHGNet's answers:"

@@ -127,8 +127,8 @@ def test_doctor_is_content_with_a_good_store(prototypes_path, own_prototypes, tm
 def test_deleted_is_gone(own_prototypes, tmp_path):
     store = own_prototypes.path
     free = own_prototypes.sql(
-        "SELECT structure_id FROM structure WHERE structure_id NOT IN (SELECT structure_id FROM anchor) "
-        "AND structure_id NOT IN (SELECT structure_id FROM quarantine) LIMIT 1"
+        "SELECT structure_id FROM structure ANTI JOIN anchor USING (structure_id) "
+        "ANTI JOIN quarantine USING (structure_id) LIMIT 1"
     )["structure_id"][0]
     command("delete", free, cwd=tmp_path, store=store, check=0)
     assert "no structure" in mistake("similar", free, cwd=tmp_path, store=store)

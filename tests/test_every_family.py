@@ -66,14 +66,14 @@ def test_any_two_models_meet_in_a_query(everyone, models):
         assert len(hits) == 3
         assert hits.distance.is_monotonic_increasing
     hits = everyone.similar("Zincblende", model="sevennet-0", across="chgnet-0.3.0", k=3)
-    assert "Zincblende" in hits.id.tolist(), "two trained models know it again"
+    assert "Zincblende" in hits.structure_id.tolist(), "two trained models know it again"
 
 
 def test_sql_joins_them(everyone, models):
     near = "similar_structures('Zincblende', model := '{}', k := 59)"
     one, other = near.format(models[0]), near.format("control:composition")
     frame = everyone.sql(
-        "SELECT a.id, a.distance AS one, b.distance AS other "
+        "SELECT structure_id, a.distance AS one, b.distance AS other "
         f"FROM {one} AS a JOIN {other} AS b USING (structure_id)"
     )
     assert len(frame) > 50

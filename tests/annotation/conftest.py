@@ -17,16 +17,18 @@ from platonic_store.store import Store
 
 @pytest.fixture(scope="session")
 def annotating(prototypes_path, tmp_path_factory) -> Store:
-    """A store of the 288 crystals for all tests here, which write to it no more than scores."""
+    """The 288 crystals with their scores, so that no test here writes to the store."""
     path = tmp_path_factory.mktemp("annotation") / "own.store"
-    return Store.open(shutil.copytree(prototypes_path, path))
+    store = Store.open(shutil.copytree(prototypes_path, path))
+    store.score()
+    return store
 
 
 @pytest.fixture(scope="session")
 def crystals(annotating) -> dict[str, Atoms]:
     """Forty crystals of the store, by their ids."""
     frame = annotating.sql(
-        "SELECT structure_id, numbers, positions, cell FROM catalog.main.structures ORDER BY structure_id LIMIT 40"
+        "SELECT id, numbers, positions, cell FROM catalog.main.structures ORDER BY id LIMIT 40"
     )
     return {
         row.id: Atoms(

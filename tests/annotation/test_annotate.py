@@ -70,9 +70,7 @@ def test_every_kind_is_told_what_the_store_says_once_and_again(kind, annotating,
     assert {row["platonic_run"] for row in rows} == {report.run}
     for row in rows[:3]:
         found = annotating.similar(row["platonic_id"], model="sevennet-0", k=10)
-        assert [other["structure_id"] for other in neighbours(row)] == found[
-            "structure_id"
-        ].tolist()
+        assert [other["id"] for other in neighbours(row)] == found["structure_id"].tolist()
         distances = [other["distance"] for other in neighbours(row)]
         assert distances == pytest.approx(found["distance"].tolist(), abs=1e-9)
         assert row["platonic_nearest"] == found["structure_id"][0]

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from platonic_store.errors import AnchorsNotFound, InvalidQuery, ModelNotFound, StructureNotFound
+from platonic_store.errors import (
+    AnchorsNotFound,
+    InvalidQuery,
+    ModelNotFound,
+    StructureNotFound,
+    worded,
+)
 from platonic_store.store import Store
 
 MODELS = ("sevennet-0", "chgnet-0.3.0")
@@ -87,7 +93,7 @@ def test_across_models_most_structures_find_themselves(prototypes):
 
 def test_a_large_table_is_answered_from_a_shortlist(prototypes, monkeypatch):
     exact = prototypes.similar("Spinel", k=5, distance="transport")
-    monkeypatch.setattr("platonic_store.questions.similar.CACHE_BYTES", 100_000)
+    monkeypatch.setattr("platonic_store.questions.shared.nearest.CACHE_BYTES", 100_000)
     listed = prototypes.similar("Spinel", k=5, where="nsites > 0", distance="transport")
     assert set(listed["structure_id"]) == set(exact["structure_id"])
 
@@ -121,11 +127,11 @@ def test_a_supercell_is_the_same_set(prototypes, tmp_path):
         (lambda s: s.transport_distance("Spinel", "Spinell"), StructureNotFound, "Spinel"),
         (lambda s: s.similar("Spinel", distance="l2"), InvalidQuery, "cosine, transport"),
         (lambda s: s.similar("Spinel", site=0, distance="transport"), InvalidQuery, "site"),
-        (lambda s: s.similar(np.ones(128), distance="transport"), InvalidQuery, "by id"),
+        (lambda s: s.similar(np.ones(128), distance="transport"), InvalidQuery, "name a structure"),
     ],
 )
 def test_mistakes_are_one_line(prototypes, call, error, says):
     with pytest.raises(error) as raised:
         call(prototypes)
-    assert says in str(raised.value)
+    assert says in f"{raised.value}: {worded(raised.value.hint)}"
     assert "\n" not in str(raised.value)

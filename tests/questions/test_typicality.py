@@ -41,6 +41,13 @@ def test_no_structure_is_compared_with_its_own_composition(prototypes):
     assert (near["structure_id"].map(formulas) != near["nearest_id"].map(formulas)).all()
 
 
+def test_outliers_are_unlike_all_others(prototypes):
+    found = prototypes.outliers(model="sevennet-0", k=284)
+    assert found["atypicality"].is_monotonic_decreasing
+    assert (found["structure_id"] != found["nearest_id"]).all()
+    assert found["structure_id"].is_unique
+
+
 def test_a_file_is_scored_as_if_it_were_stored(prototypes):
     stored = prototypes.typicality("Spinel").iloc[0]
     asked = prototypes.typicality(atoms_of(prototypes, "Spinel")).iloc[0]

@@ -8,7 +8,7 @@ import pytest
 from ase.build import bulk
 from pandas.testing import assert_frame_equal
 
-from platonic_store.errors import ModelNotFound
+from platonic_store.errors import ModelNotFound, worded
 from platonic_store.report.sections import SECTIONS
 from platonic_store.store import Store
 
@@ -28,8 +28,8 @@ class Page(HTMLParser):
         values = dict(attributes)
         self.links += [values[name] for name in ("href", "src") if name in values]
         if tag == "section":
-            self.ids.append(values["structure_id"])
-            self.sections[values["structure_id"]] = ""
+            self.ids.append(values["id"])
+            self.sections[values["id"]] = ""
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -91,7 +91,7 @@ def test_numbers_are_those_of_the_questions(written, prototypes):
 def test_what_cannot_be_asked_is_said_and_the_rest_is_written(written):
     path, page = written
     assert "a numeric property" in page.sections["stitching"]
-    assert "platonic-store ingest" in page.sections["stitching"]
+    assert "run store.ingest(SOURCE)" in page.sections["stitching"]
     reasons = numbers(path, "sections").set_index("section")["not_run_because"]
     assert reasons[reasons.notna()].index.tolist() == ["analogies", "stitching"]
 
@@ -102,7 +102,7 @@ def test_one_model_has_a_page_too(prototypes, tmp_path):
     assert "Not run here" not in page.sections["space"] + page.sections["typicality"]
     for name in ("layers", "transport"):
         assert "Not run here" in page.sections[name]
-        assert "platonic-store ingest --model" in page.sections[name]
+        assert "store.ingest(models=['NAME'])" in page.sections[name]
 
 
 def test_what_the_source_says_is_text_and_not_markup(tmp_path):
@@ -121,6 +121,8 @@ def test_what_the_source_says_is_text_and_not_markup(tmp_path):
 
 
 def test_a_model_that_is_not_here_is_one_line(prototypes, tmp_path):
-    with pytest.raises(ModelNotFound, match="platonic-store ingest --model"):
+    with pytest.raises(ModelNotFound, match="no embeddings by chgnet-r2scan") as raised:
         prototypes.report(tmp_path / "page.html", models=["chgnet-r2scan"])
+    assert worded(raised.value.hint) == "run `store.ingest(models=['chgnet-r2scan'])`"
+    assert "\n" not in str(raised.value)
     assert not (tmp_path / "page.html").exists()

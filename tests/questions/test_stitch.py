@@ -66,8 +66,9 @@ def test_wrong_questions_get_one_line(prototypes, arguments, error, reason):
 
 
 def test_a_head_wants_its_last_layer(prototypes):
-    with pytest.raises(errors.LayerNotFound, match="--layers 3"):
+    with pytest.raises(errors.LayerNotFound, match="no layer 3 of chgnet") as raised:
         prototypes.stitch_head(*PAIR)
+    assert "layers='3'" in errors.worded(raised.value.hint)
 
 
 @pytest.mark.slow

@@ -142,13 +142,6 @@ def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
     assert len(chosen[0].atoms) == 20
 
 
-def test_outliers_are_unlike_all_others(prototypes):
-    found = prototypes.outliers(model="sevennet-0", k=284)
-    assert found["atypicality"].is_monotonic_decreasing
-    assert (found["structure_id"] != found["nearest_id"]).all()
-    assert found["structure_id"].is_unique
-
-
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
@@ -168,14 +161,27 @@ def test_outliers_are_unlike_all_others(prototypes):
         (lambda s: s.similar("Spinel", k=0), InvalidQuery, "at least 1"),
         (lambda s: s.similar(np.ones(3)), InvalidQuery, "128"),
         (lambda s: s.sql("SELEC 1"), InvalidQuery, "syntax"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_the_mend(prototypes, call, error, says):
+    check_mistake(prototypes, call, error, says)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
         (lambda s: s.select_anchors("kmeans"), InvalidQuery, "farthest"),
         (lambda s: s.project(recipe="pca"), InvalidQuery, "whitened"),
         (lambda s: s.project(anchors="ffff"), AnchorsNotFound, "store.select_anchors()"),
         (lambda s: s.select_anchors(k=10**6), InvalidQuery, "fewer"),
     ],
 )
-def test_mistakes_are_one_line_that_names_the_mend(own_prototypes, call, error, says):
+def test_mistakes_of_jobs_are_one_line_too(own_prototypes, call, error, says):
+    check_mistake(own_prototypes, call, error, says)
+
+
+def check_mistake(store, call, error, says):
     with pytest.raises(error) as raised:
-        call(own_prototypes)
+        call(store)
     assert says in f"{raised.value}: {worded(raised.value.hint)}"
     assert "\n" not in str(raised.value)
