@@ -105,18 +105,26 @@ SELECT
 FROM catalog.main.atom_scores AS c
 JOIN catalog.main.reference_sets AS r ON r.id = c.reference;
 
+-- The ids of each model's newest reference, controls left out.
+CREATE OR REPLACE MACRO newest_references() AS (
+    SELECT list(reference) FROM (
+        SELECT max_by(r.id, r.created_at) AS reference
+        FROM catalog.main.reference_sets AS r
+        JOIN catalog.main.models AS m ON m.name = r.model AND m.kind = 'trained'
+        GROUP BY r.model
+    )
+);
+
 -- One row an atom and pair of models: the share of its ten nearest typical atoms in common.
-CREATE OR REPLACE VIEW atom_agreement AS
-WITH newest AS (
-    SELECT r.model, max_by(r.id, r.created_at) AS reference
-    FROM catalog.main.reference_sets AS r
-    JOIN catalog.main.models AS m ON m.name = r.model AND m.kind = 'trained'
-    GROUP BY r.model
-),
-atom AS (
-    SELECT c.structure_id, c.site_index, c.atomic_number, c.neighbours, n.model
-    FROM catalog.main.atom_scores AS c JOIN newest AS n ON n.reference = c.reference
-    WHERE c.neighbours IS NOT NULL
+-- `chosen`: ids of references, one a model (or a layer of one).
+CREATE OR REPLACE MACRO atom_agreement_by(chosen) AS TABLE
+WITH atom AS (
+    SELECT
+        c.structure_id, c.site_index, c.atomic_number, c.neighbours,
+        r.model, row(r.model, r.layer) AS side
+    FROM catalog.main.atom_scores AS c
+    JOIN catalog.main.reference_sets AS r ON r.id = c.reference
+    WHERE c.neighbours IS NOT NULL AND r.id IN (SELECT unnest(chosen))
 )
 SELECT
     a.structure_id, a.site_index, element_symbol(a.atomic_number) AS element,
@@ -125,50 +133,62 @@ SELECT
     / greatest(len(a.neighbours), len(b.neighbours)) AS agreement
 FROM atom AS a
 JOIN atom AS b
-    ON b.structure_id = a.structure_id AND b.site_index = a.site_index AND a.model < b.model;
+    ON b.structure_id = a.structure_id AND b.site_index = a.site_index AND a.side < b.side;
 
--- One row a structure that at least two models have judged. `p` is their consensus: how often the
+CREATE OR REPLACE VIEW atom_agreement AS
+FROM atom_agreement_by(newest_references());
+
+-- One row a structure that at least two models have scored. `p` is their consensus: how often the
 -- calibration's structures look as atypical to all of the models together. `disagreement`: how
 -- little the models agree on which typical atoms are most like its atom `site_index`, where they
--- agree least; `p_disagreement`: how often the calibration's are disagreed on as much.
-CREATE OR REPLACE VIEW disagreement AS
-WITH newest AS (
-    SELECT r.model, max_by(r.id, r.created_at) AS reference
-    FROM catalog.main.reference_sets AS r
-    JOIN catalog.main.models AS m ON m.name = r.model AND m.kind = 'trained'
-    GROUP BY r.model
-),
-consensus AS (
+-- agree least; `p_disagreement`: how often the calibration's are disagreed on as much. Both are NULL
+-- where no structure calibrates all of the models. `chosen`: as for `atom_agreement_by`.
+CREATE OR REPLACE MACRO disagreement_by(chosen) AS TABLE
+WITH consensus AS (
     SELECT
-        c.structure_id, list(n.model ORDER BY n.model) AS models,
-        avg(-ln(c.p)) AS surprise, bool_and(coalesce(m.part = 'calibration', false)) AS calibrates
+        c.structure_id, list(r.model ORDER BY r.model, r.layer) AS models,
+        avg(-ln(c.p) ORDER BY r.model, r.layer) AS surprise,
+        bool_and(coalesce(m.part = 'calibration', false)) AS calibrates
     FROM catalog.main.structure_scores AS c
-    JOIN newest AS n ON n.reference = c.reference
+    JOIN catalog.main.reference_sets AS r ON r.id = c.reference
     LEFT JOIN catalog.main.reference_structures AS m
         ON m.reference = c.reference AND m.structure_id = c.structure_id
+    WHERE r.id IN (SELECT unnest(chosen))
     GROUP BY c.structure_id HAVING count(*) > 1
 ),
 site AS (
-    SELECT structure_id, site_index, 1 - avg(agreement) AS disagreement FROM atom_agreement GROUP BY ALL
+    SELECT structure_id, site_index, 1 - avg(agreement) AS disagreement
+    FROM atom_agreement_by(chosen) GROUP BY ALL
 ),
 worst AS (
-    SELECT structure_id, max(disagreement) AS disagreement, min_by(site_index, -disagreement) AS site_index
+    SELECT
+        structure_id, max(disagreement) AS disagreement,
+        min_by(site_index, -disagreement) AS site_index
     FROM site GROUP BY structure_id
 ),
 whole AS (
-    SELECT c.*, w.disagreement, w.site_index FROM consensus AS c LEFT JOIN worst AS w USING (structure_id)
+    SELECT c.*, w.disagreement, w.site_index
+    FROM consensus AS c LEFT JOIN worst AS w USING (structure_id)
 )
 SELECT
     structure_id, models,
     (
         count(*) FILTER (calibrates) OVER (PARTITION BY models ORDER BY surprise DESC)
         + (NOT calibrates)::INTEGER
-    ) / (count(*) FILTER (calibrates) OVER (PARTITION BY models) + (NOT calibrates)::INTEGER) AS p,
+    ) / (
+        nullif(count(*) FILTER (calibrates) OVER (PARTITION BY models), 0)
+        + (NOT calibrates)::INTEGER
+    ) AS p,
     disagreement,
     (
         count(*) FILTER (calibrates) OVER (PARTITION BY models ORDER BY disagreement DESC)
         + (NOT calibrates)::INTEGER
-    ) / (count(*) FILTER (calibrates) OVER (PARTITION BY models) + (NOT calibrates)::INTEGER)
-    AS p_disagreement,
+    ) / (
+        nullif(count(*) FILTER (calibrates) OVER (PARTITION BY models), 0)
+        + (NOT calibrates)::INTEGER
+    ) AS p_disagreement,
     site_index
 FROM whole;
+
+CREATE OR REPLACE VIEW disagreement AS
+FROM disagreement_by(newest_references());

@@ -1,1 +1,1 @@
-"""What a store knows, written into the records of a user's own file or database."""
+"""What a store knows of structures, written into the records of a user's own file or database."""

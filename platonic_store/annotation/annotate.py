@@ -1,22 +1,20 @@
-"""Annotation: match a target's records with the store, ask about them, write what it says."""
+"""Annotation: match a target's records with the store's structures and write what is known."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from platonic_store import progress
 from platonic_store.annotation import answers, matching, provenance
-from platonic_store.annotation.matching import Match
-from platonic_store.annotation.targets import PREFIX, Key, open_target
+from platonic_store.annotation.matching import AnnotatingStore, Match
+from platonic_store.annotation.targets import PREFIX, Columns, Key, open_target
 from platonic_store.errors import InvalidQuery
 from platonic_store.storage.snapshot import ModelLayer
 
-if TYPE_CHECKING:
-    from platonic_store.store import Store
-
 
 class AnnotationReport(NamedTuple):
-    """What became of a target's records; `written` are those that had not this run's answers."""
+    """How many records a target has, how many have an answer by every model, and how many were
+    written: those that did not carry this run's answers yet."""
 
     target: str
     records: int
@@ -26,7 +24,7 @@ class AnnotationReport(NamedTuple):
 
 
 def annotate(
-    store: "Store",
+    store: AnnotatingStore,
     target: str | Path,
     *,
     models: Sequence[str] = (),
@@ -37,56 +35,65 @@ def annotate(
     k: int = 10,
     within: float = 0.01,
 ) -> AnnotationReport:
-    """Write into a user's records what the store says of their structures; see `Store.annotate`."""
+    """Write into a user's records what the store knows of their structures; see `Store.annotate`.
+
+    Matches, answers and provenance are of one snapshot, taken after all is ingested and scored.
+    """
     opened = open_target(target, out=out, id=id, table=table, by_id=by_id)
-    sides = matching.sides_of(store, models, ingest=not by_id)
-    columns = answers.columns_of(sides)
-    matches = matching.match(store, opened, sides, ingest=not by_id)
-    for side in sides:
-        _score(store, side)
+    layers = matching.model_layers(store, models, ingest=not by_id)
+    columns = answers.columns_of(layers)
+    identities = matching.identify(store, opened)
+    for layer in layers if not by_id else []:
+        matching.ingest_missing(store, opened, identities, layer)
+    for layer in layers:
+        _score_missing(store, layer)
     with store.snapshot() as snapshot:
-        gathered = answers.gather(snapshot, sides)
-        said = provenance.describe(snapshot, sides, {"k": k, "within": within})
-    done = opened.done(said["run"])
-    known = {match.key: match for match in matches if match.key not in done}
-    if known:
-        found = answers.compute(gathered, k=k, within=within)
-        with progress.bar(f"annotating {opened.name}", len(known), "records") as advance:
+        data = answers.gather(snapshot, layers)
+        run = provenance.describe(snapshot, layers, {"k": k, "within": within})
+    matches = matching.match(identities, data.contents)
+    done = opened.done(run["run"])
+    left = {match.key: match for match in matches if match.key not in done}
+    if left:
+        found = answers.compute(data, k=k, within=within)
+        with progress.bar(f"annotating {opened.name}", len(left), "records") as advance:
 
             def answer(keys: Sequence[Key]) -> list[dict[str, Any]]:
                 advance(len(keys))
-                return _rows(found, [known[key] for key in keys], columns, said["run"])
+                return _rows(found, [left[key] for key in keys], columns, run["run"])
 
-            opened.write(list(known), columns, answer, said)
-    complete = set(gathered.ids[answers.common(gathered)])
+            opened.write(list(left), columns, answer, run)
+    complete = set(data.ids[answers.common(data)])
     answered = sum(match.id in complete for match in matches)
-    return AnnotationReport(opened.name, len(matches), answered, len(known), said["run"])
+    return AnnotationReport(opened.name, len(matches), answered, len(left), run["run"])
 
 
-def _score(store: "Store", side: ModelLayer) -> None:
-    """Judge what a model has not judged; nothing is written where there is nothing to do."""
+def _score_missing(store: AnnotatingStore, layer: ModelLayer) -> None:
+    """Score a model's structures if any has no score; write nothing if none lacks one."""
     with store.snapshot() as snapshot:
-        judged = snapshot.rows(
-            "SELECT id FROM typicality WHERE model = ? AND layer = ?", list(side)
+        scored = snapshot.rows(
+            "SELECT c.structure_id FROM catalog.main.structure_scores AS c "
+            "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
+            "WHERE r.model = ? AND r.layer = ?",
+            list(layer),
         )
-        embedded = snapshot.points(snapshot.embeddings(*side, "structure"))
-    if set(embedded.column("structure_id")) <= {id for (id,) in judged}:
+        embedded = snapshot.points(snapshot.embeddings(*layer, "structure"))
+    if set(embedded.column("structure_id")) <= {id for (id,) in scored}:
         return
     try:
-        store.score([str(side)])
+        store.score([str(layer)])
     except InvalidQuery as error:
         progress.say(f"{error}; the columns of atypicality stay empty")
 
 
 def _rows(
-    found: answers.Answers, matches: list[Match], columns: answers.Columns, run: str
+    found: answers.Answers, matches: list[Match], columns: Columns, run: str
 ) -> list[dict[str, Any]]:
     """All columns of some records."""
     ids = [match.id for match in matches if match.id is not None]
-    told = dict(zip(ids, answers.told(found, ids), strict=True))
+    known = dict(zip(ids, answers.format_rows(found, ids), strict=True))
     rows = []
     for match in matches:
-        row = dict.fromkeys(columns) | told.get(match.id or "", {})
+        row = dict.fromkeys(columns) | known.get(match.id or "", {})
         first = row.pop(answers.FIRST, None)
         row |= {f"{PREFIX}id": match.id, f"{PREFIX}run": run}
         # A group's first record is no duplicate; its structure may come in several records.

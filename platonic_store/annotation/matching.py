@@ -1,27 +1,55 @@
 """Which structure of the store each record of a target is; what the store lacks is ingested."""
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
 from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
-from platonic_store.runtimes.cards import kind_of, layers_wanted, resolve
-from platonic_store.storage.snapshot import ModelLayer
+from platonic_store.runtimes.cards import layers_wanted, resolve
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.structures import Crystal, Rejected, content_hash
 from platonic_store.structures.records import crystal
 
-if TYPE_CHECKING:
-    from platonic_store.store import Store
+ROUNDING = 1e-4  # Å; two structures of one id that differ by less are the same structure
+T = TypeVar("T")
 
 
-ROUNDING = 1e-4  # Å; under one id, what differs by less is one structure written twice
+class AnnotatingStore(Protocol):
+    """The methods of a store that annotation calls."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """One state of the store."""
+
+    def ingest(
+        self, source: Any = ..., models: list[str] | tuple[str, ...] = ..., *, layers: str = ...
+    ) -> object:
+        """Read structures and embed them."""
+
+    def score(self, models: list[str] | tuple[str, ...] = ...) -> object:
+        """Score the typicality of all structures."""
+
+
+class Identity(NamedTuple):
+    """What a record can be matched by, in any state of the store.
+
+    id: its own. content: the hash of its structure, if it has one. rounded: the content hash of the
+    stored structure of its id, where that is the record's but for rounding. reason: why it has no
+    structure that can be used.
+    """
+
+    key: Key
+    id: str | None
+    content: str | None = None
+    rounded: str | None = None
+    reason: str | None = None
 
 
 class Match(NamedTuple):
-    """A record, the structure of the store that it is, or why it is none.
+    """A record and its structure in the store, or the reason why it has none.
 
     again: an earlier record is the same structure.
     """
@@ -32,20 +60,20 @@ class Match(NamedTuple):
     again: bool = False
 
 
-def sides_of(store: "Store", models: Iterable[str], ingest: bool) -> list[ModelLayer]:
-    """Models written MODEL or MODEL@LAYER; with `ingest` also those that are not here yet.
+def model_layers(store: AnnotatingStore, models: Iterable[str], ingest: bool) -> list[ModelLayer]:
+    """Models written MODEL or MODEL@LAYER; with `ingest` also those that are not in the store yet.
 
-    None named means all that the store has but the controls.
+    Without names all of the store, controls left out.
     """
-    if not models:
-        with store.snapshot() as snapshot:
-            here = snapshot.models()
-            trained = [name for name in here if kind_of(name) == "trained"]
-            return [snapshot.model_layer(name) for name in trained or here or [""]]
-    return list(dict.fromkeys(_side(store, name, ingest) for name in models))
+    if models:
+        return list(dict.fromkeys(_model_layer(store, name, ingest) for name in models))
+    with store.snapshot() as snapshot:
+        stored = snapshot.models()
+        names = snapshot.trained_models() or stored or [""]
+        return [snapshot.model_layer(name) for name in names]
 
 
-def _side(store: "Store", text: str, ingest: bool) -> ModelLayer:
+def _model_layer(store: AnnotatingStore, text: str, ingest: bool) -> ModelLayer:
     try:
         with store.snapshot() as snapshot:
             return snapshot.model_layer(text)
@@ -57,109 +85,29 @@ def _side(store: "Store", text: str, ingest: bool) -> ModelLayer:
     return ModelLayer(card.name, layers_wanted(card, layer or "default")[0])
 
 
-def match(store: "Store", target: Target, sides: list[ModelLayer], ingest: bool) -> list[Match]:
-    """Every record's structure in the store, in the target's order.
-
-    A record with a structure is the stored one of its id, if they are the same but for rounding,
-    else the one of the same content under whatever id. A record without is that of its id. With
-    `ingest`, structures that the store has not, or a model has not embedded, are ingested first.
-    """
-    matches = _matched(store, target)
-    new = [_ingested(store, target, matches, side) for side in sides if ingest]
-    return _matched(store, target) if any(new) else matches
-
-
-def _matched(store: "Store", target: Target) -> list[Match]:
-    matches = []
-    seen: set[str | None] = set()
+def identify(store: AnnotatingStore, target: Target) -> list[Identity]:
+    """The identity of every record, in the target's order."""
+    identities: list[Identity] = []
     with progress.counting("matching records", "records") as advance:
         for part in batches(target.records()):
-            for record, id in zip(part, _found(store, part), strict=True):
-                is_new = id is None and isinstance(record.crystal, Crystal)
-                reason = None if id or is_new else _reason(record)
-                matches.append(Match(record.key, id, reason, id in seen))
-                seen.add(id)
+            named = [record.id for record in part if record.id and record.crystal is not None]
+            stored = _structures(store, named)
+            identities += [_identity(record, stored.get(record.id or "")) for record in part]
             advance(len(part))
-    return matches
+    return identities
 
 
-def _ingested(store: "Store", target: Target, matches: list[Match], side: ModelLayer) -> bool:
-    """Whether the target had structures that a model had not met, and that are ingested now."""
-    met = _met(store, side)
-    if all(match.reason or match.id in met for match in matches):
-        return False
-    store.ingest(_lacking(store, target, met), [side.model], layers=str(side.layer))
-    return True
+def _identity(record: Record, stored: Crystal | None) -> Identity:
+    if record.crystal is None:
+        return Identity(record.key, record.id)
+    if isinstance(record.crystal, Rejected):
+        return Identity(record.key, record.id, reason=record.crystal.reason)
+    is_rounded = stored is not None and _is_same(record.crystal, stored)
+    rounded = content_hash(stored) if stored is not None and is_rounded else None
+    return Identity(record.key, record.id, content_hash(record.crystal), rounded)
 
 
-def _lacking(store: "Store", target: Target, met: set[str]) -> Iterator[tuple[str, Crystal]]:
-    """The structures of the target, under their ids in the store, but those `met`.
-
-    A new one has its own id, or where that is taken by another structure, its content's hash.
-    """
-    named: dict[str, str] = {}
-    for part in batches(target.records()):
-        found = _found(store, part)
-        stored = _crystals(store, [id for id in found if id is not None and id not in met])
-        yield from stored.items()
-        taken = _stored(store, "id", [record.id for record in part if record.id]) | named
-        for record, id in zip(part, found, strict=True):
-            if id is None and isinstance(record.crystal, Crystal):
-                digest = content_hash(record.crystal)
-                is_free = record.id is not None and taken.get(record.id, digest) == digest
-                name = str(record.id) if is_free else digest
-                named[name] = taken[name] = digest
-                own = record.crystal.properties.items()
-                kept = {name: value for name, value in own if not name.startswith(PREFIX)}
-                yield name, record.crystal._replace(properties=kept)
-
-
-def _met(store: "Store", side: ModelLayer) -> set[str]:
-    """The structures that a model has embedded or refused."""
-    if store.catalog.revision() is None:
-        return set()
-    with store.snapshot() as snapshot:
-        refused = snapshot.rows(
-            "SELECT structure_id FROM catalog.main.quarantined WHERE model = ?", [side.model]
-        )
-        try:
-            table = snapshot.embeddings(*side, "structure")
-        except LayerNotFound:
-            return {id for (id,) in refused}
-        return {id for (id,) in refused} | set(snapshot.points(table).column("structure_id"))
-
-
-def _found(store: "Store", records: list[Record]) -> list[str | None]:
-    """The ids in the store of some records, by content or else by id."""
-    hashes = [
-        content_hash(record.crystal) if isinstance(record.crystal, Crystal) else None
-        for record in records
-    ]
-    same: dict[str, list[str]] = {}
-    for id, digest in _stored(store, "content_hash", [h for h in hashes if h]).items():
-        same.setdefault(digest, []).append(id)
-    named = [record for record in records if record.id and not isinstance(record.crystal, Rejected)]
-    known = _stored(store, "id", [str(record.id) for record in named])
-    named = [record for record in named if record.id in known]
-    alike = _alike(store, [record for record in named if record.crystal is not None])
-    alike |= {record.id for record in named if record.crystal is None}
-    return [
-        record.id if record.id in alike else min(same.get(digest or "", []), default=None)
-        for record, digest in zip(records, hashes, strict=True)
-    ]
-
-
-def _alike(store: "Store", records: list[Record]) -> set[str | None]:
-    """The ids of records whose structure is the stored one of that id, but for rounding."""
-    stored = _crystals(store, [str(record.id) for record in records])
-    return {
-        record.id
-        for record in records
-        if isinstance(record.crystal, Crystal) and _same(record.crystal, stored[str(record.id)])
-    }
-
-
-def _same(one: Crystal, other: Crystal) -> bool:
+def _is_same(one: Crystal, other: Crystal) -> bool:
     return (
         np.array_equal(one.numbers, other.numbers)
         and np.allclose(one.positions, other.positions, rtol=0, atol=ROUNDING)
@@ -167,29 +115,140 @@ def _same(one: Crystal, other: Crystal) -> bool:
     )
 
 
-def _crystals(store: "Store", ids: list[str]) -> dict[str, Crystal]:
+def match(identities: Iterable[Identity], contents: Mapping[str, str]) -> list[Match]:
+    """Each record's structure in one state of the store.
+
+    A record with a structure is the stored one of its id, if they are the same but for rounding,
+    else the one of the same content under another id. A record without is that of its id.
+
+    Args:
+        contents: of every structure of the store, its id and its content hash.
+    """
+    matches = []
+    seen: set[str] = set()
+    for identity, id in zip(identities, _ids(identities, contents), strict=True):
+        reason = None if id else _reason(identity)
+        matches.append(Match(identity.key, id, reason, id in seen))
+        if id:
+            seen.add(id)
+    return matches
+
+
+def _ids(identities: Iterable[Identity], contents: Mapping[str, str]) -> list[str | None]:
+    first: dict[str, str] = {}  # of the ids of one content
+    for id in sorted(contents):
+        first.setdefault(contents[id], id)
+
+    def found(identity: Identity) -> str | None:
+        if identity.reason:
+            return None
+        stored = contents.get(identity.id or "")
+        if identity.content is None:
+            return identity.id if stored else None
+        is_own = stored is not None and stored in (identity.content, identity.rounded)
+        return identity.id if is_own else first.get(identity.content)
+
+    return [found(identity) for identity in identities]
+
+
+def _reason(identity: Identity) -> str:
+    if identity.reason:
+        return identity.reason
+    if identity.content:
+        return "its structure is not in the store"
+    return f"no structure {identity.id} in the store" if identity.id else "it has no id"
+
+
+def ingest_missing(
+    store: AnnotatingStore, target: Target, identities: Sequence[Identity], layer: ModelLayer
+) -> None:
+    """Ingest the target's structures that a model has neither embedded nor rejected."""
+    contents = _contents(store)
+    ids = _ids(identities, contents)
+    done = _embedded_or_rejected(store, layer)
+    wanted = [
+        id not in done if id else identity.content is not None
+        for identity, id in zip(identities, ids, strict=True)
+    ]
+    if any(wanted):
+        missing = _missing(store, target, zip(ids, wanted, strict=True), contents)
+        store.ingest(missing, [layer.model], layers=str(layer.layer))
+
+
+def _missing(
+    store: AnnotatingStore,
+    target: Target,
+    states: Iterator[tuple[str | None, bool]],
+    contents: Mapping[str, str],
+) -> Iterator[tuple[str, Crystal]]:
+    """The wanted structures of the target, under their ids in the store.
+
+    A new one has its own id, or if that is another structure's, its content hash.
+    """
+    taken = dict(contents)
+    for part in batches(zip(target.records(), states, strict=True)):
+        yield from _structures(store, [id for _, (id, wanted) in part if id and wanted]).items()
+        for record, (id, wanted) in part:
+            if id or not wanted or not isinstance(record.crystal, Crystal):
+                continue
+            content = content_hash(record.crystal)
+            is_free = record.id is not None and taken.get(record.id, content) == content
+            name = str(record.id) if is_free else content
+            taken[name] = content
+            properties = {
+                name: value
+                for name, value in record.crystal.properties.items()
+                if not name.startswith(PREFIX)
+            }
+            yield name, record.crystal._replace(properties=properties)
+
+
+def _embedded_or_rejected(store: AnnotatingStore, layer: ModelLayer) -> set[str]:
+    """The structures that a model has embedded, or rejected."""
+
+    def query(snapshot: Snapshot) -> set[str]:
+        rejected = snapshot.rows(
+            "SELECT structure_id FROM catalog.main.quarantined WHERE model = ?", [layer.model]
+        )
+        found = {id for (id,) in rejected}
+        try:
+            table = snapshot.embeddings(*layer, "structure")
+        except LayerNotFound:
+            return found
+        return found | set(snapshot.points(table).column("structure_id"))
+
+    return _read(store, query, empty=set())
+
+
+def _structures(store: AnnotatingStore, ids: Sequence[str]) -> dict[str, Crystal]:
     """Stored structures by their ids, without their properties."""
     if not ids:
         return {}
-    query = (
+    sql = (
         "SELECT id, numbers, positions, cell, pbc FROM catalog.main.structures "
         "WHERE id IN (SELECT unnest(?))"
     )
-    rows = store.snapshot().cursor().execute(query, [ids]).to_arrow_table().to_pylist()
-    return {row["id"]: crystal(**row, properties={}) for row in rows}
+
+    def query(snapshot: Snapshot) -> dict[str, Crystal]:
+        rows = snapshot.rows(sql, [list(ids)])
+        return {
+            id: crystal(id, numbers, positions, cell, pbc, {})
+            for id, numbers, positions, cell, pbc in rows
+        }
+
+    return _read(store, query, empty={})
 
 
-def _stored(store: "Store", column: str, values: list[str]) -> dict[str, str]:
-    """id → content hash of the stored structures that have one of these values."""
-    if not values or store.catalog.revision() is None:
-        return {}
-    query = (
-        f"SELECT id, content_hash FROM catalog.main.structures WHERE {column} IN (SELECT unnest(?))"
-    )
-    return dict(store.snapshot().rows(query, [values]))
+def _contents(store: AnnotatingStore) -> dict[str, str]:
+    """The content hash of every stored structure, by its id."""
+    sql = "SELECT id, content_hash FROM catalog.main.structures"
+    return _read(store, lambda snapshot: dict(snapshot.rows(sql)), empty={})
 
 
-def _reason(record: Record) -> str:
-    if isinstance(record.crystal, Rejected):
-        return record.crystal.reason
-    return f"no structure {record.id} in the store" if record.id else "it has no id"
+def _read(store: AnnotatingStore, query: Callable[[Snapshot], T], empty: T) -> T:
+    """What a query finds in the store as it is now; `empty` where nothing was ingested yet."""
+    try:
+        with store.snapshot() as snapshot:
+            return query(snapshot)
+    except StoreNotFound:
+        return empty

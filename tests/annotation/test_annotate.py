@@ -19,7 +19,9 @@ import sqlalchemy as sa
 from annotation_targets import DATABASES, KINDS, MODELS, rows_of
 from ase.io import read, write
 
-from platonic_store.errors import InvalidTarget
+from platonic_store.annotation.matching import Identity, Match, match
+from platonic_store.errors import InvalidTarget, worded
+from platonic_store.store import Store
 
 
 def sql(target: str, query: str) -> list[dict[str, Any]]:
@@ -174,6 +176,64 @@ def test_a_structure_that_the_store_has_not_is_ingested(own_prototypes, crystals
     assert "platonic_nearest" not in none
 
 
+class Interrupted(Store):
+    """A store from which another process deletes a structure while its structures are scored."""
+
+    gone: str
+
+    def score(self, *arguments, **options):
+        self.delete([self.gone])
+        return super().score(*arguments, **options)
+
+
+@pytest.mark.parametrize("kind", ["csv", "extxyz"])
+def test_a_structure_that_is_deleted_meanwhile_has_no_answers(
+    kind, own_prototypes, crystals, target
+):
+    anchors = set(own_prototypes.sql("SELECT structure_id FROM anchor")["structure_id"])
+    gone = next(id for id in crystals if id not in anchors)
+    store = Interrupted(own_prototypes.path)
+    store.gone = gone
+    mine = target(kind)
+    report = store.annotate(mine, models=["sevennet-0"], by_id=kind == "csv")
+    assert (report.records, report.answered, report.written) == (40, 39, 40)
+    rows = dict(zip(crystals, annotations(mine), strict=True))
+    lost = {name: value for name, value in rows[gone].items() if name.startswith("platonic_")}
+    known = {name for name, value in lost.items() if not pd.isna(value)}
+    assert known == {"platonic_reason", "platonic_run"}
+    reasons = {"csv": f"no structure {gone} in the store", "extxyz": "its structure is not in"}
+    assert lost["platonic_reason"].startswith(reasons[kind])
+    assert all(row["platonic_id"] == id for id, row in rows.items() if id != gone)
+
+
+def test_a_record_is_matched_by_content_and_id_in_any_state_of_a_store():
+    contents = {"a": "1", "b": "2", "c": "2"}
+    identities = [
+        Identity(0, "a", "1"),
+        Identity(1, "a", "9", rounded="1"),  # the stored structure, rounded
+        Identity(2, "a", "9", rounded="8"),  # it was, but the id is another structure's now
+        Identity(3, "a", "2"),
+        Identity(4, None, "2"),
+        Identity(5, "c", "2"),
+        Identity(6, "c"),
+        Identity(7, "d"),
+        Identity(8, None),
+        Identity(9, "a", reason="no atoms"),
+    ]
+    assert match(identities, contents) == [
+        Match(0, "a"),
+        Match(1, "a", again=True),
+        Match(2, None, "its structure is not in the store"),
+        Match(3, "b"),
+        Match(4, "b", again=True),
+        Match(5, "c"),
+        Match(6, "c", again=True),
+        Match(7, None, "no structure d in the store"),
+        Match(8, None, "it has no id"),
+        Match(9, None, "no atoms"),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["csv", "db", "postgresql"])
 def test_kill_9_half_way_loses_nothing(kind, annotating, target):
     mine = target(kind)
@@ -223,9 +283,9 @@ def wrong(target, tmp_path) -> dict[str, str]:
     return {
         str(tmp_path / "notes.txt"): "no kind that can be annotated",
         str(tmp_path / "nobody.csv"): "is not a file",
-        str(tmp_path / "nameless.csv"): "`--id` (a, b)",
+        str(tmp_path / "nameless.csv"): "nor structures in a column `cif` (it has: a, b)",
         f"{lite}#nothing": "has no table nothing (it has: My crystals, keyless)",
-        lite: "needs the name of a table",
+        lite: "no table of it is named (it has: My crystals, keyless)",
         f"{lite}#keyless": "has no primary key",
         f"sqlite:///{tmp_path}/absent.sqlite#x": "there is no database file",
         "postgresql+psycopg://me:secret@127.0.0.1:1/x#y": "refuses: ",
@@ -238,9 +298,19 @@ def test_what_cannot_be_annotated_is_said_in_one_line(annotating, wrong):
     for target, complaint in wrong.items():
         with pytest.raises(InvalidTarget) as caught:
             annotating.annotate(target)
-        assert complaint in str(caught.value), target
-        assert "\n" not in str(caught.value)
-        assert "secret" not in str(caught.value)
+        text = f"{caught.value}: {worded(caught.value.hint)}"
+        assert complaint in text, target
+        assert "\n" not in text
+        assert "secret" not in text
+
+
+def test_the_hint_is_a_call_that_helps(annotating, tmp_path, target):
+    (tmp_path / "nameless.csv").write_text("a,b\n1,2\n")
+    lite = target("sqlite").partition("#")[0]
+    for wrong, hint in ((tmp_path / "nameless.csv", "id=COLUMN"), (lite, "table=TABLE")):
+        with pytest.raises(InvalidTarget) as caught:
+            annotating.annotate(wrong)
+        assert hint in worded(caught.value.hint)
 
 
 def test_the_command_says_what_it_did_and_what_is_wrong(annotating, target, tmp_path):

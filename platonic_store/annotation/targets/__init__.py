@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from platonic_store.errors import InvalidTarget
+from platonic_store.errors import Call, InvalidTarget
 from platonic_store.structures.records import ID_NAMES, Crystal, Rejected
 
 PREFIX = "platonic_"  # of every column that is ours, and of none of the user's
@@ -18,12 +18,12 @@ Kind = Literal["text", "number", "neighbours"]
 Columns = Mapping[str, Kind]
 Key = Any  # a row's number, or its primary key as a tuple
 Answer = Callable[[Sequence[Key]], list[dict[str, Any]]]
-BATCH = 512  # records that are read, asked for and written at once
+BATCH = 512  # records that are read, answered and written at once
 T = TypeVar("T")
 
 
 class Record(NamedTuple):
-    """One record of the user's: its id there, and its structure (or why there is none to use)."""
+    """One record of the user's: its id there, and its structure (or why it has none)."""
 
     key: Key
     id: str | None
@@ -44,10 +44,10 @@ class Target(Protocol):
     def write(
         self, keys: Sequence[Key], columns: Columns, answer: Answer, provenance: dict[str, Any]
     ) -> None:
-        """Give these records what `answer` says of them: a dict of all `columns` for each key.
+        """Write into these records what `answer` returns: a dict of all `columns` for each key.
 
-        `answer` is asked for some hundred records at once. What is there already under the
-        names of the columns is replaced, all that is the user's own stays as it is.
+        `answer` is called with some hundred keys at once. What is already under the names of the
+        columns is replaced; all that is the user's own stays as it is.
         """
 
 
@@ -70,44 +70,57 @@ def open_target(
 ) -> Target:
     """The target behind a path, or behind an SQLAlchemy URL with its table.
 
-    by_id: its records have no structures, or none that matter: they are told by their ids.
+    by_id: records are matched by their ids alone; their structures, if any, are not read.
 
-    Raises: InvalidTarget for what cannot be annotated, and why.
+    Raises: InvalidTarget.
     """
     if "://" in str(target):
-        database = import_module("platonic_store.annotation.targets.database")
+        from platonic_store.annotation.targets import database
+
         return database.open_table(str(target), out=out, id=id, table=table, by_id=by_id)
     path = Path(target).expanduser()
     if not path.is_file():
-        raise InvalidTarget(f"{path} is not a file: check the path, or name a database by its URL")
+        raise InvalidTarget(
+            f"{path} is not a file", "check the path", "name a database by its URL, URL#TABLE"
+        )
     if out is not None and "://" in str(out):
-        raise InvalidTarget(f"{path} is a file, and so must be its copy: `--out FILE`, not {out}")
+        raise InvalidTarget(
+            f"{path} is a file, but its copy is to be a database", "name a file for the copy"
+        )
     if table is not None:
-        raise InvalidTarget(f"{path} is a file: `--table` is for databases, by their URL")
+        raise InvalidTarget(
+            f"{path} is a file and has no tables", "name a database by its URL, URL#TABLE"
+        )
     name = path.name.lower()
     kind = next((kind for ends, kind in _FILES.items() if name.endswith(ends)), None)
     if kind is None:
         known = ", ".join(end for ends in _FILES for end in ends)
         raise InvalidTarget(
-            f"{path} is of no kind that can be annotated: name a file ({known}) or the URL of a "
-            "database (sqlite:///my.db#table, postgresql+psycopg://host/db#table)"
+            f"{path} is of no kind that can be annotated",
+            f"name a file ({known})",
+            "the URL of a database (sqlite:///my.db#table, postgresql+psycopg://host/db#table)",
         )
     module = import_module(f"platonic_store.annotation.targets.{kind}")
-    return module.Target(path, Path(out).expanduser() if out else path, id, by_id)
+    opened: Target = module.Target(path, Path(out).expanduser() if out else path, id, by_id)
+    return opened
 
 
 def id_column(columns: Sequence[str], given: str | None, has_structures: bool, where: str) -> str:
-    """The column that names the structures: the one given, else the first of the usual names.
+    """The column of ids: the one given, else the first of the usual names, else "".
 
-    Raises: InvalidTarget if there is none (and no structure either: "" then).
+    Raises: InvalidTarget if the one given is not there, or if there is neither one nor structures.
     """
     if given is not None and given not in columns:
-        raise InvalidTarget(f"{where} has no column {given!r} (it has: {_listed(columns)})")
+        raise InvalidTarget(
+            f"{where} has no column {given!r} (it has: {_listed(columns)})",
+            Call("annotate", "TARGET", id="COLUMN"),
+        )
     guessed = next((name for name in ID_NAMES if name in columns), "")
     if given is None and not guessed and not has_structures:
         raise InvalidTarget(
-            f"{where} has no column of ids that is known by its name ({', '.join(ID_NAMES)}), nor "
-            f"structures in `cif`: name one of its columns with `--id` ({_listed(columns)})"
+            f"{where} has no column of ids with a usual name ({', '.join(ID_NAMES)}), nor "
+            f"structures in a column `cif` (it has: {_listed(columns)})",
+            Call("annotate", "TARGET", id="COLUMN"),
         )
     return given or guessed
 

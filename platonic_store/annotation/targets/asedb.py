@@ -7,7 +7,7 @@ from typing import Any
 
 from platonic_store.annotation.provenance import now
 from platonic_store.annotation.targets import PREFIX, Answer, Columns, Key, Record, batches, files
-from platonic_store.errors import InvalidTarget, disk_refusal
+from platonic_store.errors import Call, InvalidTarget, disk_refusal
 
 DATA = "platonic"
 
@@ -20,7 +20,7 @@ class Target:
         self.id, self.by_id = id, by_id
 
     def records(self) -> Iterator[Record]:
-        return files.crystals(self.path, "asedb", self.id, self.by_id)
+        return files.structure_records(self.path, "asedb", self.id, self.by_id)
 
     def done(self, run: str) -> set[Key]:
         if self.out != self.path:
@@ -54,15 +54,17 @@ def _update(path: Path, keys: Sequence[Key], answer: Answer, provenance: dict[st
         refused = disk_refusal(error) or ("readonly" in str(error) and "it is read-only")
         if not refused:
             raise
-        raise InvalidTarget(f"cannot write {path}: {refused}; name a copy with `--out`") from None
+        raise InvalidTarget(
+            f"cannot write {path}: {refused}", Call("annotate", "TARGET", out="COPY")
+        ) from None
 
 
 def _annotate(database: Any, id: int, answers: dict[str, Any]) -> None:
     row = database.get(id=id)
-    said = {name: value for name, value in answers.items() if value is not None}
-    pairs = {name: value for name, value in said.items() if _is_pair(value)}
+    known = {name: value for name, value in answers.items() if value is not None}
+    pairs = {name: value for name, value in known.items() if _is_pair(value)}
     gone = [name for name in row.key_value_pairs if name.startswith(PREFIX) and name not in pairs]
-    nested = {name.removeprefix(PREFIX): value for name, value in said.items()}
+    nested = {name.removeprefix(PREFIX): value for name, value in known.items()}
     database.update(id, delete_keys=gone, data={DATA: nested}, **pairs)
 
 

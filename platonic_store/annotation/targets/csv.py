@@ -1,4 +1,4 @@
-"""Tables as csv: every cell keeps its text, and ours come after them."""
+"""Tables as csv: every cell keeps its text, and our columns come after the user's."""
 
 import csv
 import json
@@ -45,7 +45,8 @@ class Target:
                 if len(row) > width:
                     raise InvalidTarget(
                         f"row {number + 1} of {self.path} has {len(row)} fields where the header "
-                        f"has {width}: mend it"
+                        f"has {width}",
+                        "fix the row",
                     )
                 named = self.id is not None and self.id < len(row) and row[self.id].strip()
                 yield Record(number, named or None, crystal)
@@ -67,20 +68,20 @@ class Target:
             own = [i for i, name in enumerate(header) if not name.startswith(PREFIX)]
             writer.writerow([*(header[i] for i in own), *columns])
             for part in batches(zip(keys, rows, strict=True)):
-                said = answer([key for key, _ in part])
-                for (_, row), answers in zip(part, said, strict=True):
+                found = answer([key for key, _ in part])
+                for (_, row), answers in zip(part, found, strict=True):
                     cells = row + [""] * (len(header) - len(row))
                     ours = [_cell(answers[name]) for name in columns]
                     # An empty line stays one.
                     writer.writerow([*(cells[i] for i in own), *ours] if row else [])
-        files.note(self.out, provenance)
+        files.write_provenance(self.out, provenance)
 
 
 def _rows(file: TextIO, path: Path) -> Iterator[list[str]]:
     try:
         yield from csv.reader(file, strict=True)
     except (csv.Error, EOFError, OSError, zlib.error) as error:
-        raise InvalidTarget(f"{path} cannot be read as csv: {error}; mend the file") from None
+        raise InvalidTarget(f"{path} cannot be read as csv: {error}", "fix the file") from None
 
 
 def _line_end(file: TextIO) -> str:

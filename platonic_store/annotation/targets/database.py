@@ -18,13 +18,13 @@ from platonic_store.annotation.targets import (
     batches,
     id_column,
 )
-from platonic_store.errors import InvalidTarget
+from platonic_store.errors import Call, InvalidTarget
 from platonic_store.structures import Crystal, Rejected
 from platonic_store.structures.checks import fault
 from platonic_store.structures.parquet import row_parser
 from platonic_store.structures.records import one_line
 
-_TYPES: dict[str, sa.types.TypeEngine] = {
+_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
     "text": sa.Text(),
     "number": sa.Double(),
     "neighbours": sa.JSON(none_as_null=True),
@@ -38,7 +38,7 @@ def open_table(
 ) -> "DatabaseTarget":
     """The table `URL#table`, or its copy `out` (`URL#table`, or a table of the same database).
 
-    A copy that is there already gains the rows that it lacks.
+    A copy that exists gains the rows that it lacks.
 
     Raises: InvalidTarget.
     """
@@ -49,9 +49,9 @@ def open_table(
         return DatabaseTarget(engine, source, id, by_id)
     to, _, name = str(out).rpartition("#")
     if "://" in name:
-        raise InvalidTarget(f"{out} names no table: add it, as in `--out {out}#table`")
+        raise InvalidTarget("the copy's URL names no table", "add it, URL#TABLE")
     there = _engine(to) if to else engine
-    with _told(there.url):
+    with _database_errors(there.url):
         copy = _copied(engine, source, there, name)
     return DatabaseTarget(there, copy, id, by_id)
 
@@ -77,20 +77,20 @@ class DatabaseTarget:
         if self.id:
             column = self.table.columns[self.id]
             unlike = sa.func.count(sa.distinct(column))
-            with _told(self.engine.url), self.engine.connect() as connection:
+            with _database_errors(self.engine.url), self.engine.connect() as connection:
                 rows, ids = connection.execute(sa.select(sa.func.count(), unlike)).one()
             if rows == ids:
                 return [self.id]
         raise InvalidTarget(
-            f"{where} has no primary key, and no column of ids that names each row once: add one, "
-            f"as in `ALTER TABLE {self.table.name} ADD PRIMARY KEY (…)`"
+            f"{where} has no primary key, and no column of ids that names each row once",
+            f"add one by `ALTER TABLE {self.table.name} ADD PRIMARY KEY (…)`",
         )
 
     def records(self) -> Iterator[Record]:
         names = [*self.keys, *filter(None, [self.id, self.structures])]
         columns = [self.table.columns[name] for name in dict.fromkeys(names)]
         query = sa.select(*columns).order_by(*(self.table.columns[name] for name in self.keys))
-        with _told(self.engine.url), self.engine.connect() as connection:
+        with _database_errors(self.engine.url), self.engine.connect() as connection:
             for row in connection.execution_options(yield_per=BATCH).execute(query).mappings():
                 key = tuple(row[name] for name in self.keys)
                 name = None if not self.id or row[self.id] is None else str(row[self.id])
@@ -111,14 +111,14 @@ class DatabaseTarget:
         if RUN not in self.table.columns:
             return set()
         query = sa.select(*(self.table.columns[name] for name in self.keys))
-        with _told(self.engine.url), self.engine.connect() as connection:
+        with _database_errors(self.engine.url), self.engine.connect() as connection:
             rows = connection.execute(query.where(self.table.columns[RUN] == run))
             return {tuple(row) for row in rows}
 
     def write(
         self, keys: Sequence[Key], columns: Columns, answer: Answer, provenance: dict[str, Any]
     ) -> None:
-        with _told(self.engine.url):
+        with _database_errors(self.engine.url):
             self._add(columns)
             self._note(provenance)
             with self.engine.connect() as connection:
@@ -127,7 +127,7 @@ class DatabaseTarget:
                     self._update(connection, incoming, columns, part, answer(part))
 
     def _add(self, columns: Columns) -> None:
-        """Give the table the columns that it has not."""
+        """Add the columns that the table lacks."""
         quote = self.engine.dialect.identifier_preparer
         with self.engine.begin() as connection:
             for name, kind in columns.items():
@@ -142,7 +142,7 @@ class DatabaseTarget:
         self.table = _reflected(self.engine, _dotted(self.table))
 
     def _note(self, provenance: dict[str, Any]) -> None:
-        """Describe the run in the table of runs, which is made if there is none."""
+        """Add the run to the table of runs, which is made if there is none."""
         runs = sa.Table(
             RUNS,
             sa.MetaData(),
@@ -182,8 +182,7 @@ class DatabaseTarget:
     ) -> None:
         names = [f"key_{name}" for name in self.keys]
         rows = [
-            dict(zip(names, key, strict=True)) | said
-            for key, said in zip(keys, answers, strict=True)
+            dict(zip(names, key, strict=True)) | row for key, row in zip(keys, answers, strict=True)
         ]
         table = self.table.columns
         stale = {name for name in table.keys() if name.startswith(PREFIX)} - set(columns)  # noqa: SIM118
@@ -200,34 +199,40 @@ class DatabaseTarget:
 
 
 def _engine(url: str) -> sa.Engine:
-    """An engine to a database that is there."""
+    """An engine to a database that exists."""
     try:
         parsed = sa.make_url(url)
         engine = sa.create_engine(parsed, poolclass=sa.NullPool)
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise InvalidTarget(
-            f"no driver for {parsed.drivername}:// here ({error}): install one, for PostgreSQL by "
-            "`pip install 'platonic-store[postgresql]'`"
+            f"no driver for {parsed.drivername}:// here ({error})",
+            "install one, for PostgreSQL by `pip install 'platonic-store[postgresql]'`",
         ) from None
     except sa.exc.ArgumentError:
-        raise InvalidTarget(f"{url} is not the URL of a database: sqlite:///my.db#table") from None
+        raise InvalidTarget(
+            f"{url} is not the URL of a database", "write it as sqlite:///my.db#table"
+        ) from None
     file = parsed.database if parsed.get_backend_name() in ("sqlite", "duckdb") else None
     if file and not file.startswith("file:") and not Path(file).exists():
-        raise InvalidTarget(f"there is no database file {file}: check the URL")
+        raise InvalidTarget(f"there is no database file {file}", "check the URL")
     return engine
 
 
 def _reflected(engine: sa.Engine, name: str) -> sa.Table:
     schema, _, bare = name.rpartition(".")
-    with _told(engine.url):
+    with _database_errors(engine.url):
         tables = ", ".join(sa.inspect(engine).get_table_names(schema or None)) or "none"
         try:
             if bare:
                 return sa.Table(bare, sa.MetaData(), schema=schema or None, autoload_with=engine)
         except sa.exc.NoSuchTableError:
             pass
-    what = f"has no table {name}" if name else "needs the name of a table, URL#table or `--table`"
-    raise InvalidTarget(f"{_safe(engine.url)} {what} (it has: {tables})")
+    what = f"has no table {name}" if name else "is a database, and no table of it is named"
+    raise InvalidTarget(
+        f"{_safe(engine.url)} {what} (it has: {tables})",
+        "name one, URL#TABLE",
+        Call("annotate", "URL", table="TABLE"),
+    )
 
 
 def _copied(engine: sa.Engine, source: sa.Table, there: sa.Engine, name: str) -> sa.Table:
@@ -253,8 +258,9 @@ def _copied(engine: sa.Engine, source: sa.Table, there: sa.Engine, name: str) ->
     copy = _reflected(there, name)
     if lacking := {column.name for column in kept} - set(copy.columns.keys()):
         raise InvalidTarget(
-            f"{_where(there, copy)} is there already and no copy of {source.name} (it lacks "
-            f"{', '.join(sorted(lacking))}): name another table with `--out`"
+            f"{_where(there, copy)} exists already and is no copy of {source.name} (it lacks "
+            f"{', '.join(sorted(lacking))})",
+            Call("annotate", "TARGET", out="COPY"),
         )
     keys = [column.name for column in source.primary_key] or [column.name for column in kept]
     with there.connect() as connection:
@@ -271,13 +277,13 @@ def _copied(engine: sa.Engine, source: sa.Table, there: sa.Engine, name: str) ->
 
 
 @contextmanager
-def _told(url: sa.URL) -> Iterator[None]:
-    """What the database refuses, in one line."""
+def _database_errors(url: sa.URL) -> Iterator[None]:
+    """Turn an error of the database into an InvalidTarget of one line."""
     try:
         yield
     except sa.exc.DBAPIError as error:
-        said = " ".join(str(error.orig).split())
-        raise InvalidTarget(f"{_safe(url)} refuses: {said[:300]}") from None
+        message = " ".join(str(error.orig).split())
+        raise InvalidTarget(f"{_safe(url)} refuses: {message[:300]}") from None
 
 
 def _where(engine: sa.Engine, table: sa.Table) -> str:

@@ -1,4 +1,4 @@
-"""Extended XYZ: ours are added to each frame's comment line, all else stays to the byte."""
+"""Extended XYZ: keys are added to each frame's comment line, all else stays to the byte."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ class Target:
         self.id, self.by_id = id, by_id
 
     def records(self) -> Iterator[Record]:
-        return files.crystals(self.path, "extxyz", self.id, self.by_id)
+        return files.structure_records(self.path, "extxyz", self.id, self.by_id)
 
     def done(self, run: str) -> frozenset[Key]:
         return frozenset()
@@ -33,10 +33,10 @@ class Target:
             files.text_to(partial, self.out) as file,
         ):
             for part in batches(zip(keys, _frames(source), strict=True)):
-                said = answer([key for key, _ in part])
-                for (_, (count, comment, atoms)), answers in zip(part, said, strict=True):
+                found = answer([key for key, _ in part])
+                for (_, (count, comment, atoms)), answers in zip(part, found, strict=True):
                     file.writelines([count, _with(comment, answers), *atoms])
-        files.note(self.out, provenance)
+        files.write_provenance(self.out, provenance)
 
 
 def _frames(file: TextIO) -> Iterator[tuple[str, str, list[str]]]:

@@ -12,11 +12,11 @@ from typing import Any, TextIO
 
 from platonic_store.annotation.provenance import now
 from platonic_store.annotation.targets import Record
-from platonic_store.errors import InvalidTarget
+from platonic_store.errors import Call, InvalidTarget
 from platonic_store.structures import Rejected, sources
 
 
-def crystals(path: Path, format: str, id: str | None, by_id: bool) -> Iterator[Record]:
+def structure_records(path: Path, format: str, id: str | None, by_id: bool) -> Iterator[Record]:
     """A record for each structure of a file, named by the property `id`, if one is given.
 
     Raises: InvalidTarget if a record has no such property.
@@ -27,8 +27,8 @@ def crystals(path: Path, format: str, id: str | None, by_id: bool) -> Iterator[R
             if crystal.properties.get(id) is None:
                 known = ", ".join(list(crystal.properties)[:12])
                 raise InvalidTarget(
-                    f"record {number + 1} of {path} has no {id!r} (it has: {known}): "
-                    "name another with `--id`"
+                    f"record {number + 1} of {path} has no {id!r} (it has: {known})",
+                    Call("annotate", "TARGET", id="COLUMN"),
                 )
             name = str(crystal.properties[id])
         yield Record(number, name, None if by_id else crystal)
@@ -36,7 +36,7 @@ def crystals(path: Path, format: str, id: str | None, by_id: bool) -> Iterator[R
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end of the block, when it is on the disk.
+    """A file beside `path` that replaces it at the end of the block, when it is on the disk.
 
     Raises: InvalidTarget if it cannot be written there.
     """
@@ -50,7 +50,8 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         raise InvalidTarget(
-            f"cannot write {path}: {error.strerror or error}; name another place with `--out`"
+            f"cannot write {path}: {error.strerror or error}",
+            Call("annotate", "TARGET", out="COPY"),
         ) from None
     finally:
         partial.unlink(missing_ok=True)
@@ -78,8 +79,8 @@ def _text(stream: Any) -> TextIO:
     return io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
 
 
-def note(path: Path, provenance: dict[str, Any]) -> None:
-    """Leave the run's provenance beside a file that has no place for it: NAME.platonic.json."""
+def write_provenance(path: Path, provenance: dict[str, Any]) -> None:
+    """Write NAME.platonic.json beside a file that has no place for the run's provenance."""
     beside = path.with_name(f"{path.name}.platonic.json")
     known = json.loads(beside.read_text()) if beside.exists() else {}
     if known.get("run") != provenance["run"]:

@@ -39,7 +39,9 @@ class Target:
         try:
             names = pq.read_schema(path).names
         except (pa.ArrowInvalid, OSError) as error:
-            raise InvalidTarget(f"{path} cannot be read as parquet: {error}") from None
+            raise InvalidTarget(
+                f"{path} cannot be read as parquet: {error}", "fix the file"
+            ) from None
         self.has_structures = _holds_structures(path) and not by_id
         self.id = id_column(names, id, self.has_structures, str(path))
 
@@ -66,7 +68,7 @@ class Target:
             kept = file.schema_arrow
             schema = pa.schema(
                 [*(kept.field(name) for name in own), *added],
-                metadata={**(kept.metadata or {}), METADATA: self._said(provenance)},
+                metadata={**(kept.metadata or {}), METADATA: self._metadata(provenance)},
             )
             start = 0
             with pq.ParquetWriter(partial, schema, compression=_compression(file)) as writer:
@@ -78,7 +80,7 @@ class Target:
                     writer.write_table(pa.table(whole, schema=schema))
                     start += len(table)
 
-    def _said(self, provenance: dict[str, Any]) -> bytes:
+    def _metadata(self, provenance: dict[str, Any]) -> bytes:
         """The provenance with its time, which is that of the first run of this id."""
         known = pq.read_schema(self.out).metadata if self.out.exists() else None
         before = json.loads((known or {}).get(METADATA, b"{}"))
@@ -99,5 +101,5 @@ def _holds_structures(path: Path) -> bool:
 def _compression(file: pq.ParquetFile) -> str:
     if not file.num_row_groups or not file.metadata.num_columns:
         return "snappy"
-    codec = file.metadata.row_group(0).column(0).compression.lower()
+    codec: str = file.metadata.row_group(0).column(0).compression.lower()
     return {"uncompressed": "none"}.get(codec, codec)

@@ -1,4 +1,4 @@
-"""pymatgen JSON: ours under "platonic" among each entry's own properties."""
+"""pymatgen JSON: columns under "platonic" among each entry's own properties."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ class Target:
         self.id, self.by_id = id, by_id
 
     def records(self) -> Iterator[Record]:
-        return files.crystals(self.path, "pymatgen_json", self.id, self.by_id)
+        return files.structure_records(self.path, "pymatgen_json", self.id, self.by_id)
 
     def done(self, run: str) -> frozenset[Key]:
         return frozenset()
@@ -36,18 +36,21 @@ class Target:
         found = [entry for _, entry in entries(document)]
         for entry, answers in zip(found, answer(keys), strict=True):
             if isinstance(entry, dict):  # what else stands in a list holds no structure
-                said = {name: value for name, value in answers.items() if value is not None}
-                _place(entry)[PLACE] = {n.removeprefix(PREFIX): value for n, value in said.items()}
+                _place(entry)[PLACE] = {
+                    name.removeprefix(PREFIX): value
+                    for name, value in answers.items()
+                    if value is not None
+                }
         with (
             files.replacing(self.out) as partial,
             files.text_to(partial, self.out) as file,
         ):
             json.dump(document, file)
-        files.note(self.out, provenance)
+        files.write_provenance(self.out, provenance)
 
 
 def _place(entry: dict[str, Any]) -> dict[str, Any]:
-    """Where pymatgen keeps what others say of an entry: `data`, `properties`, or the document."""
+    """Where pymatgen keeps an entry's properties: `data`, `properties`, or the document."""
     if "ComputedStructureEntry" in str(entry.get("@class")):
         field = "data"
     elif "structure" not in entry:
@@ -56,4 +59,5 @@ def _place(entry: dict[str, Any]) -> dict[str, Any]:
         return entry
     if entry.get(field) is None:
         entry[field] = {}
-    return entry[field]
+    place: dict[str, Any] = entry[field]
+    return place
