@@ -47,9 +47,10 @@ def run(
     """
     from platonic_store.store import Store
 
+    names = [name for value in models or () for name in value.split(",")]
     done = Store.open(store).annotate(
         target,
-        models=[name for value in models or () for name in value.split(",")],
+        models=[] if names == ["all"] else names,
         out=out,
         id=id,
         table=table,
