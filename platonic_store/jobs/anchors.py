@@ -49,7 +49,7 @@ def select_anchors(
     keys, vectors = keys.iloc[order], points.vectors[distinct[order]]
     k = k or min(MOST_ANCHORS, max(2, len(keys) // 3))
     if len(keys) < k:
-        raise InvalidQuery(f"{k} anchors from {len(keys)} distinct atoms: ask for fewer with `-k`")
+        raise InvalidQuery(f"{k} anchors from {len(keys)} distinct atoms", "ask for fewer")
     names = (keys["structure_id"] + ":" + keys["site_index"].astype(str)).to_numpy()
     if method == "direct":
         chosen = select.direct(vectors, k, keys=names)
