@@ -17,7 +17,10 @@ from platonic_store.jobs.project import Projected
 from platonic_store.questions.shared.references import Scored
 from platonic_store.reader import Reader
 from platonic_store.runtimes.preparation import ByName, prepare
-from platonic_store.storage import commits
+from platonic_store.storage.commits import maintain
+from platonic_store.storage.deletions import delete_structures
+from platonic_store.storage.recovery import writer
+from platonic_store.storage.verification import verify
 
 
 class Store(Reader):
@@ -54,11 +57,11 @@ class Store(Reader):
     def _writing(self, *, create: bool = False) -> Iterator[dict[str, int]]:
         """The one writer: the store exists, its tables are today's, and nothing is half done.
 
-        Gives what `commits.recover` had to settle.
+        Gives what `recover` had to settle.
         """
         if not create:
             self._require()
-        with commits.writer(self.catalog, self.vectors) as settled:
+        with writer(self.catalog, self.vectors) as settled:
             yield settled
 
     def ingest(
@@ -175,7 +178,7 @@ class Store(Reader):
                     f"{anchored[0][0]} holds an anchor of {anchored[0][1]}, which every "
                     "coordinate in its spaces rests on: it cannot be deleted"
                 )
-            commits.delete_structures(self.catalog, self.vectors, structure_ids)
+            delete_structures(self.catalog, self.vectors, structure_ids)
 
     def select_anchors(
         self,
@@ -279,7 +282,7 @@ class Store(Reader):
         Returns what was settled, and `problems`, a line each (empty when all is well).
         """
         with self._writing() as settled:
-            problems = commits.verify(self.catalog, self.vectors)
+            problems = verify(self.catalog, self.vectors)
             if not problems:
-                commits.maintain(self.catalog, self.vectors)
+                maintain(self.catalog, self.vectors)
         return {**settled, "problems": problems}

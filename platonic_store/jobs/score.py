@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.questions.shared import references
 from platonic_store.questions.shared.references import Judged, Reference, Scored
-from platonic_store.storage import commits
+from platonic_store.storage import deletions
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, insert_arrow
 from platonic_store.storage.snapshot import take
@@ -46,7 +46,7 @@ def score_model(
     if reference.calibration is None:
         reference = references.calibrated(reference, these)
         _save(catalog, reference)
-    return Scored(reference.id, model, layer, _fill(catalog, reference, these))
+    return Scored(reference.id, model, layer, _score_missing(catalog, reference, these))
 
 
 def _save(catalog: Catalog, reference: Reference) -> None:
@@ -55,7 +55,7 @@ def _save(catalog: Catalog, reference: Reference) -> None:
     model, layer = reference.model, reference.layer
     with catalog.writing() as connection:
         last = sa.select(sets.id).where(sets.model == model, sets.layer == layer)
-        commits.delete_references(connection, connection.scalars(last).all())
+        deletions.delete_references(connection, connection.scalars(last).all())
         connection.execute(
             sa.insert(t.reference_sets).values(
                 id=reference.id,
@@ -70,7 +70,7 @@ def _save(catalog: Catalog, reference: Reference) -> None:
         _insert(connection, "reference_structures", reference, reference.members)
 
 
-def _fill(catalog: Catalog, reference: Reference, these: Judged) -> int:
+def _score_missing(catalog: Catalog, reference: Reference, these: Judged) -> int:
     """Judge and commit the structures without scores; returns how many those are."""
     done = t.structure_scores.c
     with catalog.reading() as connection:

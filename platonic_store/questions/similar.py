@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.scan import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
+from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.inputs import AtomSet, Query, atom_set, resolve
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
@@ -129,7 +130,7 @@ def _nearest_sets(
         keys, _ = _nearest(snapshot, pooled, query.vector, query, max(50, 5 * k), where)
         condition = f"structure_id IN ({literals(keys['structure_id']) or 'NULL'})"
     points = snapshot.points(table, condition)
-    sets = points.sets
+    sets = atom_sets(points)
     mask = np.ones(len(sets.label), dtype=bool)
     if own is not None:
         mask &= ~points.is_of(own)[sets.label]

@@ -10,6 +10,7 @@ import numpy as np
 from platonic_store.errors import InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
+from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.vectors import Level, Points
 
@@ -125,7 +126,8 @@ def atom_set(
     if isinstance(query, str):
         snapshot.require_structure(query)
         points, _ = _stored_rows(snapshot, query, model, layer, space, "atom", None)
-        return AtomSet(points.vectors[points.sets.rows], points.sets.mass)
+        sets = atom_sets(points)
+        return AtomSet(points.vectors[sets.rows], sets.mass)
     atoms = query.atoms
     if space is not None:
         atoms = project(snapshot.projection(space, model, layer), atoms)
