@@ -132,5 +132,8 @@ def _embed(
     means = pa.table(
         {"structure_id": whole, "vector": vector_array(mean_by_structure(vectors, structure))}
     )
-    fills = [commits.Fill(tables["atom"], rows), commits.Fill(tables["structure"], means)]
-    commits.commit_chunk(store.catalog, store.vectors, 0, whole, fills)
+    appends = [
+        commits.TableAppend(tables["atom"], rows),
+        commits.TableAppend(tables["structure"], means),
+    ]
+    commits.commit_chunk(store.catalog, store.vectors, 0, whole, appends)

@@ -25,6 +25,7 @@ from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.geometry.retrieval import retrieval
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.geometry.transport import barycentric_map, carry, share, transport
+from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.storage.vectors import Points
 
@@ -130,7 +131,7 @@ def structures(store: Store, known: pd.DataFrame, n: int) -> None:
 
 def nearest_alike(atoms: Points, pooled: Points, known: pd.DataFrame, n: int) -> list[str]:
     """Share of nearest structures of one prototype, and mean difference of formation energy."""
-    sets = atoms.sets
+    sets = atom_sets(atoms)
     by_set = known.loc[atoms.keys["structure_id"].take(sets.label).to_pylist()]
     by_mean = known.loc[pooled.keys["structure_id"].to_pylist()]
     place = pd.Series(np.arange(len(by_mean)), by_mean.index)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from platonic_store import questions
 from platonic_store import sql as sql_front_end
 from platonic_store.annotation.annotate import AnnotationReport, annotate
+from platonic_store.arrow import vector_array
 from platonic_store.errors import (
     Call,
     InvalidQuery,
@@ -29,11 +30,14 @@ from platonic_store.questions.shared.declaration import asked_of
 from platonic_store.questions.shared.references import Scored
 from platonic_store.questions.shared.tables import vector_table
 from platonic_store.runtimes.preparation import ByName, prepare
-from platonic_store.storage import commits
 from platonic_store.storage.catalog import Catalog
+from platonic_store.storage.commits import maintain
+from platonic_store.storage.deletions import delete_structures
 from platonic_store.storage.log import logged
+from platonic_store.storage.recovery import writer
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, newest, take
-from platonic_store.storage.vectors import Level, Vectors, vector_array
+from platonic_store.storage.vectors import Level, Vectors
+from platonic_store.storage.verification import verify
 
 
 class Store(Questions):
@@ -98,13 +102,13 @@ class Store(Questions):
     def _writing(self, *, create: bool = False) -> Iterator[dict[str, int]]:
         """The one writer: the store exists, its tables are today's, and nothing is half done.
 
-        Gives what `commits.recover` had to settle.
+        Gives what `recover` had to settle.
         """
         if self.read_only:
             raise StoreNotWritable(f"{self.path} was opened read-only", "open it for writing")
         if not create:
             self._require()
-        with commits.writer(self.catalog, self.vectors) as settled, logged(self.path):
+        with writer(self.catalog, self.vectors) as settled, logged(self.path):
             yield settled
 
     def sql(
@@ -277,7 +281,7 @@ class Store(Questions):
                     f"{anchored[0][0]} cannot be deleted: it holds an anchor of {anchored[0][1]}, "
                     "on which every coordinate in its spaces rests"
                 )
-            commits.delete_structures(self.catalog, self.vectors, structure_ids)
+            delete_structures(self.catalog, self.vectors, structure_ids)
 
     def select_anchors(
         self,
@@ -373,9 +377,9 @@ class Store(Questions):
         Returns what was settled, and `problems`, a line each (empty when all is well).
         """
         with self._writing() as settled:
-            problems = commits.verify(self.catalog, self.vectors)
+            problems = verify(self.catalog, self.vectors)
             if not problems:
-                commits.maintain(self.catalog, self.vectors)
+                maintain(self.catalog, self.vectors)
         return {**settled, "problems": problems}
 
     def picture(self, folder: str | Path, *, space: str | None = None) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,13 +33,15 @@ class AnchorSet(NamedTuple):
 
 def select_anchors(
     snapshot: Snapshot, method: str, k: int | None, model: str | None, layer: int | None, seed: int
-) -> tuple[AnchorSet, dict]:
+) -> tuple[AnchorSet, dict[str, Any]]:
     """Choose k anchors among a model's distinct atoms (one for each set of equivalent sites).
 
     Without k a third of these, but at most MOST_ANCHORS.
     """
     if method not in METHODS:
-        raise InvalidQuery(f"no anchor method {method!r}: choose one of {', '.join(METHODS)}")
+        raise InvalidQuery(
+            f"there is no anchor method {method!r}", f"choose one of {', '.join(METHODS)}"
+        )
     model = snapshot.model(model)
     layer = snapshot.layer(model, layer)
     points = snapshot.points(snapshot.embeddings(model, layer, "atom"))
@@ -49,7 +51,7 @@ def select_anchors(
     keys, vectors = keys.iloc[order], points.vectors[distinct[order]]
     k = k or min(MOST_ANCHORS, max(2, len(keys) // 3))
     if len(keys) < k:
-        raise InvalidQuery(f"{k} anchors from {len(keys)} distinct atoms", "ask for fewer")
+        raise InvalidQuery(f"there are {len(keys)} distinct atoms, not {k}", "choose fewer anchors")
     names = (keys["structure_id"] + ":" + keys["site_index"].astype(str)).to_numpy()
     if method == "direct":
         chosen = select.direct(vectors, k, keys=names)
@@ -63,10 +65,12 @@ def select_anchors(
     return _anchor_set(snapshot, method, keys.iloc[np.sort(chosen)]), origin
 
 
-def anchors_from_file(snapshot: Snapshot, path: Path) -> tuple[AnchorSet, dict]:
+def anchors_from_file(snapshot: Snapshot, path: Path) -> tuple[AnchorSet, dict[str, Any]]:
     """Anchors listed in a csv or parquet file with columns structure_id and site_index."""
     if not path.exists():
-        raise InvalidQuery(f"{path} does not exist: give a csv with structure_id,site_index")
+        raise InvalidQuery(
+            f"{path} does not exist", "give a csv file with columns structure_id and site_index"
+        )
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     if missing := {"structure_id", "site_index"} - set(table.columns):
         raise InvalidQuery(f"{path} has no column {' or '.join(sorted(missing))}")
@@ -87,7 +91,7 @@ def _anchor_set(snapshot: Snapshot, method: str, keys: pd.DataFrame) -> AnchorSe
     return AnchorSet(id_, method, len(keys), keys)
 
 
-def save_anchors(catalog: Catalog, anchor_set: AnchorSet, origin: dict) -> None:
+def save_anchors(catalog: Catalog, anchor_set: AnchorSet, origin: dict[str, Any]) -> None:
     """Keep an anchor set; the same atoms chosen again are the same set."""
     with catalog.writing() as connection:
         if connection.scalar(sa.select(t.anchor_sets.c.id).filter_by(id=anchor_set.id)) is not None:
@@ -113,7 +117,7 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
     )
     if not rows:
         raise AnchorsNotFound(
-            f"no anchor set{f' {id_}' if id_ else ''} in the store", Call("select_anchors")
+            f"the store has no anchor set{f' {id_}' if id_ else ''}", Call("select_anchors")
         )
     atoms = snapshot.frame(
         "SELECT structure_id, site_index FROM catalog.main.anchors "
@@ -135,6 +139,6 @@ def anchor_embeddings(snapshot: Snapshot, source: VectorTable, anchor_set: Ancho
         raise AnchorsNotFound(
             f"{source.model} has not embedded {absent} of the {anchor_set.k} anchors of "
             f"{anchor_set.id}",
-            Call("ingest", models=[source.model], layers=str(source.layer)),
+            Call("ingest", models=[source.model]),
         )
-    return points.vectors[found["row"].to_numpy(dtype=int)]
+    return np.asarray(points.vectors[found["row"].to_numpy(dtype=int)])

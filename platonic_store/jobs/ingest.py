@@ -4,8 +4,9 @@ Everything is done in chunks that are committed as they come. To run the same co
 therefore both the way to resume and a no-op.
 """
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +30,12 @@ from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.storage import commits, records
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, next_id
-from platonic_store.storage.vectors import Vectors
+from platonic_store.storage.commits import TableAppend
+from platonic_store.storage.interrupts import uninterrupted
+from platonic_store.storage.vectors import Level, Vectors
 from platonic_store.structures import describe, read
+
+_log = logging.getLogger(__name__)
 
 # What a kill can cost: no more than this much work, or memory, is ever unacknowledged.
 CHUNK_SECONDS = 15.0
@@ -83,7 +88,7 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
             f"{len(conflicts)} records of {uri} have the id of a stored structure but another "
             f"content ({', '.join(sorted(set(conflicts))[:3])}…); all other records were kept",
             "rename them",
-            Call("delete", sorted(set(conflicts))[:1]),
+            Call("delete", [conflicts[0]]),
         )
     if not report.new and not report.known:
         raise UnreadableSource(
@@ -109,15 +114,16 @@ def embed(
     card = model.card
     wanted = list(layers_wanted(card, layers))
     elements = list(card.elements)
-    strangers = records.reject_strangers(catalog, source_id, card.name, elements)
+    rejected = records.quarantine_unsupported_elements(catalog, source_id, card.name, elements)
     gaps = records.missing_layers(catalog, source_id, card.name, wanted, elements)
     if not gaps:
-        return RunReport(0, card.name, 0, 0, strangers, 0.0, 0.0, 0.0)
+        return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0)
     with WorkerPool(
         card, tuple(wanted), python=model.python, device=device, batch_atoms=batch_atoms
     ) as pool:
         _register_model(catalog, card, pool.identity)
-        run = _Run(catalog, vectors, card, pool.identity, wanted, source_id, strangers)
+        run_id = _begin_run(catalog, card.name, source_id, wanted, pool.identity)
+        run = _Run(catalog, vectors, run_id, card.name, source_id, rejected)
         with (
             run.recorded(),
             progress.bar(
@@ -125,15 +131,16 @@ def embed(
             ) as advance,
         ):
             for gap in gaps:
-                run.layers = [layer for layer in wanted if layer not in gap.present]
-                for embedded in pool.embed(run.pages(gap.present)):
-                    advance(run.add(embedded))
-                run.flush()
+                structures = records.missing_structures(
+                    catalog, source_id, card.name, wanted, elements, gap.present
+                )
+                lacking = [layer for layer in wanted if layer not in gap.present]
+                run.commit_all(pool.embed(structures), lacking, advance)
     commits.maintain(catalog, vectors, run.tables)
-    return run.report()
+    return run.report
 
 
-def _register_model(catalog: Catalog, card: Card, identity: dict) -> None:
+def _register_model(catalog: Catalog, card: Card, identity: dict[str, Any]) -> None:
     """Remember the model and its weights; embeddings of other weights may not join them."""
     sha256 = identity["checkpoint_sha256"]
     with catalog.writing() as connection:
@@ -154,161 +161,179 @@ def _register_model(catalog: Catalog, card: Card, identity: dict) -> None:
         elif stored != sha256:
             raise CheckpointMismatch(
                 f"the store's {card.name} embeddings were made by weights {stored[:12]}…, this "
-                f"{card.name} has {sha256[:12]}…: use another store, or install the package "
-                "version that shipped the first"
+                f"{card.name} has {sha256[:12]}…",
+                "use another store",
+                "install the package version that shipped the first",
             )
 
 
+def _begin_run(
+    catalog: Catalog,
+    model: str,
+    source_id: int | None,
+    layers: list[int],
+    identity: dict[str, Any],
+) -> int:
+    """Note in the catalogue that a model begins to run; returns the run's id."""
+    with catalog.writing() as connection:
+        run_id = next_id(connection, t.runs)
+        connection.execute(
+            sa.insert(t.runs).values(
+                id=run_id,
+                model=model,
+                source_id=source_id,
+                layers=layers,
+                state="running",
+                checkpoint_sha256=identity["checkpoint_sha256"],
+                device=identity["device"],
+                dtype=identity["dtype"],
+                identity=identity,
+            )
+        )
+    _log.info("run %d: %s embeds layers %s on %s", run_id, model, layers, identity["device"])
+    return run_id
+
+
 class _Run:
-    """One model's pass: gathers embeddings, commits them in chunks, keeps the run's row true."""
+    """One model's pass: commits embeddings in chunks as they come, and keeps the run's row true."""
 
     def __init__(
         self,
         catalog: Catalog,
         vectors: Vectors,
-        card: Card,
-        identity: dict,
-        layers: list[int],
+        run_id: int,
+        model: str,
         source_id: int | None,
         rejected: int,
     ):
-        self.catalog, self.vectors = catalog, vectors
-        self.model, self.source_id, self.wanted = card.name, source_id, layers
-        self._elements = list(card.elements)
-        self.layers = layers
-        self.tables: set[str] = set()
-        self._buffer: list[Embedded] = []
-        self._orbits: dict[str, list[int]] = {}
-        self._numbers: dict[str, list[int]] = {}
-        self._since = self._started = time.monotonic()
-        self._structures = self._sites = 0
-        self._rejected = rejected
-        self._graph = self._forward = 0.0
-        with catalog.writing() as connection:
-            self.id = next_id(connection, t.runs)
-            connection.execute(
-                sa.insert(t.runs).values(
-                    id=self.id,
-                    model=card.name,
-                    source_id=source_id,
-                    layers=layers,
-                    state="running",
-                    checkpoint_sha256=identity["checkpoint_sha256"],
-                    device=identity["device"],
-                    dtype=identity["dtype"],
-                    identity=identity,
-                )
-            )
+        self.report = RunReport(run_id, model, 0, 0, rejected, 0.0, 0.0, 0.0)
+        self._catalog, self._vectors, self._source_id = catalog, vectors, source_id
+        self._started = time.monotonic()
+        self._tables: dict[tuple[int, Level], str] = {}
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the vector tables that it wrote to."""
+        return list(self._tables.values())
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Note in the catalogue how the run ended; what is gathered is kept even when stopped."""
+        """Note in the catalogue how the run ended."""
         state = "failed"
         try:
             yield
             state = "finished"
         except KeyboardInterrupt:
             state = "interrupted"
-            self.flush()
             raise
         finally:
-            with self.catalog.writing() as connection:
-                self._update(connection, state=state, finished_at=sa.func.now())
+            with self._catalog.writing() as connection:
+                self._update(connection, self.report, state=state, finished_at=sa.func.now())
+            _log.info("run %d %s: %s", self.report.run, state, self.report)
 
-    def pages(self, present: list[int]) -> Iterator[pa.RecordBatch]:
-        """The structures to embed, remembering what the worker has no need to know."""
-        for page in records.missing_structures(
-            self.catalog, self.source_id, self.model, self.wanted, self._elements, present
-        ):
-            ids = page["id"].to_pylist()
-            self._orbits.update(zip(ids, page["orbits"].to_pylist(), strict=True))
-            self._numbers.update(zip(ids, page["numbers"].to_pylist(), strict=True))
-            yield page.drop_columns(["orbits"])
+    def commit_all(
+        self,
+        answers: Iterable[Embedded],
+        layers: list[int],
+        advance: Callable[[float], None],
+    ) -> None:
+        """Commit some layers of all answers; of those gathered so far even when it is stopped."""
+        chunk: list[Embedded] = []
+        since = time.monotonic()
+        try:
+            for answer in answers:
+                chunk.append(answer)
+                size = sum(part.table.nbytes for part in chunk)
+                if size > CHUNK_BYTES or time.monotonic() - since > CHUNK_SECONDS:
+                    self._commit(chunk, layers)
+                    since = time.monotonic()
+                advance(answer.table.num_rows + self._sites_of(answer.rejected))
+        except KeyboardInterrupt:
+            self._commit(chunk, layers)
+            raise
+        self._commit(chunk, layers)
 
-    def add(self, embedded: Embedded) -> int:
-        """Take a worker's answer; commit if enough has gathered. Returns the sites dealt with."""
-        self._graph += embedded.seconds_graph
-        self._forward += embedded.seconds_forward
-        self._buffer.append(embedded)
-        size = sum(part.table.nbytes for part in self._buffer)
-        if size > CHUNK_BYTES or time.monotonic() - self._since > CHUNK_SECONDS:
-            self.flush()
-        rejected_sites = sum(len(self._numbers.get(id_, ())) for id_, _ in embedded.rejected)
-        return embedded.table.num_rows + rejected_sites
+    def _sites_of(self, rejected: list[tuple[str, str]]) -> int:
+        if not rejected:
+            return 0
+        return len(records.sites(self._catalog, [id_ for id_, _ in rejected]))
 
-    @commits.uninterrupted()
-    def flush(self) -> None:
-        """Commit what has gathered."""
-        buffer, self._buffer = self._buffer, []
-        self._since = time.monotonic()
-        rejected = [item for part in buffer for item in part.rejected]
-        tables = [part.table for part in buffer if part.table.num_rows]
-        if tables:
-            self._commit(pa.Table.from_batches(tables))
-        for part in buffer:
-            for id_ in {*part.table["id"].to_pylist(), *(id_ for id_, _ in part.rejected)}:
-                self._orbits.pop(id_, None)
-                self._numbers.pop(id_, None)
-        self._rejected += len(rejected)
-        with self.catalog.writing() as connection:
-            reasons = [(id_, id_, reason) for id_, reason in rejected]
-            records.release(
-                connection, self.model, {id_ for t in tables for id_ in t["id"].to_pylist()}
-            )
-            records.quarantine(connection, self.source_id, self.model, reasons)
-            self._update(connection)
-        self.catalog.publish()
-
-    def _commit(self, table: pa.Table) -> None:
-        ids = table["id"].to_numpy()
-        is_first = np.r_[True, ids[1:] != ids[:-1]]
+    @uninterrupted()
+    def _commit(self, chunk: list[Embedded], layers: list[int]) -> None:
+        """Commit what has gathered in `chunk`, and empty it."""
+        if not chunk:
+            return
+        atoms = pa.Table.from_batches([part.table for part in chunk])
+        ids = atoms["id"].to_numpy()
+        is_first = np.r_[True, ids[1:] != ids[:-1]][: len(ids)]
         structure_ids = ids[is_first].tolist()
-        keys = {
-            "structure_id": table["id"],
-            "site_index": table["site_index"],
-            "atomic_number": pa.array(
-                np.concatenate([self._numbers[id_] for id_ in structure_ids]), pa.int16()
-            ),
-            "orbit": pa.array(
-                np.concatenate([self._orbits[id_] for id_ in structure_ids]), pa.int32()
-            ),
-        }
-        fills = []
-        for layer in self.layers:
-            atoms = vector_matrix(table[f"layer_{layer}"])
-            pooled = mean_by_structure(atoms, np.cumsum(is_first) - 1)
-            fills.append(
-                self._fill(layer, "atom", pa.table({**keys, "vector": vector_array(atoms)}))
+        rejected = [(id_, id_, reason) for part in chunk for id_, reason in part.rejected]
+        report = self.report._replace(
+            structures=self.report.structures + len(structure_ids),
+            sites=self.report.sites + len(ids),
+            rejected=self.report.rejected + len(rejected),
+            seconds_graph=self.report.seconds_graph + sum(part.seconds_graph for part in chunk),
+            seconds_forward=self.report.seconds_forward
+            + sum(part.seconds_forward for part in chunk),
+        )
+
+        def record(connection: sa.Connection) -> None:
+            records.clear_quarantine(connection, report.model, set(structure_ids))
+            records.quarantine(connection, self._source_id, report.model, rejected)
+            self._update(connection, report)
+
+        if structure_ids:
+            commits.commit_chunk(
+                self._catalog,
+                self._vectors,
+                report.run,
+                structure_ids,
+                self._appends(atoms, structure_ids, np.cumsum(is_first) - 1, layers),
+                record,
             )
-            rows = pa.table({"structure_id": structure_ids, "vector": vector_array(pooled)})
-            fills.append(self._fill(layer, "structure", rows))
-        commits.commit_chunk(self.catalog, self.vectors, self.id, structure_ids, fills)
-        self._structures += len(structure_ids)
-        self._sites += table.num_rows
+        else:
+            with self._catalog.writing() as connection:
+                record(connection)
+            self._catalog.publish()
+        self.report = report
+        chunk.clear()
 
-    def _fill(self, layer: int, level: Any, rows: pa.Table) -> commits.Fill:
-        dim = rows["vector"].type.list_size
-        name = commits.ensure_vector_table(
-            self.catalog, self.vectors, self.model, layer, level, dim
-        )
-        self.tables.add(name)
-        return commits.Fill(name, rows)
+    def _appends(
+        self, atoms: pa.Table, structure_ids: list[str], structure: np.ndarray, layers: list[int]
+    ) -> list[TableAppend]:
+        """Rows for all tables. structure: (n,) which of the structures each atom belongs to."""
+        sites = records.sites(self._catalog, structure_ids)
+        keys = {"structure_id": atoms["id"], "site_index": atoms["site_index"]}
+        keys |= {name: sites[name] for name in sites.column_names}
+        appends = []
+        for layer in layers:
+            vectors = vector_matrix(atoms[f"layer_{layer}"])
+            rows = pa.table({**keys, "vector": vector_array(vectors)})
+            appends.append(TableAppend(self._table(layer, "atom", vectors.shape[1]), rows))
+            means = vector_array(mean_by_structure(vectors, structure))
+            rows = pa.table({"structure_id": structure_ids, "vector": means})
+            appends.append(TableAppend(self._table(layer, "structure", vectors.shape[1]), rows))
+        return appends
 
-    def _update(self, connection: sa.Connection, **values: Any) -> None:
-        report = self.report()._asdict()
-        counts = {name: report[name] for name in report if name not in ("run", "model")}
+    def _table(self, layer: int, level: Level, dim: int) -> str:
+        if (layer, level) not in self._tables:
+            self._tables[layer, level] = commits.ensure_vector_table(
+                self._catalog, self._vectors, self.report.model, layer, level, dim
+            )
+        return self._tables[layer, level]
+
+    def _update(self, connection: sa.Connection, report: RunReport, **values: Any) -> None:
+        self.report = self.report._replace(seconds_wall=time.monotonic() - self._started)
         connection.execute(
-            sa.update(t.runs).where(t.runs.c.id == self.id).values(**counts, **values)
-        )
-
-    def report(self) -> RunReport:
-        return RunReport(
-            self.id,
-            self.model,
-            self._structures,
-            self._sites,
-            self._rejected,
-            self._graph,
-            self._forward,
-            time.monotonic() - self._started,
+            sa.update(t.runs)
+            .where(t.runs.c.id == report.run)
+            .values(
+                structures=report.structures,
+                sites=report.sites,
+                rejected=report.rejected,
+                seconds_graph=report.seconds_graph,
+                seconds_forward=report.seconds_forward,
+                seconds_wall=self.report.seconds_wall,
+                **values,
+            )
         )

@@ -17,7 +17,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
-from platonic_store.errors import AnchorsNotFound, InvalidQuery
+from platonic_store.arrow import vector_array
+from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
@@ -26,7 +27,7 @@ from platonic_store.storage import commits
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
-from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name, vector_array
+from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")
@@ -67,7 +68,9 @@ def open_space(
     Without a recipe `aligned`, or `whitened` while fewer than two trained models are there.
     """
     if recipe not in (None, ALIGNED, *RECIPES):
-        raise InvalidQuery(f"no recipe {recipe!r}: choose one of {', '.join((*RECIPES, ALIGNED))}")
+        raise InvalidQuery(
+            f"there is no recipe {recipe!r}", f"choose one of {', '.join((*RECIPES, ALIGNED))}"
+        )
     with take(catalog, vectors) as snapshot:
         anchor_set = newest_anchors(snapshot, anchors)
         known = _agreed_space(snapshot, anchor_set)
@@ -81,11 +84,14 @@ def open_space(
         return Space(f"{recipe}-{anchor_set.k}-{anchor_set.id[:8]}", recipe, anchor_set)
     if len(embeddings) < 2 or anchor_set.k < 4:
         raise InvalidQuery(
-            f"recipe 'aligned' needs two trained models that have embedded the anchors, and at "
-            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}: "
-            "run `platonic-store ingest --model NAME`, or take `--recipe whitened`"
+            "recipe 'aligned' needs two trained models that have embedded the anchors, and at "
+            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}",
+            Call("ingest", models=["MODEL"]),
+            "choose the recipe 'whitened'",
         )
-    compositions = anchor_set.atoms["structure_id"].map(formulas.set_index("id")["formula"])
+    compositions = anchor_set.atoms["structure_id"].map(
+        formulas.set_index("structure_id")["formula"]
+    )
     return _agree(catalog, anchor_set, embeddings, compositions.to_numpy())
 
 
@@ -168,7 +174,8 @@ def project_model(
             is_new = True
     if is_new:
         _save_projection(catalog, space, model, layer, fitted)
-    return Projected(space.id, model, layer, _fill(catalog, vectors, space.id, source, fitted))
+    new_atoms = _project_missing(catalog, vectors, space.id, source, fitted)
+    return Projected(space.id, model, layer, new_atoms)
 
 
 def _save_projection(
@@ -188,7 +195,7 @@ def _save_projection(
         )
 
 
-def _fill(
+def _project_missing(
     catalog: Catalog, vectors: Vectors, space: str, source: VectorTable, fitted: Projection
 ) -> int:
     """Project the chunks that the space lacks; returns how many atoms those hold."""
@@ -230,11 +237,11 @@ def _missing_chunks(
     """The source's chunks that the target lacks: groups of {level: {chunk: rows}}."""
     pooled = table_name(source.model, source.layer, "structure")
     with catalog.reading() as connection:
-        filled = connection.execute(
+        appends = connection.execute(
             sa.select(t.table_appends).where(t.table_appends.c.committed)
         ).all()
     rows = {
-        name: {f.chunk_id: f.rows for f in filled if f.table_name == name}
+        name: {one.chunk_id: one.rows for one in appends if one.table_name == name}
         for name in (source.name, pooled, target)
     }
     groups: list[dict[Level, dict[int, int]]] = []

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.questions.shared import references
 from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scored
-from platonic_store.storage import commits
+from platonic_store.storage import deletions
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, insert_arrow
 from platonic_store.storage.snapshot import take
@@ -48,7 +48,7 @@ def score_model(
     if reference.calibration is None:
         reference = references.calibrated(reference, these)
         _save(catalog, reference)
-    return Scored(reference.id, model, layer, _fill(catalog, reference, these))
+    return Scored(reference.id, model, layer, _score_missing(catalog, reference, these))
 
 
 def _save(catalog: Catalog, reference: Reference) -> None:
@@ -57,7 +57,7 @@ def _save(catalog: Catalog, reference: Reference) -> None:
     model, layer = reference.model, reference.layer
     with catalog.writing() as connection:
         last = sa.select(sets.id).where(sets.model == model, sets.layer == layer)
-        commits.delete_references(connection, connection.scalars(last).all())
+        deletions.delete_references(connection, connection.scalars(last).all())
         connection.execute(
             sa.insert(t.reference_sets).values(
                 id=reference.id,
@@ -72,7 +72,7 @@ def _save(catalog: Catalog, reference: Reference) -> None:
         _insert(connection, "reference_structures", reference, reference.members)
 
 
-def _fill(catalog: Catalog, reference: Reference, these: EmbeddedSet) -> int:
+def _score_missing(catalog: Catalog, reference: Reference, these: EmbeddedSet) -> int:
     """Judge and commit the structures without scores; returns how many those are."""
     done = t.structure_scores.c
     with catalog.reading() as connection:
@@ -80,7 +80,7 @@ def _fill(catalog: Catalog, reference: Reference, these: EmbeddedSet) -> int:
             sa.select(done.structure_id).where(done.reference == reference.id)
         ).all()
     todo = these.ids[~pd.Index(these.ids).isin(ids)]
-    with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
+    with progress.bar(f"judging {reference.model}", len(todo), "structures") as advance:
         for start in range(0, len(todo), CHUNK):
             part = todo[start : start + CHUNK]
             found = references.scores(reference, references.subset(these, part))

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from platonic_store.geometry.neighbours import row_lengths
-from platonic_store.geometry.sets import Sets, sets_of
 
 Level = Literal["atom", "structure"]
 
@@ -50,22 +49,14 @@ class Points:
         """(n,) bool: of atoms that symmetry makes equivalent only the first; every structure."""
         if "orbit" not in self.keys.column_names:
             return np.ones(len(self.vectors), dtype=bool)
-        return self.column("site_index") == self.column("orbit")
-
-    @cached_property
-    def sets(self) -> Sets:
-        """The structures as sets of atoms, ordered by their ids."""
-        ids = self.keys["structure_id"].combine_chunks().dictionary_encode()
-        rank = pc.rank(ids.dictionary).to_numpy() - 1
-        structure = rank[ids.indices.to_numpy()]
-        return sets_of(structure, self.column("site_index"), self.column("orbit"))
+        return np.asarray(self.column("site_index") == self.column("orbit"))
 
     def is_of(self, structure_id: str) -> np.ndarray:
         """(n,) bool: the rows of one structure."""
-        return pc.equal(self.keys["structure_id"], structure_id).to_numpy()
+        return np.asarray(pc.equal(self.keys["structure_id"], structure_id))
 
     def column(self, name: str) -> np.ndarray:
-        return self.keys[name].to_numpy()
+        return np.asarray(self.keys[name])
 
 
 def schema(level: Level, dim: int) -> pa.Schema:
@@ -83,3 +74,18 @@ def table_name(model: str, layer: int, level: Level, space: str | None = None) -
     if space is not None:
         parts.insert(0, space)
     return re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts))
+
+
+def vector_array(vectors: np.ndarray) -> pa.FixedSizeListArray:
+    """(n, dim) float32 as an Arrow column of fixed-size lists."""
+    flat = np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
+
+
+def vector_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """An Arrow column of fixed-size lists as an (n, dim) float32 array."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # an empty chunked array stays chunked
+        return np.empty((0, column.type.list_size), dtype=np.float32)
+    flat = np.asarray(array.flatten())
+    return flat.reshape(-1, array.type.list_size)

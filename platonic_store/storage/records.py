@@ -1,15 +1,19 @@
 """Structures, their properties and their rejections, written to and read from the catalogue."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 from ase.data import chemical_symbols
 
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, fetch_arrow, insert_arrow, next_id
 from platonic_store.storage.sqltext import quote
+
+if TYPE_CHECKING:
+    from platonic_store.structures import StructureBatch
 
 _PAGE = 1024
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.
@@ -50,8 +54,8 @@ def begin_source(catalog: Catalog, uri: str) -> int:
         return id_
 
 
-def add_batch(catalog: Catalog, source: int, batch) -> Added:
-    """Add a `StructureBatch` in one transaction.
+def add_batch(catalog: Catalog, source: int, batch: "StructureBatch") -> Added:
+    """Add structures with their properties, and rejections, in one transaction.
 
     The same id with the same content is a no-op; with another content it is kept out and named.
     """
@@ -124,7 +128,7 @@ def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[st
     insert_arrow(connection, "properties", table, conflict=f"ON CONFLICT (structure_id) {action}")
 
 
-def _property_name(name: str, taken: dict) -> str:
+def _property_name(name: str, taken: Iterable[str]) -> str:
     """DuckDB's names ignore case, and the store's own columns keep theirs."""
     name = f"source_{name}" if name.lower() in _OWN_NAMES else name
     spellings = {other.lower() for other in taken}
@@ -176,7 +180,7 @@ def quarantine(
     connection.execute(sa.insert(t.quarantined), rows)
 
 
-def release(connection: sa.Connection, model: str, ids: set[str]) -> None:
+def clear_quarantine(connection: sa.Connection, model: str, ids: set[str]) -> None:
     """Strike from the quarantine what a model has embedded after all."""
     held = t.quarantined.c.model == model
     if ids and connection.scalar(sa.select(sa.func.count()).where(held)):
@@ -189,9 +193,9 @@ _PRESENT = """
 WITH present AS (
     SELECT c.structure_id, list_sort(list(DISTINCT v.layer)) AS layers
     FROM chunk_structures AS c
-    JOIN table_appends AS f ON f.chunk_id = c.chunk_id AND f.committed
+    JOIN table_appends AS a ON a.chunk_id = c.chunk_id AND a.committed
     JOIN vector_tables AS v
-        ON v.name = f.table_name AND v.space IS NULL AND v.level = 'structure'
+        ON v.name = a.table_name AND v.space IS NULL AND v.level = 'structure'
     WHERE v.model = ? AND list_contains(?, v.layer)
     GROUP BY c.structure_id
 )
@@ -201,7 +205,7 @@ FROM structures AS s LEFT JOIN present AS p ON p.structure_id = s.id
 WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
 AND list_has_all(?::SMALLINT[], s.numbers)
 """
-_STRANGE = """
+_UNSUPPORTED = """
 SELECT s.id, list_sort(list_distinct(list_filter(
     s.numbers, lambda z: NOT list_contains(?::SMALLINT[], z)
 ))) AS unknown
@@ -212,7 +216,7 @@ AND s.id NOT IN (SELECT q.structure_id FROM quarantined AS q WHERE q.model = ?)
 """
 
 
-class Missing(NamedTuple):
+class MissingLayers(NamedTuple):
     """Structures that have embeddings of just the layers `present`, of those that are wanted."""
 
     present: list[int]
@@ -220,16 +224,18 @@ class Missing(NamedTuple):
     sites: int
 
 
-def reject_strangers(catalog: Catalog, source: int | None, model: str, elements: list[int]) -> int:
+def quarantine_unsupported_elements(
+    catalog: Catalog, source: int | None, model: str, elements: list[int]
+) -> int:
     """Quarantine a source's structures with elements that the model does not know.
 
     elements: the atomic numbers that it knows. Returns how many structures are new there.
     """
     with catalog.reading() as connection:
         parameters = [elements, source, source, model]
-        strangers = fetch_arrow(connection, _STRANGE, parameters).to_pylist()
+        unsupported = fetch_arrow(connection, _UNSUPPORTED, parameters).to_pylist()
     rejections = []
-    for row in strangers:
+    for row in unsupported:
         names = ", ".join(chemical_symbols[z] for z in row["unknown"])
         rejections.append((row["id"], row["id"], f"{model} does not know element {names}"))
     if rejections:
@@ -240,7 +246,7 @@ def reject_strangers(catalog: Catalog, source: int | None, model: str, elements:
 
 def missing_layers(
     catalog: Catalog, source: int | None, model: str, layers: list[int], elements: list[int]
-) -> list[Missing]:
+) -> list[MissingLayers]:
     """What a source (all sources if None) lacks of a model's layers, grouped by what it has.
 
     Structures with elements (atomic numbers) that the model does not know are not missing.
@@ -255,7 +261,7 @@ def missing_layers(
             + "GROUP BY 1",
             [model, layers, source, source, elements],
         ).to_pylist()
-    return [Missing(**row) for row in rows if len(row["present"]) < len(layers)]
+    return [MissingLayers(**row) for row in rows if len(row["present"]) < len(layers)]
 
 
 def missing_structures(
@@ -268,7 +274,7 @@ def missing_structures(
 ) -> Iterator[pa.RecordBatch]:
     """Stream the structures that have just the layers `present`, by id.
 
-    A page at a time, so that the catalogue is free between pages.
+    A page at a time, so that commits may come between pages.
     """
     last = ""
     while True:
@@ -276,7 +282,7 @@ def missing_structures(
             page = fetch_arrow(
                 connection,
                 _PRESENT
-                + "SELECT s.id, s.numbers, s.positions, s.cell, s.pbc, s.orbits"
+                + "SELECT s.id, s.numbers, s.positions, s.cell, s.pbc"
                 + _WANTED
                 + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] AND s.id > ? "
                 + f"ORDER BY s.id LIMIT {_PAGE}",
@@ -286,3 +292,24 @@ def missing_structures(
             return
         last = page["id"][-1].as_py()
         yield from page.combine_chunks().to_batches()
+
+
+def sites(catalog: Catalog, structure_ids: list[str]) -> pa.Table:
+    """The `atomic_number` and the `orbit` of every site of some structures, in their order."""
+    with catalog.reading() as connection:
+        rows = fetch_arrow(
+            connection,
+            """
+            SELECT s.numbers, s.orbits
+            FROM (SELECT unnest(?) AS id, generate_subscripts(?, 1) AS place) AS wanted
+            JOIN structures AS s USING (id)
+            ORDER BY wanted.place
+            """,
+            [structure_ids, structure_ids],
+        )
+    return pa.table(
+        {
+            "atomic_number": pc.list_flatten(rows["numbers"]),
+            "orbit": pc.list_flatten(rows["orbits"]),
+        }
+    )

@@ -1,11 +1,13 @@
 """A state of a store as it was published: a value, which never changes and needs no closing."""
 
+import difflib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import duckdb
@@ -44,6 +46,12 @@ class VectorTable(NamedTuple):
         return 4 * self.rows * self.dim
 
 
+class _Model(NamedTuple):
+    kind: str
+    default_layer: int
+    aliases: list[str]
+
+
 class ModelLayer(NamedTuple):
     """A model and one of its layers, written `sevennet-0@2`."""
 
@@ -71,9 +79,12 @@ class Snapshot:
         self.tables = [
             VectorTable(*row)
             for row in self.rows(
-                "SELECT v.*, coalesce(sum(f.rows), 0)::BIGINT FROM catalog.main.vector_tables AS v "
-                "LEFT JOIN catalog.main.table_appends AS f ON f.table_name = v.name AND f.committed "
-                "GROUP BY ALL ORDER BY v.name"
+                """
+                SELECT v.*, coalesce(sum(a.rows), 0)::BIGINT
+                FROM catalog.main.vector_tables AS v
+                LEFT JOIN catalog.main.table_appends AS a ON a.table_name = v.name AND a.committed
+                GROUP BY ALL ORDER BY v.name
+                """
             )
         ]
 
@@ -83,58 +94,66 @@ class Snapshot:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def rows(self, sql: str, parameters: list | None = None) -> list[tuple]:
+    def rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         return self.cursor().execute(sql, parameters or []).fetchall()
 
-    def frame(self, sql: str, parameters: list | None = None) -> pd.DataFrame:
-        return self.cursor().execute(sql, parameters or []).to_arrow_table().to_pandas()
+    def frame(self, sql: str, parameters: list[Any] | None = None) -> pd.DataFrame:
+        return _frame(self.cursor().execute(sql, parameters or []))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own: SQL functions and other threads query at the same time."""
         return self.connection.cursor()
 
+    @cached_property
+    def _models(self) -> dict[str, _Model]:
+        """By name, in the order in which they came."""
+        rows = self.rows(
+            "SELECT name, kind, default_layer, card->>'aliases' FROM catalog.main.models "
+            "ORDER BY added_at"
+        )
+        return {
+            name: _Model(kind, layer, json.loads(aliases or "[]"))
+            for name, kind, layer, aliases in rows
+        }
+
     def models(self) -> list[str]:
         """Models with embeddings here, the first one first."""
-        return list(self._default_layers)
+        return list(self._models)
 
     def trained_models(self) -> list[str]:
-        """As `models`, without those that have learnt nothing: the controls."""
-        kinds = dict(self.rows("SELECT name, kind FROM catalog.main.models"))
-        return [name for name in self.models() if kinds[name] == "trained"]
-
-    @cached_property
-    def _default_layers(self) -> dict[str, int]:
-        """Of each model, in the order in which they came."""
-        return dict(
-            self.rows("SELECT name, default_layer FROM catalog.main.models ORDER BY added_at")
-        )
+        """As `models`, without the controls, which have learnt nothing."""
+        return [name for name, model in self._models.items() if model.kind == "trained"]
 
     def model(self, name: str | None) -> str:
-        """`name`, resolved among the models that are here; the first model if None."""
-        models = self.models()
-        if not models:
+        """The model of that name or alias, in upper or lower case; the first one if None.
+
+        Raises: ModelNotFound.
+        """
+        if not self._models:
             raise ModelNotFound(
-                "the store holds no embeddings yet",
-                Call("ingest", "SOURCE", models=["sevennet-0"]),
+                "the store holds no embeddings yet", Call("ingest", "SOURCE", models=["sevennet-0"])
             )
         if name is None:
-            return models[0]
-        if name not in models:
-            from platonic_store.runtimes.cards import resolve
-
-            name = resolve(name).name
-        if name not in models:
-            raise ModelNotFound(
-                f"the store has no embeddings by {name} (it has {', '.join(models)})",
-                Call("ingest", models=[name]),
-            )
-        return name
+            return next(iter(self._models))
+        names = {alias.lower(): own for own, one in self._models.items() for alias in one.aliases}
+        names |= {own.lower(): own for own in self._models}
+        if name.lower() in names:
+            return names[name.lower()]
+        close = difflib.get_close_matches(name.lower(), names, n=1)
+        raise ModelNotFound(
+            f"the store has no embeddings by {name} (it has {', '.join(self._models)})",
+            *(f"you may mean {names[one]}" for one in close),
+            Call("ingest", models=[name]),
+        )
 
     def layer(self, model: str, layer: int | None) -> int:
-        """`layer`, or the model's default layer where it is stored, else its first stored one."""
+        """`layer`, or the model's default layer where it is stored, else its first stored one.
+
+        Raises: LayerNotFound.
+        """
         stored = sorted({t.layer for t in self.tables if t.model == model and t.space is None})
         if layer is None:
-            default = self._default_layers[model]
+            default = self._models[model].default_layer
             return default if default in stored or not stored else stored[0]
         if layer not in stored:
             raise LayerNotFound(
@@ -144,13 +163,13 @@ class Snapshot:
         return layer
 
     def model_layer(self, text: str | None) -> ModelLayer:
-        """The side `MODEL@LAYER`; without a layer the model's default one.
+        """The model and layer that `MODEL@LAYER` names; without a layer the default one.
 
         Raises: ModelNotFound, LayerNotFound, InvalidQuery.
         """
         name, _, layer = (text or "").partition("@")
         if layer and not layer.isdigit():
-            raise InvalidQuery(f"{text}: a layer is a number, as in `{name}@0`")
+            raise InvalidQuery(f"{text}: a layer is a number", f"write it as in {name}@0")
         model = self.model(name or None)
         return ModelLayer(model, self.layer(model, int(layer) if layer else None))
 
@@ -177,10 +196,7 @@ class Snapshot:
                 f"the store has no layer {layer} of {model}",
                 Call("ingest", models=[model], layers=str(layer)),
             )
-        raise AnchorsNotFound(
-            f"layer {layer} of {model} is not projected into {space}",
-            Call("project", models=[f"{model}@{layer}"]),
-        )
+        raise _not_projected(space, model, layer)
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
         return self.vectors.points(table.name, table.version, table.level, condition)
@@ -198,7 +214,7 @@ class Snapshot:
         )
         for id_, recipe, projected in spaces:
             if name in (None, id_, recipe) and set(models) <= set(projected):
-                return id_
+                return str(id_)
         known = ", ".join(id_ for id_, *_ in spaces) or "none"
         raise AnchorsNotFound(
             f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
@@ -215,10 +231,7 @@ class Snapshot:
             [space, model, layer],
         )
         if not rows:
-            raise AnchorsNotFound(
-                f"layer {layer} of {model} is not projected into {space}",
-                Call("project", models=[f"{model}@{layer}"]),
-            )
+            raise _not_projected(space, model, layer)
         return Projection.from_bytes(rows[0][0])
 
     def has_structure(self, id_: str) -> bool:
@@ -255,7 +268,7 @@ class Snapshot:
         cursor = self.cursor()
         require_condition(cursor, condition)
         try:
-            return cursor.execute(sql).to_arrow_table().to_pandas()
+            return _frame(cursor.execute(sql))
         except duckdb.Error as error:
             raise InvalidQuery(
                 f"the condition {condition!r} is not understood: {one_line(error)}"
@@ -265,6 +278,17 @@ class Snapshot:
         """The `structure` rows of some ids."""
         # Literals, because DuckDB would read all properties to join them with a parameter.
         return self.frame(f"FROM structure WHERE structure_id IN ({literals(ids) or 'NULL'})")
+
+
+def _frame(result: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    frame: pd.DataFrame = result.to_arrow_table().to_pandas()
+    return frame
+
+
+def _not_projected(space: str, model: str, layer: int) -> AnchorsNotFound:
+    return AnchorsNotFound(
+        f"layer {layer} of {model} is not projected into {space}", Call("project", [model])
+    )
 
 
 _newest: WeakKeyDictionary[Catalog, tuple[tuple[int, int], Snapshot]] = WeakKeyDictionary()

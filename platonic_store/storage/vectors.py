@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,10 @@ from platonic_store.storage.layout import (
     table_name,
 )
 from platonic_store.storage.sqltext import literals
+
+if TYPE_CHECKING:
+    from lancedb import DBConnection
+    from lancedb.table import Table
 
 __all__ = [
     "Level",
@@ -62,13 +67,13 @@ class Vectors:
         self._synced: dict[str, set[Path]] = {}
 
     @cached_property
-    def _database(self):
+    def _database(self) -> "DBConnection":
         os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a new table is new
         import lancedb  # a second and a half that `--help` need not wait for
 
         return lancedb.connect(str(self.folder))
 
-    def _open(self, name: str, version: int | None = None):
+    def _open(self, name: str, version: int | None = None) -> "Table":
         table = self._database.open_table(name)
         if version is not None:
             table.checkout(version)
@@ -193,7 +198,8 @@ class Vectors:
         that do not meet it are left out before the nearest are chosen: k are found where k are
         there. Of atoms only one of each set of equivalent sites answers. Memory stays flat.
         """
-        query = self._open(name, version).search(vector, vector_column_name="vector")
+        table: Any = self._open(name, version)
+        query = table.search(vector, vector_column_name="vector")
         # More partitions than NPROBES, any number, are searched while rows are lacking.
         query = query.distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
         query = query.refine_factor(REFINE)

@@ -23,9 +23,9 @@ def acknowledge() -> None:
     """Say which structures are committed, as soon as they are."""
     commit_chunk = commits.commit_chunk
 
-    def commit(catalog, vectors, run_id, structure_ids, fills):
-        chunk = commit_chunk(catalog, vectors, run_id, structure_ids, fills)
-        print("ok", fills[0].table.split(".")[0], *structure_ids, flush=True)
+    def commit(catalog, vectors, run_id, structure_ids, appends, record):
+        chunk = commit_chunk(catalog, vectors, run_id, structure_ids, appends, record)
+        print("ok", appends[0].table.split(".")[0], *structure_ids, flush=True)
         return chunk
 
     commits.commit_chunk = commit

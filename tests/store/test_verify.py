@@ -110,7 +110,7 @@ def test_compaction_that_dies_leaves_the_committed_version(filled, monkeypatch):
     for name in ("fake-a.1.atom", "fake-a.1.structure"):
         filled.vectors.delete(name, "false")  # so that the newest version is another
     with monkeypatch.context() as patched:
-        patched.setattr(commits, "declare_committed", die)
+        patched.setattr(commits, "commit_versions", die)
         with pytest.raises(Killed):
             filled.doctor()
     reader = Store.open(filled.path)

@@ -12,6 +12,7 @@ from platonic_store.arrow import vector_matrix
 from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSource
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
+from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.tables import vector_table
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.vectors import Level, Points
@@ -117,7 +118,8 @@ def atom_set(snapshot: Snapshot, query: Any, side: ModelLayer, space: str | None
         raise InvalidQuery("transport compares sets of atoms, not one vector", "name a structure")
     if isinstance(known, str):
         points, _ = _stored_rows(snapshot, known, side, space, "atom", None)
-        return AtomSet(points.vectors[points.sets.rows], points.sets.mass)
+        sets = atom_sets(points)
+        return AtomSet(points.vectors[sets.rows], sets.mass)
     atoms = _projected(snapshot, known, side, space)
     return AtomSet(atoms, np.full(len(atoms), 1 / len(atoms)))
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
+from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
@@ -67,7 +68,7 @@ def nearest_by_transport(
         found = nearest(snapshot, snapshot.pooled(table), mean, max(50, 5 * k), where)
         condition = _among(found["structure_id"])
     points = snapshot.points(table, condition)
-    sets = points.sets
+    sets = atom_sets(points)
     mask = np.ones(len(sets.label), dtype=bool)
     if own is not None:
         mask &= ~points.is_of(own)[sets.label]
