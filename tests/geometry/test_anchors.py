@@ -171,7 +171,7 @@ def test_random_rows_wants_distinct_keys():
 
 def test_importing_geometry_does_not_import_scikit_learn():
     script = (
-        "import sys; from platonic_store.geometry import alignment, anchors, map, neighbours,"
+        "import sys; from platonic_store.geometry import alignment, anchors, neighbours, pca_map,"
         " pooling, projection, typicality; assert 'sklearn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

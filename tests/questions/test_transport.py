@@ -89,7 +89,6 @@ def test_a_large_table_is_answered_from_a_shortlist(prototypes, monkeypatch):
     assert set(listed["id"]) == set(exact["id"])
 
 
-@pytest.mark.slow
 def test_a_supercell_is_the_same_set(prototypes, tmp_path):
     from ase.build import bulk
 

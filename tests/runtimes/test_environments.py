@@ -83,7 +83,11 @@ def test_another_specification_is_another_environment(family):
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [
-        ({"requires": ["no-such-package-at-all==1"]}, "could not be made .*no-such-package-at-all"),
+        pytest.param(
+            {"requires": ["no-such-package-at-all==1"]},
+            "could not be made .*no-such-package-at-all",
+            marks=pytest.mark.models,
+        ),
         ({"requires": ["numpy==0.1"], "size_gb": 1e9}, "make room"),
         ({"requires": ["numpy==0.1"], "python": ">=2.6,<3"}, "needs a Python >=2.6,<3"),
     ],
@@ -96,6 +100,7 @@ def test_what_cannot_be_made_is_one_line(family, environment, reason):
     assert environments.state(card).endswith("made on first use")
 
 
+@pytest.mark.models
 def test_a_registry_out_of_reach(family, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
@@ -104,6 +109,7 @@ def test_a_registry_out_of_reach(family, monkeypatch):
         environments.interpreter(family(TINY))
 
 
+@pytest.mark.models
 def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wheelhouse):
     card = family(TINY)
     adapter = Environment.of(card).family_folder / "adapter.py"
@@ -120,7 +126,7 @@ def test_a_cache_that_cannot_be_written(family, home):
         environments.interpreter(card)
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_two_ingests_at_once_make_one_environment(family, wheelhouse, tmp_path):
     card = family(TINY)
     stores = [tmp_path / "one.store", tmp_path / "two.store"]
@@ -153,7 +159,7 @@ def pip_of(parent: subprocess.Popen) -> psutil.Process | None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("orphan", [False, True], ids=["all killed", "pip left running"])
 def test_an_interrupted_installation_is_begun_again(family, wheelhouse, tmp_path, orphan):
     card = family(TINY)

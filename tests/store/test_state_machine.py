@@ -155,7 +155,6 @@ def agrees(hits, query, others, k):
         assert abs(distance(others[id_]) - found) < 1e-5
 
 
-@pytest.mark.slow
 def test_any_order_of_work(fakes):
     from hypothesis.stateful import run_state_machine_as_test
 
