@@ -3,14 +3,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE := demo-output/crystals.store
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test test-models test-all lint bench docs clean
 
 # The main job on 288 real crystals: about two minutes on two cores once installed.
 demo: $(VENV)/models
 	@PATH="$(CURDIR)/$(BIN):$$PATH" PLATONIC_STORE=$(STORE) bash docs/demo.sh demo-output
 
+# All but the models' own environments: a few minutes on two cores.
 test: $(VENV)/dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
+
+# Every family of models in its own environment, which is made once (7 GB); or one family:
+# make test-models FAMILY=mace
+test-models: $(VENV)/dev
+	$(BIN)/pytest -m models -n auto --dist loadgroup $(if $(FAMILY),--family $(FAMILY))
+
+test-all: test test-models
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check

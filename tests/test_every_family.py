@@ -10,7 +10,7 @@ from platonic_store.runtimes import cards, checkpoints
 from platonic_store.store import Store
 from platonic_store.structures import read
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.models
 
 ONE_OF_EACH = [
     "mace-mp-0-small",

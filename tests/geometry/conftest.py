@@ -5,14 +5,8 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def real_embeddings() -> np.ndarray:
-    """(n, 64) float32, every atom of the prototypes with at most 12 and an element CHGNet knows."""
-    chgnet = pytest.importorskip("chgnet.model", reason="needs chgnet (extra 'models')")
-    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
-
-    structures = [entry["snl"].structure for entry in AFLOW_PROTOTYPE_LIBRARY]
-    small = [s for s in structures if len(s) <= 12 and max(s.atomic_numbers) <= 94]
-    predictions = chgnet.CHGNet.load(use_device="cpu", verbose=False).predict_structure(
-        small, task="e", return_atom_feas=True, batch_size=32
-    )
-    return np.concatenate([prediction["atom_fea"] for prediction in predictions])
+def real_embeddings(prototypes) -> np.ndarray:
+    """(n, 64) float32, every atom of the prototypes with at most 12."""
+    small = prototypes.sql("SELECT id FROM structure WHERE nsites <= 12")["id"]
+    rows = prototypes.embeddings("chgnet-0.3.0").to_pandas()
+    return np.stack(rows["vector"][rows["structure_id"].isin(small)])

@@ -14,12 +14,6 @@ from platonic_store.runtimes.preparation import RunnableModel, prepare
 
 from ingest.conformance import CHECKS  # isort: skip
 
-QUICK = ("sevennet-0", "chgnet-0.3.0", "control:composition")
-CARDS = [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-    for name in cards.load_cards()
-]
-
 
 def at_hand(name: str, shared_weights) -> RunnableModel:
     """The model with its weights, or with random ones where those cannot be had here."""
@@ -33,7 +27,8 @@ def at_hand(name: str, shared_weights) -> RunnableModel:
     return prepare([f"control:random:{name}"])[0]
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.models
+@pytest.mark.parametrize("name", cards.load_cards())
 def test_conformance(name, shared_weights, own_trust_store):
     results = list(check(at_hand(name, shared_weights), device="cpu"))
     assert {result.check for result in results} >= {check.__name__ for check in CHECKS}

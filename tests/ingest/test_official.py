@@ -12,11 +12,14 @@ from platonic_store.runtimes.preparation import prepare
 from ingest import conformance  # isort: skip
 from ingest.families import Structure, load, part  # isort: skip
 
+pytestmark = pytest.mark.models
+
 
 def card(name, **more):
     return cards.resolve(name).as_dict() | more
 
 
+@pytest.mark.models("chgnet")
 def test_a_checkpoint_that_the_card_does_not_name_is_refused():
     pytest.importorskip("chgnet")
     with pytest.raises(ValueError, match=r"refused to load .*names 0{64}") as refusal:
@@ -24,6 +27,7 @@ def test_a_checkpoint_that_the_card_does_not_name_is_refused():
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.models("sevennet")
 def test_a_checkpoint_of_which_no_card_knows_the_hash_is_refused(tmp_path):
     pytest.importorskip("sevenn")
     path = tmp_path / "weights.pth"
@@ -32,6 +36,7 @@ def test_a_checkpoint_of_which_no_card_knows_the_hash_is_refused(tmp_path):
         load(card("sevennet-omat", checkpoint=str(path)), "cpu")
 
 
+@pytest.mark.models("sevennet")
 def test_weights_that_are_not_here_are_not_downloaded(monkeypatch, tmp_path):
     pytest.importorskip("sevenn")
     monkeypatch.setenv("HOME", str(tmp_path))  # where the package keeps what it has downloaded
@@ -39,6 +44,7 @@ def test_weights_that_are_not_here_are_not_downloaded(monkeypatch, tmp_path):
         load(card("sevennet-omat"), "cpu")
 
 
+@pytest.mark.models("sevennet")
 def test_random_weights_of_an_unknown_architecture(monkeypatch, tmp_path):
     pytest.importorskip("sevenn")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -75,7 +81,7 @@ def test_a_structure_without_angles_is_the_same_beside_others(name):
     conformance.deviation({layer: rows[here] for layer, rows in beside.items()}, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.models("sevennet")
 def test_a_mirror_leaves_the_scalars_of_a_parity_aware_sevennet():
     """Layer 2 of SevenNet-MF-ompa also has 0o scalars, which are not embedded."""
     pytest.importorskip("sevenn")
@@ -105,6 +111,7 @@ def test_a_slab_whichever_way_its_vectors_lie(name, package):
         conformance.deviation(conformance.vectors(model, [other]), wanted)
 
 
+@pytest.mark.models("chgnet")
 def test_a_head_in_its_own_process_gives_the_calculators_energy():
     pytest.importorskip("chgnet")
     ready = prepare(["chgnet-0.3.0"])[0]

@@ -68,7 +68,7 @@ def saved(name: str, path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("name", AUTHORS)
 def test_a_checkpoint_saved_as_its_authors_save_it(name, tmp_path, own_trust_store):
     """Its file gives the numbers that the network had which was saved."""
@@ -94,7 +94,7 @@ def few():
     return {"salt": bulk("NaCl", "rocksalt", a=5.64), "copper": bulk("Cu"), "ice": bulk("Si")}
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("name", ["sevennet-0", "chgnet-0.3.0", *AUTHORS])
 def test_a_corrupt_checkpoint_is_one_line(name, tmp_path, own_trust_store):
     """Trusted by its hash, and yet no checkpoint."""

@@ -87,7 +87,7 @@ def test_another_specification_is_another_environment(family):
         pytest.param(
             {"requires": ["no-such-package-at-all==1"]},
             "created .*no-such-package-at-all",
-            marks=pytest.mark.slow,
+            marks=pytest.mark.models,
         ),
         ({"requires": ["numpy==0.1"], "size_gb": 1e9}, "GB left"),
         ({"requires": ["numpy==0.1"], "python": ">=2.6,<3"}, "needs Python >=2.6,<3"),
@@ -102,7 +102,7 @@ def test_what_cannot_be_made_is_one_line(family, environment, reason):
     assert environments.state(card).endswith("made on first use")
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_a_registry_out_of_reach(family, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
@@ -111,7 +111,7 @@ def test_a_registry_out_of_reach(family, monkeypatch):
         interpreter(family(TINY))
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_an_environment_without_what_its_adapter_imports_is_not_ready(family, wheelhouse):
     card = family(TINY)
     adapter = Environment.of(card).family_folder / "adapter.py"
@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written(family, home):
     assert failure.value.hint[0] == "set PLATONIC_STORE_CACHE to another folder"
 
 
-@pytest.mark.slow
+@pytest.mark.models
 def test_two_ingests_at_once_make_one_environment(family, wheelhouse, tmp_path):
     card = family(TINY)
     stores = [tmp_path / "one.store", tmp_path / "two.store"]
@@ -162,7 +162,7 @@ def pip_of(parent: subprocess.Popen) -> psutil.Process | None:
     return None
 
 
-@pytest.mark.slow
+@pytest.mark.models
 @pytest.mark.parametrize("orphan", [False, True], ids=["all killed", "pip left running"])
 def test_an_interrupted_installation_is_begun_again(family, wheelhouse, tmp_path, orphan):
     card = family(TINY)

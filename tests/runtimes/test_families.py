@@ -47,7 +47,6 @@ def test_a_family_of_an_installed_package(family, home, monkeypatch, tmp_path):
         cards.load_cards()
 
 
-@pytest.mark.slow
 def test_the_example_of_the_documentation(home, monkeypatch, tmp_path):
     """It conforms, and a store can be filled with it and asked."""
     example = Path(__file__).parents[2] / "docs" / "examples" / "radial"

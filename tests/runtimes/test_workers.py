@@ -154,7 +154,6 @@ def test_the_batch_grows_until_a_gpus_memory_is_half_full_and_is_remembered(home
         ("garbage", "invalid data on stdout"),
     ],
 )
-@pytest.mark.slow
 def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
     ids = names(40)
     ids.insert(17, poison)
@@ -163,7 +162,6 @@ def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
         assert run(pool, batch(names(10))) == {}
 
 
-@pytest.mark.slow
 def test_workers_killed_from_outside_lose_nothing():
     def kill_one(index):
         if index in (8, 16, 24):
@@ -247,7 +245,6 @@ def test_memory_of_the_parent_stays_flat():
         answers.close()
 
 
-@pytest.mark.slow
 def test_kill_9_of_the_parent_leaves_no_orphans():
     program = f"""
 import sys
@@ -269,8 +266,14 @@ with WorkerPool(card("slow"), (0,), workers=2) as pool:
     assert not alive
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["fake-1", "chgnet-0.3.0", "sevennet-0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fake-1",
+        pytest.param("chgnet-0.3.0", marks=pytest.mark.models),
+        pytest.param("sevennet-0", marks=pytest.mark.models),
+    ],
+)
 def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path):
     """What a GPU's worker does, on a CPU."""
     model = card() if name == "fake-1" else resolve(name)

@@ -47,7 +47,6 @@ class Watch:
         self.answers += 1
 
 
-@pytest.mark.slow
 def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     path = tmp_path / "busy.store"
     Store.open(path).ingest({"first": crystals(1, seed=5)["c0"]}, MODELS)
@@ -90,7 +89,6 @@ def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     assert Store.open(path).doctor()["problems"] == []
 
 
-@pytest.mark.slow
 def test_a_thread_that_writes_and_others_that_read(tmp_path, monkeypatch):
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
     pool = crystals(80)
@@ -119,7 +117,6 @@ def test_a_thread_that_writes_and_others_that_read(tmp_path, monkeypatch):
     assert store.doctor()["problems"] == []
 
 
-@pytest.mark.slow
 def test_a_long_query_and_a_plain_client_beside_a_whole_ingest(tmp_path, fakes):
     """Neither notices the ingest, and it notices neither."""
     path = tmp_path / "busy.store"

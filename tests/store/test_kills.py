@@ -97,7 +97,6 @@ def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
         assert set(store.sql("FROM run").state) <= {"finished", "failed", "interrupted"}
 
 
-@pytest.mark.slow
 def test_kill_9_twenty_times(tmp_path, fakes):
     """Half of the kills at a point of the protocol, half at any moment and with real workers."""
     size = 20
@@ -134,7 +133,6 @@ def _undisturbed(folder: Path, pool: dict) -> dict:
     return content(store)
 
 
-@pytest.mark.slow
 def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
     know_fakes("mortal", small_chunks=True, patch=monkeypatch.setattr)
     pool = crystals(40)
@@ -153,7 +151,6 @@ def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
     assert not psutil.Process().children()
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     path = tmp_path / "stopped.store"
     process = start(path, crystals=150, in_process=False, quirk="slow", job="ingest")

@@ -181,7 +181,6 @@ def test_delete_whatever_the_id(store):
     assert store.doctor()["problems"] == []
 
 
-@pytest.mark.slow
 def test_the_real_thing(tmp_path):
     """CHGNet itself: again is a no-op, and what a file gives is what the store holds."""
     if importlib.util.find_spec("chgnet") is None:

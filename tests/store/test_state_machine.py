@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import store_fakes
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -155,7 +154,6 @@ def agrees(hits, query, others, k):
         assert abs(distance(others[id_]) - found) < 1e-5
 
 
-@pytest.mark.slow
 def test_any_order_of_work(fakes):
     from hypothesis.stateful import run_state_machine_as_test
 

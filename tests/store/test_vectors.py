@@ -163,7 +163,6 @@ def recall(found: list[list[int]], expected: np.ndarray) -> float:
     return sum(hits) / expected.size
 
 
-@pytest.mark.slow
 def test_recall_of_the_index_through_python(indexed, synthetic):
     """Atoms that stand for others alone: site_index = orbit, before the nearest are chosen."""
     data, queries = synthetic
@@ -201,7 +200,6 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
     assert table.index_stats(index.name).num_unindexed_rows == 0
 
 
-@pytest.mark.slow
 def test_recall_of_the_index_through_duckdb(indexed, synthetic):
     data, queries = synthetic
     expected = exact(data, queries, np.ones(len(data), dtype=bool))

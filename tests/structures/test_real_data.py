@@ -37,7 +37,6 @@ def test_mp20_reads_whole_and_in_order(shared_data):
     assert np.mean(np.array(groups) == expected["spacegroup.number"]) > 0.95
 
 
-@pytest.mark.slow
 def test_gemmi_agrees_with_pymatgen(shared_data):
     """Every 10th CIF; all 7,140 were compared once when the reader was written."""
     for text in pd.read_csv(shared_data / "mp20_val_biternary.csv.gz")["cif"][::10]:
