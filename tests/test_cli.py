@@ -164,7 +164,7 @@ def test_sources_that_cannot_be_read(cifs, tmp_path):
     assert "is empty" in mistake("ingest", "empty.csv.gz", cwd=tmp_path)
     assert "does not exist" in mistake("ingest", "nothere.cif", cwd=tmp_path)
     (tmp_path / "x.what").write_text("?")
-    assert "--input-format" in mistake("ingest", "x.what", cwd=tmp_path)
+    assert "name its format: one of cif, " in mistake("ingest", "x.what", cwd=tmp_path)
     (tmp_path / "partial.cif").write_text(PARTIAL)
     assert "site Fe1 has occupancy 0.50" in mistake("ingest", "partial.cif", cwd=tmp_path)
     (tmp_path / "nocif.csv").write_text("id,energy\n1,2\n")
