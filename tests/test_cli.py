@@ -161,7 +161,7 @@ def test_sources_that_cannot_be_read(cifs, tmp_path):
     (tmp_path / "empty.csv").touch()
     assert "empty.csv is empty" in mistake("ingest", "empty.csv", cwd=tmp_path)
     (tmp_path / "empty.csv.gz").write_bytes(gzip.compress(b""))
-    assert "is empty" in mistake("ingest", "empty.csv.gz", cwd=tmp_path)
+    assert "empty.csv.gz has no records" in mistake("ingest", "empty.csv.gz", cwd=tmp_path)
     assert "does not exist" in mistake("ingest", "nothere.cif", cwd=tmp_path)
     (tmp_path / "x.what").write_text("?")
     assert "name its format: one of cif, " in mistake("ingest", "x.what", cwd=tmp_path)
@@ -247,7 +247,10 @@ def test_the_kit_as_a_command(tmp_path):
 def test_weights_and_interpreters_by_name(tmp_path):
     words = ("ingest", "builtin:aflow-prototypes", "-m", "sevennet-0", "-m", "chgnet-0.3.0")
     for option, reason in (
-        (("--python", "mace=/bin/python"), b"no model here is of the family mace"),
+        (
+            ("--python", "mace=/bin/python"),
+            b"for the family mace, but the models are of chgnet, sevennet",
+        ),
         (("--checkpoint", "weights.pt"), b"whose weights is weights.pt?"),
         (("--python", "a=b", "--python", "c"), b"one PATH for all, or NAME=PATH for each"),
     ):
