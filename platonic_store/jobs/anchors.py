@@ -117,7 +117,7 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
     )
     if not rows:
         raise AnchorsNotFound(
-            f"the store has no anchor set{f' {id_}' if id_ else ''}", Call("select_anchors")
+            f"no anchor set{f' {id_}' if id_ else ''} in the store", Call("select_anchors")
         )
     atoms = snapshot.frame(
         "SELECT structure_id, site_index FROM catalog.main.anchors "
@@ -139,6 +139,6 @@ def anchor_embeddings(snapshot: Snapshot, source: VectorTable, anchor_set: Ancho
         raise AnchorsNotFound(
             f"{source.model} has not embedded {absent} of the {anchor_set.k} anchors of "
             f"{anchor_set.id}",
-            Call("ingest", models=[source.model]),
+            Call("ingest", models=[source.model], layers=str(source.layer)),
         )
     return np.asarray(points.vectors[found["row"].to_numpy(dtype=int)])

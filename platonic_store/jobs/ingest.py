@@ -88,7 +88,7 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
             f"{len(conflicts)} records of {uri} have the id of a stored structure but another "
             f"content ({', '.join(sorted(set(conflicts))[:3])}…); all other records were kept",
             "rename them",
-            Call("delete", [conflicts[0]]),
+            Call("delete", sorted(set(conflicts))[:1]),
         )
     if not report.new and not report.known:
         raise UnreadableSource(

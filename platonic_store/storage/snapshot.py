@@ -287,7 +287,8 @@ def _frame(result: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 def _not_projected(space: str, model: str, layer: int) -> AnchorsNotFound:
     return AnchorsNotFound(
-        f"layer {layer} of {model} is not projected into {space}", Call("project", [model])
+        f"layer {layer} of {model} is not projected into {space}",
+        Call("project", models=[f"{model}@{layer}"]),
     )
 
 

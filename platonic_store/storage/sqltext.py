@@ -1,12 +1,21 @@
 """SQL as text: names and literals, and how much of it a user may give."""
 
 import json
+import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import duckdb
 
 from platonic_store.errors import InvalidQuery
+
+_NAME = re.compile(r'"?(\w+)')
+_NOT_CALLED = {
+    *("enable_logging", "disable_logging", "truncate_duckdb_logs"),
+    *("enable_profiling", "disable_profiling", "checkpoint", "force_checkpoint"),
+    *("query", "json_execute_serialized_sql"),
+}
 
 
 def quote(name: str) -> str:
@@ -36,6 +45,7 @@ def require_select(query: str) -> None:
         statements = duckdb.extract_statements(query)
     except duckdb.Error as error:
         raise InvalidQuery(f"SQL: {one_line(error)}") from None
+    _refuse_calls(query)
     # DuckDB's parser itself puts a statement without text before a PIVOT: the type of its columns.
     kinds = [one.type for one in statements if one.type != duckdb.StatementType.CREATE or one.query]
     if kinds != [duckdb.StatementType.SELECT]:
@@ -50,6 +60,7 @@ def require_condition(cursor: duckdb.DuckDBPyConnection, condition: str) -> None
     alone, enclosed, plain = (
         _parsed(cursor, f"SELECT {text}") for text in (condition, f"({condition}\n)", "true")
     )
+    _refuse_calls(condition)
     for parsed in (alone, enclosed):
         if parsed["error"]:
             reason = parsed["error_message"]
@@ -59,6 +70,20 @@ def require_condition(cursor: duckdb.DuckDBPyConnection, condition: str) -> None
     _columns(plain).clear()
     if not is_one or alone != plain:
         raise InvalidQuery(f"the condition {condition!r} is more than one SQL expression")
+
+
+def _refuse_calls(text: str) -> None:
+    """Refuse what SELECT may call though it does more than read, and what hides such a call.
+
+    Logging into a file that a confined instance may not write ends the process.
+    """
+    tokens = [place for place, _ in duckdb.tokenize(text)]
+    encoded = text.encode()
+    words = [encoded[begin:end].decode() for begin, end in pairwise([*tokens, len(encoded)])]
+    for word, following in pairwise(words):
+        name = _NAME.match(word)
+        if name and following.startswith("(") and name[1].lower() in _NOT_CALLED:
+            raise InvalidQuery(f"SQL: {name[1]} must not be called here")
 
 
 def _parsed(cursor: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
