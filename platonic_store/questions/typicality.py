@@ -23,7 +23,11 @@ CAVEAT = (
 )
 COLUMNS = (
     Column("structure_id", "string", "The structure."),
-    Column("atypicality", "double", "How unlike the typical atoms of its element it is."),
+    Column(
+        "atypicality",
+        "double",
+        "What the nearest atoms leave unexplained, over their spread.",
+    ),
     Column("p", "double", "Share of the calibration that is at least as atypical."),
     Column("site_index", "int32", "The atom; of a structure its least typical one."),
     Column("element", "string", "The atom's element."),
@@ -31,8 +35,8 @@ COLUMNS = (
     Column("nearest_site", "int32", "The site of that atom."),
     Column("nearest_distance", "double", "1 − cosine to it."),
     Column("distance", "double", "Mean distance to the nearest typical atoms."),
-    Column("density", "double", "That distance over what is usual there."),
-    Column("residual", "double", "What the nearest typical atoms leave unexplained."),
+    Column("density", "double", "Neighbours' spread over their distance: 1 in their midst, 0 far."),
+    Column("residual", "double", "Length of the unexplained part of its unit vector."),
     Column("neighbours", "list<string>", "The most similar typical structures.", kind="structure"),
     Column("model", "string", "The model."),
     Column("layer", "int32", "Its layer."),

@@ -28,6 +28,7 @@ from typing import (
     Literal,
     NamedTuple,
     ParamSpec,
+    Protocol,
     TypeVar,
     cast,
     overload,
@@ -40,7 +41,6 @@ from platonic_store.errors import InvalidQuery
 
 if TYPE_CHECKING:
     from platonic_store.storage.snapshot import Snapshot
-    from platonic_store.store import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,6 +106,12 @@ class Parameter:
                 )
             if self.at_least is not None and one < self.at_least:
                 raise InvalidQuery(f"{self.name} must be at least {self.at_least:g}, not {one}")
+
+
+class HasSnapshot(Protocol):
+    """What has a newest state to ask, such as a `Store`."""
+
+    def snapshot(self) -> "Snapshot": ...
 
 
 class StructureMark:
@@ -199,12 +205,12 @@ class Method(Generic[P, R]):
     @overload
     def __get__(self, store: None, owner: type) -> Question[P, R]: ...
     @overload
-    def __get__(self, store: "Store", owner: type) -> Callable[P, R]: ...
+    def __get__(self, store: "HasSnapshot", owner: type) -> Callable[P, R]: ...
     def __get__(self, store: Any, owner: type) -> Any:
         return self.question if store is None else asked_of(store, self.question)
 
 
-def asked_of(store: "Store", question: Question[P, R]) -> Callable[P, R]:
+def asked_of(store: "HasSnapshot", question: Question[P, R]) -> Callable[P, R]:
     """The question as a function of its arguments, asked of the newest state of a store."""
 
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
