@@ -70,7 +70,7 @@ class PlatonicError(Exception):
 
 
 def disk_refusal(error: Exception) -> str | None:
-    """What the disk said no to, if it is the disk that speaks through a library's error."""
+    """What the disk refused, if that is the cause of a library's error."""
     text = str(error).lower()
     signs = ("no space left on device", "permission denied", "read-only file system")
     return next((sign for sign in signs if sign in text), None)

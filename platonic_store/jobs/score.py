@@ -13,7 +13,7 @@ from platonic_store.storage.catalog import Catalog, insert_arrow
 from platonic_store.storage.snapshot import take
 from platonic_store.storage.vectors import Vectors
 
-CHUNK = 4_000  # structures judged and committed at once
+CHUNK = 4_000  # structures scored and committed at once
 
 
 def score_model(
@@ -26,9 +26,9 @@ def score_model(
     seed: int | None = None,
     renew: bool = False,
 ) -> Scored:
-    """Bring a model's scores up to date; only structures without them are judged.
+    """Bring a model's scores up to date; only structures without them are scored.
 
-    They are judged by the reference that is there, unless there is none, another is asked for by
+    They are scored against the stored reference, unless there is none, another is asked for by
     `among` or `seed`, or `renew` asks for one of all that the store holds now.
     """
     with take(catalog, vectors) as snapshot:
@@ -73,14 +73,14 @@ def _save(catalog: Catalog, reference: Reference) -> None:
 
 
 def _score_missing(catalog: Catalog, reference: Reference, these: EmbeddedSet) -> int:
-    """Judge and commit the structures without scores; returns how many those are."""
+    """Score and commit the structures without scores; returns how many those are."""
     done = t.structure_scores.c
     with catalog.reading() as connection:
         ids = connection.scalars(
             sa.select(done.structure_id).where(done.reference == reference.id)
         ).all()
     todo = these.ids[~pd.Index(these.ids).isin(ids)]
-    with progress.bar(f"judging {reference.model}", len(todo), "structures") as advance:
+    with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
         for start in range(0, len(todo), CHUNK):
             part = todo[start : start + CHUNK]
             found = references.scores(reference, references.subset(these, part))
