@@ -51,6 +51,7 @@ INDEX_FROM_ROWS = 100_000
 # Recall@10 >= 0.99 at 283,000 x 128; tests/store/test_vectors.py holds them to it.
 NPROBES = 64
 REFINE = 5
+PARTITION_ROWS = 4096
 # As long as a query may take.
 KEEP_VERSIONS = timedelta(hours=1)
 _MARGIN = timedelta(minutes=1)
@@ -215,12 +216,13 @@ class Vectors:
 
         All versions stay readable until `forget_old_versions`.
         """
+        from lancedb.index import IvfFlat
+
         table = self._open(name)
         with disk.refusals(self.folder):
             if table.count_rows() >= INDEX_FROM_ROWS and not table.list_indices():
-                table.create_index(
-                    metric="cosine", index_type="IVF_FLAT", vector_column_name="vector"
-                )
+                index = IvfFlat(distance_type="cosine", target_partition_size=PARTITION_ROWS)
+                table.create_index("vector", config=index)
             table.optimize(cleanup_older_than=_NEVER)
             self.sync(name)
             return table.version

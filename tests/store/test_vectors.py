@@ -15,10 +15,11 @@ from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema
 
 DIM = 32
-# Lance makes a partition of 4,096 rows: so many that not all of them are probed.
-ROWS = 400_000
-TAIL = 40_000
-QUERIES = 50
+# With partitions of a fourth of their size, so many that not all of them are probed.
+PARTITION_ROWS = module.PARTITION_ROWS // 4
+ROWS = 100_000
+TAIL = 10_000
+QUERIES = 30
 NAME = "synthetic.0.atom"
 
 
@@ -143,7 +144,9 @@ def indexed(synthetic, tmp_path_factory) -> Vectors:
     tables = Vectors(folder)
     tables.create(NAME, "atom", DIM)
     tables.append(NAME, rows(data[:ROWS], 1))
-    tables.maintain(NAME)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "PARTITION_ROWS", PARTITION_ROWS)
+        tables.maintain(NAME)
     tables.append(NAME, rows(data[ROWS:], 2, start=ROWS))
     return tables
 
