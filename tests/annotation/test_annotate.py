@@ -150,7 +150,6 @@ def test_atoms_and_metadata_of_files_stay(annotating, target, crystals):
     assert ase.db.connect(base).count("platonic_distance>0") == 40
 
 
-@pytest.mark.slow
 def test_a_structure_that_the_store_has_not_is_ingested(own_prototypes, crystals, tmp_path):
     id, parent = next(iter(crystals.items()))
     twin, strained = parent.copy(), parent.copy()

@@ -95,7 +95,6 @@ def test_atom_conditions_may_name_sites(prototypes):
     assert (found["element"] == "O").all()
 
 
-@pytest.mark.slow
 def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
     from pymatgen.core import Lattice, Structure
 
@@ -126,7 +125,6 @@ def test_projecting_today_is_projecting_tomorrow(prototypes):
     )
 
 
-@pytest.mark.slow
 def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
     """The same crystals in two orders, in batches of two sizes: the same anchor set."""
     from pymatgen.analysis.prototypes.matcher import AFLOW_PROTOTYPE_LIBRARY

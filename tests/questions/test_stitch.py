@@ -71,7 +71,6 @@ def test_a_head_wants_its_last_layer(prototypes):
     assert "layers='3'" in errors.worded(raised.value.hint)
 
 
-@pytest.mark.slow
 def test_a_head_reads_what_another_model_sees(tmp_path):
     """Composition, fed to CHGNet's head: what it makes of its own features is its energy."""
     store = Store.open(tmp_path / "salts.store")

@@ -98,7 +98,6 @@ def test_a_large_table_is_answered_from_a_shortlist(prototypes, monkeypatch):
     assert set(listed["structure_id"]) == set(exact["structure_id"])
 
 
-@pytest.mark.slow
 def test_a_supercell_is_the_same_set(prototypes, tmp_path):
     from ase.build import bulk
 
