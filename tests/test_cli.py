@@ -251,7 +251,7 @@ def test_weights_and_interpreters_by_name(tmp_path):
             ("--python", "mace=/bin/python"),
             b"for the family mace, but the models are of chgnet, sevennet",
         ),
-        (("--checkpoint", "weights.pt"), b"whose weights is weights.pt?"),
+        (("--checkpoint", "weights.pt"), b"ambiguous checkpoint weights.pt: "),
         (("--python", "a=b", "--python", "c"), b"one PATH for all, or NAME=PATH for each"),
     ):
         refused = command(*words, *option, cwd=tmp_path, check=1)
