@@ -18,6 +18,7 @@ from platonic_store.questions.analogy import expression_vector
 from platonic_store.questions.shared import substitutions
 from platonic_store.questions.shared.expression import read
 from platonic_store.runtimes.cards import kind_of
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 
 COLUMNS = ["model", "hit", "low", "high", "formula", "nearest", "polymorph", "polymorph_cases"]
@@ -71,8 +72,8 @@ def exchanges(snapshot: Snapshot, cases: pd.DataFrame, n: int) -> pd.DataFrame:
 
 def exchange_hits(snapshot: Snapshot, posed: pd.DataFrame, model: str) -> float:
     """The share of exchanges whose nearest structure, `start` left out, is the target."""
-    side = snapshot.model_layer(model)
-    points = snapshot.points(snapshot.embeddings(*side, "structure"))
+    side = lookup.model_layer(snapshot, model)
+    points = snapshot.points(lookup.vector_table(snapshot, side, "structure"))
     units = points.vectors / np.maximum(points.lengths, 1e-30)[:, None]
     ids, hits = points.column("structure_id"), 0
     for start, target, expression in posed.itertuples(index=False):
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--exchanges", type=int, default=300)
     options = parser.parse_args()
     with Store.open(options.store).snapshot() as snapshot:
-        models = options.models or snapshot.models()
+        models = options.models or list(snapshot.models)
         cases = substitutions.cases(snapshot)
         two = (cases["apart"] == 2).sum()
         print(f"{len(cases):,} cases; contexts differ by two elements in {two:,}\n")

@@ -27,6 +27,7 @@ from platonic_store.geometry.neighbours import RESOLUTION, distances
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.runtimes.cards import kind_of
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "centred", "whitened", "aligned")
@@ -93,7 +94,7 @@ def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -
     stored = {(t.model, t.layer) for t in snapshot.tables if t.space is None}
     for model, other in (pair, pair[::-1]):
         for layer in sorted(layer for name, layer in stored if name == model):
-            sides = [ModelLayer(model, layer), snapshot.model_layer(other)]
+            sides = [ModelLayer(model, layer), lookup.model_layer(snapshot, other)]
             rows = paired_embeddings(snapshot, sides).vectors
             assert len(rows[0]) == len(split.names), "not all models have embedded all atoms"
             for k in ks:
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--anchors", nargs="+", type=int, default=[100, 512, 2048])
     options = parser.parse_args()
     with Store.open(options.store).snapshot() as snapshot:
-        sides = [snapshot.model_layer(name) for name in snapshot.models()]
+        sides = [lookup.model_layer(snapshot, name) for name in list(snapshot.models)]
         trained = [side.model for side in sides if kind_of(side.model) == "trained"]
         structures = snapshot.frame("SELECT structure_id, formula FROM structure")
         formulas = structures.set_index("structure_id")["formula"]
@@ -157,7 +158,7 @@ def main() -> None:
         pair = options.models or trained[:2]
         by_layer(snapshot, pair, split, ks)
         by_model(snapshot, sides, split, ks[-1])
-        one = snapshot.model_layer(pair[0])
+        one = lookup.model_layer(snapshot, pair[0])
         by_pair(snapshot, one, [side for side in sides if side != one], split, ks[-1])
 
 

@@ -27,6 +27,7 @@ from platonic_store.geometry.sets import nearest_sets
 from platonic_store.geometry.transport import barycentric_map, carry, share, transport
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.storage import lookup
 from platonic_store.storage.vectors import Points
 
 K = 512
@@ -37,7 +38,7 @@ Coordinates = dict[str, np.ndarray]
 def sample(store: Store, known: pd.DataFrame, n: int) -> tuple[pd.DataFrame, Coordinates]:
     """The same n atoms by every model's default layer, with their structures' formulas."""
     with store.snapshot() as snapshot:
-        sides = [snapshot.model_layer(model) for model in snapshot.models()]
+        sides = [lookup.model_layer(snapshot, model) for model in list(snapshot.models)]
         found = paired_embeddings(snapshot, sides, sample=n)
     keys = found.keys.assign(formula=known.loc[found.keys["structure_id"], "formula"].to_numpy())
     return keys, {str(side): rows for side, rows in zip(sides, found.vectors, strict=True)}
@@ -118,10 +119,10 @@ def described(store: Store) -> pd.DataFrame:
 def structures(store: Store, known: pd.DataFrame, n: int) -> None:
     rows = []
     with store.snapshot() as snapshot:
-        for model in snapshot.models():
-            side = snapshot.model_layer(model)
-            atoms = snapshot.points(snapshot.embeddings(*side, "atom"))
-            pooled = snapshot.points(snapshot.embeddings(*side, "structure"))
+        for model in list(snapshot.models):
+            side = lookup.model_layer(snapshot, model)
+            atoms = snapshot.points(lookup.vector_table(snapshot, side, "atom"))
+            pooled = snapshot.points(lookup.vector_table(snapshot, side, "structure"))
             rows.append([str(side), *nearest_alike(atoms, pooled, known, n)])
     header = [
         f"{what}, {how}" for what in ("prototype", "eV/atom") for how in ("transport", "mean")

@@ -28,6 +28,8 @@ from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.questions.shared import references
 from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scores
+from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import ModelLayer
 
 PARTS = [f"hash(formula) % 4 = {part}" for part in range(4)]
 HELD_OUT = PARTS[0]
@@ -93,14 +95,16 @@ def reference_of(
 ) -> tuple[Reference, EmbeddedSet]:
     """A calibrated reference without the held-out compositions, and all that the store holds."""
     with store.snapshot() as snapshot:
-        side = snapshot.model_layer(model)
-        reference, these = references.build_reference(snapshot, *side, among=f"NOT ({held_out})")
+        side = lookup.model_layer(snapshot, model)
+        reference, these = references.build_reference(snapshot, side, among=f"NOT ({held_out})")
     return references.calibrated(reference, these), these
 
 
 def all_of(store: Store, reference: Reference) -> EmbeddedSet:
     with store.snapshot() as snapshot:
-        return references.load_set(snapshot, reference.model, reference.layer, reference.seed)
+        return references.load_set(
+            snapshot, ModelLayer(reference.model, reference.layer), reference.seed
+        )
 
 
 def by_structure(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:

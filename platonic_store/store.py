@@ -28,8 +28,8 @@ from platonic_store.jobs.project import Projected
 from platonic_store.methods import Questions
 from platonic_store.questions.shared.declaration import asked_of
 from platonic_store.questions.shared.references import Scored
-from platonic_store.questions.shared.tables import vector_table
 from platonic_store.runtimes.preparation import ByName, prepare
+from platonic_store.storage import lookup
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.commits import maintain
 from platonic_store.storage.deletions import delete_structures
@@ -160,10 +160,10 @@ class Store(Questions):
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
         """
         with self.snapshot() as snapshot:
-            side = snapshot.model_layer(model)
+            side = lookup.model_layer(snapshot, model)
             if space is not None:
-                space = snapshot.space(space, [side.model])
-            points = snapshot.points(vector_table(snapshot, side, level, space))
+                space = lookup.space(snapshot, space, [side.model])
+            points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
         return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
 
@@ -270,7 +270,7 @@ class Store(Questions):
         with self._writing():
             with self.snapshot() as snapshot:
                 for id_ in structure_ids:
-                    snapshot.require_structure(id_)
+                    lookup.require_structure(snapshot, id_)
                 anchored = snapshot.rows(
                     "SELECT structure_id, anchor_set FROM catalog.main.anchors "
                     "WHERE structure_id IN (SELECT unnest(?)) LIMIT 1",
@@ -305,8 +305,8 @@ class Store(Questions):
                 if file is not None:
                     chosen, origin = anchor_job.anchors_from_file(snapshot, Path(file))
                 else:
-                    side = snapshot.model_layer(model)
-                    chosen, origin = anchor_job.select_anchors(snapshot, method, k, *side, seed)
+                    side = lookup.model_layer(snapshot, model)
+                    chosen, origin = anchor_job.select_anchors(snapshot, method, k, side, seed)
             anchor_job.save_anchors(self.catalog, chosen, origin)
         return chosen
 
@@ -330,8 +330,7 @@ class Store(Questions):
             sides = self._sides(models)
             space = project_job.open_space(self.catalog, self.vectors, recipe, anchors)
             return [
-                project_job.project_model(self.catalog, self.vectors, space, *side)
-                for side in sides
+                project_job.project_model(self.catalog, self.vectors, space, side) for side in sides
             ]
 
     def score(
@@ -360,7 +359,7 @@ class Store(Questions):
         with self._writing():
             return [
                 score_job.score_model(
-                    self.catalog, self.vectors, *side, among=among, seed=seed, renew=renew
+                    self.catalog, self.vectors, side, among=among, seed=seed, renew=renew
                 )
                 for side in self._sides(models)
             ]
@@ -368,8 +367,8 @@ class Store(Questions):
     def _sides(self, models: Iterable[str]) -> list[ModelLayer]:
         """The models named, or all at their default layers."""
         with self.snapshot() as snapshot:
-            names = list(models) or snapshot.models() or [""]  # which says that there is none
-            return [snapshot.model_layer(name) for name in names]
+            names = list(models) or list(snapshot.models) or [""]  # which says that there is none
+            return [lookup.model_layer(snapshot, name) for name in names]
 
     def doctor(self) -> dict[str, Any]:
         """Settle what a killed writer left, compact, and check catalogue against vectors.

@@ -9,6 +9,7 @@ from platonic_store.annotation import answers, matching, provenance
 from platonic_store.annotation.matching import AnnotatingStore, Match
 from platonic_store.annotation.targets import PREFIX, Columns, Key, open_target
 from platonic_store.errors import InvalidQuery
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer
 
 
@@ -76,7 +77,7 @@ def _score_missing(store: AnnotatingStore, layer: ModelLayer) -> None:
             "WHERE r.model = ? AND r.layer = ?",
             list(layer),
         )
-        embedded = snapshot.points(snapshot.embeddings(*layer, "structure"))
+        embedded = snapshot.points(lookup.vector_table(snapshot, layer, "structure"))
     if set(embedded.column("structure_id")) <= {id for (id,) in scored}:
         return
     try:

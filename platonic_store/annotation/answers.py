@@ -12,6 +12,7 @@ from platonic_store.annotation.targets import PREFIX, Columns, Kind
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import mode_clusters, near_duplicate_groups
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 FIRST = "first"  # of a structure's group of near duplicates
@@ -114,7 +115,7 @@ def gather(snapshot: Snapshot, layers: list[ModelLayer]) -> StoreData:
     ids = pd.Index(structures["id"])
     vectors: dict[ModelLayer, tuple[Rows, Vectors]] = {}
     for layer in layers:
-        points = snapshot.points(snapshot.embeddings(*layer, "structure"))
+        points = snapshot.points(lookup.vector_table(snapshot, layer, "structure"))
         rows = ids.get_indexer(pd.Index(points.column("structure_id"))).astype(np.int64)
         order = np.argsort(rows)
         vectors[layer] = rows[order], points.vectors[order]

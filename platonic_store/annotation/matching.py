@@ -10,6 +10,7 @@ from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX, Key, Record, Target, batches
 from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
 from platonic_store.runtimes.cards import layers_wanted, resolve
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.structures import Crystal, Rejected, content_hash
 from platonic_store.structures.records import crystal
@@ -68,15 +69,15 @@ def model_layers(store: AnnotatingStore, models: Iterable[str], ingest: bool) ->
     if models:
         return list(dict.fromkeys(_model_layer(store, name, ingest) for name in models))
     with store.snapshot() as snapshot:
-        stored = snapshot.models()
-        names = snapshot.trained_models() or stored or [""]
-        return [snapshot.model_layer(name) for name in names]
+        stored = list(snapshot.models)
+        names = snapshot.trained_models or stored or [""]
+        return [lookup.model_layer(snapshot, name) for name in names]
 
 
 def _model_layer(store: AnnotatingStore, text: str, ingest: bool) -> ModelLayer:
     try:
         with store.snapshot() as snapshot:
-            return snapshot.model_layer(text)
+            return lookup.model_layer(snapshot, text)
     except (ModelNotFound, LayerNotFound, StoreNotFound):
         if not ingest:
             raise
@@ -212,7 +213,7 @@ def _embedded_or_rejected(store: AnnotatingStore, layer: ModelLayer) -> set[str]
         )
         found = {id for (id,) in rejected}
         try:
-            table = snapshot.embeddings(*layer, "structure")
+            table = lookup.vector_table(snapshot, layer, "structure")
         except LayerNotFound:
             return found
         return found | set(snapshot.points(table).column("structure_id"))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
@@ -46,7 +47,7 @@ def _content(snapshot: Snapshot, layers: list[ModelLayer]) -> dict[str, Any]:
     for pair in structures:
         digest.update("\t".join(pair).encode() + b"\n")
     for layer in layers:
-        table = snapshot.embeddings(*layer, "structure")
+        table = lookup.vector_table(snapshot, layer, "structure")
         embedded = sorted(snapshot.points(table).column("structure_id").tolist())
         digest.update("\n".join(embedded).encode() + b"\n")
     return {"structures": len(structures), "sha256": digest.hexdigest()}

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import anchors as select
+from platonic_store.storage import lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, insert_arrow
-from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 
 METHODS = ("random", "direct", "maml", "farthest")
@@ -32,7 +33,7 @@ class AnchorSet(NamedTuple):
 
 
 def select_anchors(
-    snapshot: Snapshot, method: str, k: int | None, model: str | None, layer: int | None, seed: int
+    snapshot: Snapshot, method: str, k: int | None, side: ModelLayer, seed: int
 ) -> tuple[AnchorSet, dict[str, Any]]:
     """Choose k anchors among a model's distinct atoms (one for each set of equivalent sites).
 
@@ -42,9 +43,7 @@ def select_anchors(
         raise InvalidQuery(
             f"there is no anchor method {method!r}", f"choose one of {', '.join(METHODS)}"
         )
-    model = snapshot.model(model)
-    layer = snapshot.layer(model, layer)
-    points = snapshot.points(snapshot.embeddings(model, layer, "atom"))
+    points = snapshot.points(lookup.vector_table(snapshot, side, "atom"))
     distinct = np.flatnonzero(points.column("site_index") == points.column("orbit"))
     keys = points.keys.select(["structure_id", "site_index"]).take(distinct).to_pandas()
     order = np.lexsort((keys["site_index"], keys["structure_id"]))
@@ -61,7 +60,11 @@ def select_anchors(
         chosen = select.farthest_point(vectors, k)
     else:
         chosen = select.random_rows(names, k, seed)
-    origin = {"model": model, "layer": layer, "seed": seed if method == "random" else None}
+    origin = {
+        "model": side.model,
+        "layer": side.layer,
+        "seed": seed if method == "random" else None,
+    }
     return _anchor_set(snapshot, method, keys.iloc[np.sort(chosen)]), origin
 
 
@@ -76,7 +79,7 @@ def anchors_from_file(snapshot: Snapshot, path: Path) -> tuple[AnchorSet, dict[s
         raise InvalidQuery(f"{path} has no column {' or '.join(sorted(missing))}")
     keys = table[["structure_id", "site_index"]].astype({"structure_id": str})
     for id_ in keys["structure_id"].unique():
-        snapshot.require_structure(id_)
+        lookup.require_structure(snapshot, id_)
     origin = {"model": None, "layer": None, "seed": None}
     return _anchor_set(snapshot, "file", keys.drop_duplicates()), origin
 

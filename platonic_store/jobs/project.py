@@ -23,7 +23,7 @@ from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, Recipe, fit, project
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
-from platonic_store.storage import commits
+from platonic_store.storage import commits, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
@@ -112,10 +112,10 @@ def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
 def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
     """The anchors as each trained model (no control) sees them that has embedded them all."""
     found = {}
-    for name in sorted(snapshot.trained_models()):
-        side = snapshot.model_layer(name)
+    for name in sorted(snapshot.trained_models):
+        side = lookup.model_layer(snapshot, name)
         try:
-            source = snapshot.embeddings(*side, "atom")
+            source = lookup.vector_table(snapshot, side, "atom")
             found[side] = anchor_embeddings(snapshot, source, anchor_set)
         except AnchorsNotFound:
             continue
@@ -159,28 +159,22 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def project_model(
-    catalog: Catalog, vectors: Vectors, space: Space, model: str, layer: int | None = None
-) -> Projected:
+def project_model(catalog: Catalog, vectors: Vectors, space: Space, side: ModelLayer) -> Projected:
     """Bring a model's coordinates in a space up to date; only what is new is computed."""
     with take(catalog, vectors) as snapshot:
-        model = snapshot.model(model)
-        layer = snapshot.layer(model, layer)
-        source = snapshot.embeddings(model, layer, "atom")
+        source = lookup.vector_table(snapshot, side, "atom")
         try:
-            fitted, is_new = snapshot.projection(space.id, model, layer), False
+            fitted, is_new = lookup.projection(snapshot, space.id, side), False
         except AnchorsNotFound:
             fitted = space.fit(anchor_embeddings(snapshot, source, space.anchors))
             is_new = True
     if is_new:
-        _save_projection(catalog, space, model, layer, fitted)
+        _save_projection(catalog, space, side, fitted)
     new_atoms = _project_missing(catalog, vectors, space.id, source, fitted)
-    return Projected(space.id, model, layer, new_atoms)
+    return Projected(space.id, *side, new_atoms)
 
 
-def _save_projection(
-    catalog: Catalog, space: Space, model: str, layer: int, fitted: Projection
-) -> None:
+def _save_projection(catalog: Catalog, space: Space, side: ModelLayer, fitted: Projection) -> None:
     with catalog.writing() as connection:
         if connection.scalar(sa.select(t.spaces.c.id).filter_by(id=space.id)) is None:
             connection.execute(
@@ -190,7 +184,7 @@ def _save_projection(
             )
         connection.execute(
             sa.insert(t.projections).values(
-                space=space.id, model=model, layer=layer, parameters=fitted.to_bytes()
+                space=space.id, **side._asdict(), parameters=fitted.to_bytes()
             )
         )
 

@@ -10,7 +10,7 @@ from platonic_store.questions.shared.references import EmbeddedSet, Reference, S
 from platonic_store.storage import deletions
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import Catalog, insert_arrow
-from platonic_store.storage.snapshot import take
+from platonic_store.storage.snapshot import ModelLayer, take
 from platonic_store.storage.vectors import Vectors
 
 CHUNK = 4_000  # structures scored and committed at once
@@ -19,8 +19,7 @@ CHUNK = 4_000  # structures scored and committed at once
 def score_model(
     catalog: Catalog,
     vectors: Vectors,
-    model: str,
-    layer: int | None = None,
+    side: ModelLayer,
     *,
     among: str | None = None,
     seed: int | None = None,
@@ -32,23 +31,21 @@ def score_model(
     `among` or `seed`, or `renew` asks for one of all that the store holds now.
     """
     with take(catalog, vectors) as snapshot:
-        model = snapshot.model(model)
-        layer = snapshot.layer(model, layer)
-        reference = None if renew else references.stored(snapshot, model, layer)
+        reference = None if renew else references.stored(snapshot, side)
         if reference is not None and (
             among not in (None, reference.among) or seed not in (None, reference.seed)
         ):
             reference = None
         if reference is None:
             reference, these = references.build_reference(
-                snapshot, model, layer, among=among, seed=seed or 0
+                snapshot, side, among=among, seed=seed or 0
             )
         else:
-            these = references.load_set(snapshot, model, layer, reference.seed)
+            these = references.load_set(snapshot, side, reference.seed)
     if reference.calibration is None:
         reference = references.calibrated(reference, these)
         _save(catalog, reference)
-    return Scored(reference.id, model, layer, _score_missing(catalog, reference, these))
+    return Scored(reference.id, *side, _score_missing(catalog, reference, these))
 
 
 def _save(catalog: Catalog, reference: Reference) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from platonic_store.geometry import pca_map
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 
 # More dots than this are a blot, and a page that no browser enjoys.
@@ -42,7 +43,7 @@ def positions(snapshot: Snapshot, space: str | None) -> tuple[pd.DataFrame, np.n
     The frame has model, x, y, structure_id, site_index, element, group and formula; the array is
     each axis's share of the variance. The axes are those of all models' atoms together.
     """
-    space = snapshot.space(space, [])
+    space = lookup.space(snapshot, space, [])
     tables = [t for t in snapshot.tables if t.space == space and t.level == "atom"]
     frames, coordinates = [], []
     for table in tables:

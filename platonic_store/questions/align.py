@@ -18,6 +18,7 @@ from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import Models, Seed, Space
 from platonic_store.questions.shared.tables import space_anchors
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 NULLS = 99
@@ -95,9 +96,9 @@ def align(
 def _sample(
     snapshot: Snapshot, models: Sequence[str] | None, space: str | None, atoms: int, seed: int
 ) -> Sample:
-    named = [snapshot.model_layer(text) for text in models or ()]
+    named = [lookup.model_layer(snapshot, text) for text in models or ()]
     if len(named) < 2:
-        others = [snapshot.model_layer(name) for name in snapshot.models()]
+        others = [lookup.model_layer(snapshot, name) for name in list(snapshot.models)]
         named += [side for side in others if side not in named]
     sides = list(dict.fromkeys(named))
     if len(sides) < 2:
@@ -121,7 +122,7 @@ def _in_space(
     snapshot: Snapshot, sides: list[ModelLayer], space: str | None, atoms: int, seed: int
 ) -> tuple[str | None, tuple[np.ndarray, list[np.ndarray]] | None]:
     try:
-        name = snapshot.space(space, [side.model for side in sides])
+        name = lookup.space(snapshot, space, [side.model for side in sides])
         there = paired_embeddings(snapshot, sides, space=name, sample=atoms, seed=seed)
     except AnchorsNotFound:
         if space is not None:

@@ -12,7 +12,8 @@ from platonic_store.questions.shared.expression import EXAMPLE, Term, read
 from platonic_store.questions.shared.inputs import QueryVector, query_vector
 from platonic_store.questions.shared.nearest import nearest
 from platonic_store.questions.shared.parameters import Across, K, Model, Space, Where
-from platonic_store.questions.shared.tables import between, vector_table
+from platonic_store.questions.shared.tables import between
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 
@@ -49,7 +50,7 @@ def analogy(
     terms = read(snapshot, expression)
     own = {id_ for term in terms for id_ in term.structures}
     vector = QueryVector(expression_vector(snapshot, terms, asking, space))
-    table = vector_table(snapshot, answering, "structure", space)
+    table = lookup.vector_table(snapshot, answering, "structure", space)
     found = nearest(snapshot, table, vector, k + len(own), where)
     found = found[~found["structure_id"].isin(own)].head(k)
     return found.assign(rank=np.arange(1, len(found) + 1)).reset_index(drop=True)
@@ -80,7 +81,7 @@ def expression_vector(
             weights.append(term.sign / len(term.structures))
             vectors.append(query_vector(snapshot, query, side, space=space).vector)
     if shares := _exchanged(snapshot, terms):
-        table = vector_table(snapshot, side, "atom", space)
+        table = lookup.vector_table(snapshot, side, "atom", space)
         context = _context(snapshot, terms, set(shares))
         for number, share in shares.items():
             weights.append(share)

@@ -8,6 +8,7 @@ from annotated_types import Ge
 from platonic_store.questions.shared.declaration import Column, value_question
 from platonic_store.questions.shared.inputs import query_vector
 from platonic_store.questions.shared.parameters import Model, StructureQuery
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.vectors import Level
 
@@ -26,8 +27,8 @@ def embedding(
     Returns: (dim,) float32, in the shared space if one is named.
     Raises: as `similar`.
     """
-    side = snapshot.model_layer(model)
+    side = lookup.model_layer(snapshot, model)
     if space is not None:
-        space = snapshot.space(space, [side.model])
+        space = lookup.space(snapshot, space, [side.model])
     level: Level = "structure" if site is None else "atom"
     return query_vector(snapshot, query, side, space=space, level=level, site=site).vector

@@ -9,7 +9,8 @@ from platonic_store.geometry.neighbours import nearest
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.nearest import rows_matching
 from platonic_store.questions.shared.parameters import Across, K, Level, Model, Space, Where
-from platonic_store.questions.shared.tables import between, vector_table
+from platonic_store.questions.shared.tables import between
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 from platonic_store.storage.vectors import Points
 
@@ -43,14 +44,14 @@ def neighbours(
     understood or that nothing meets.
     """
     asking, answering, space = between(snapshot, model, across, space)
-    table = vector_table(snapshot, answering, level, space)
+    table = lookup.vector_table(snapshot, answering, level, space)
     points = snapshot.points(table)
     mask = points.is_distinct
     if where is not None:
         mask = mask & rows_matching(snapshot, points, level, where)
     if not mask.any():
         raise InvalidQuery(f"{table.name} has no rows" + (f" where {where}" if where else ""))
-    source = vector_table(snapshot, asking, level, space)
+    source = lookup.vector_table(snapshot, asking, level, space)
     queries, vectors = _rows(source, snapshot.points(source), None)
     candidates, candidate_vectors = _rows(table, points, mask)
     own = np.full(len(queries), -1) if across else _own_rows(queries, candidates)

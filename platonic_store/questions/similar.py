@@ -17,7 +17,8 @@ from platonic_store.questions.shared.parameters import (
     StructureQuery,
     Where,
 )
-from platonic_store.questions.shared.tables import between, vector_table
+from platonic_store.questions.shared.tables import between
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 
 
@@ -69,12 +70,14 @@ def similar(
             raise InvalidQuery("transport is between structures, not atoms", "leave out the site")
         atoms = atom_set(snapshot, query, asking, space)
         own = query if answering.model == asking.model and isinstance(query, str) else None
-        table = vector_table(snapshot, answering, "atom", space)
+        table = lookup.vector_table(snapshot, answering, "atom", space)
         return nearest_by_transport(snapshot, table, atoms, own, k, where)
     vector = query_vector(snapshot, query, asking, space=space, level=level, site=site)
     if answering.model != asking.model:
         vector = vector._replace(structure_id=None)
-    found = nearest(snapshot, vector_table(snapshot, answering, level, space), vector, k, where)
+    found = nearest(
+        snapshot, lookup.vector_table(snapshot, answering, level, space), vector, k, where
+    )
     return found if level == "structure" else with_sites(snapshot, found)
 
 

@@ -13,6 +13,7 @@ from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.properties import numeric_properties
 from platonic_store.questions.shared.substitutions import composition
 from platonic_store.questions.shared.tables import space_anchors
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import quote
 
@@ -70,8 +71,11 @@ def stitch(
     AnchorsNotFound.
     """
     column = _numeric(snapshot, property)
-    source, target = snapshot.model_layer(from_model), snapshot.model_layer(to_model)
-    space = snapshot.space(space, [source.model, target.model])
+    source, target = (
+        lookup.model_layer(snapshot, from_model),
+        lookup.model_layer(snapshot, to_model),
+    )
+    space = lookup.space(snapshot, space, [source.model, target.model])
     rows = _rows(snapshot, source, target, column, space)
     folds = _folds(rows.formulas, rows.has_anchor, seed)
     stitched, own = cross_read(rows.target, [rows.source, rows.target], rows.values, folds)

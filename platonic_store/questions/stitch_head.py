@@ -11,8 +11,9 @@ from platonic_store.geometry.stitching import decode, r2
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
-from platonic_store.questions.shared.tables import space_anchors, vector_table
+from platonic_store.questions.shared.tables import space_anchors
 from platonic_store.runtimes.cards import load_cards, resolve
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 
@@ -79,9 +80,12 @@ def stitch_head(
     from platonic_store.runtimes.heads import energies
     from platonic_store.runtimes.preparation import prepare
 
-    source, target = snapshot.model_layer(from_model), snapshot.model_layer(to_model)
+    source, target = (
+        lookup.model_layer(snapshot, from_model),
+        lookup.model_layer(snapshot, to_model),
+    )
     _require_head(target.model)
-    space = snapshot.space(space, [source.model, target.model])
+    space = lookup.space(snapshot, space, [source.model, target.model])
     anchors, tested, formulas = _data(snapshot, source, target, space, structures, seed)
     mean = np.broadcast_to(anchors.features.mean(0), tested.features.shape)
     fed = {
@@ -123,9 +127,9 @@ def _data(
     """Anchors, and `structures` at most, none with the composition of an anchor."""
     last = ModelLayer(target.model, max(one.index for one in resolve(target.model).layers))
     tables = [
-        vector_table(snapshot, source, "atom", space),
-        vector_table(snapshot, target, "atom", space),
-        vector_table(snapshot, last, "atom"),
+        lookup.vector_table(snapshot, source, "atom", space),
+        lookup.vector_table(snapshot, target, "atom", space),
+        lookup.vector_table(snapshot, last, "atom"),
     ]
     anchors = space_anchors(snapshot, space)
     elsewhere = f"formula NOT IN ({literals(anchors['formula'].unique())})"

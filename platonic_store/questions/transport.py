@@ -15,6 +15,7 @@ from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.tables import space_anchors
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 ROUNDING = 1e-6  # of single precision: atoms closer than this are one
@@ -74,8 +75,8 @@ def transport(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery.
     """
-    sides = [snapshot.model_layer(a), snapshot.model_layer(b)]
-    space = snapshot.space(space, [side.model for side in sides])
+    sides = [lookup.model_layer(snapshot, a), lookup.model_layer(snapshot, b)]
+    space = lookup.space(snapshot, space, [side.model for side in sides])
     clouds = _clouds(snapshot, sides, space)
     elements = np.unique(clouds.numbers).tolist()
     rows = []

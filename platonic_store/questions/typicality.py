@@ -14,6 +14,7 @@ from platonic_store.questions.shared.declaration import Column, StructureMark, q
 from platonic_store.questions.shared.inputs import ExternalStructure, identify, query_vector
 from platonic_store.questions.shared.parameters import Level, Model
 from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.vectors import Points
 
@@ -65,12 +66,12 @@ def typicality(
     Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, InvalidQuery with too few
     compositions, UnreadableSource.
     """
-    side = snapshot.model_layer(model)
+    side = lookup.model_layer(snapshot, model)
     if query is None:
         return _of_ids(snapshot, side, _embedded(snapshot, side), level)
     if isinstance(query, list | tuple):
         for id_ in query:
-            snapshot.require_structure(id_)
+            lookup.require_structure(snapshot, id_)
         return _of_ids(snapshot, side, list(query), level)
     known = identify(snapshot, query, side)
     if isinstance(known, str):
@@ -98,7 +99,7 @@ def _of_ids(snapshot: Snapshot, side: ModelLayer, ids: list[str], level: Level) 
     else:
         for id_ in rest:
             query_vector(snapshot, id_, side)  # raises for what is not embedded
-        everything = everything or references.load_set(snapshot, *side, reference.seed)
+        everything = everything or references.load_set(snapshot, side, reference.seed)
         found = references.subset(everything, np.array(rest, dtype=object))
     scored = _scored(reference, found, level)
     return pd.concat([stored, scored], ignore_index=True) if len(stored) else scored
@@ -115,28 +116,28 @@ def _scored(reference: Reference, these: EmbeddedSet, level: Level) -> pd.DataFr
 
 def _reference(snapshot: Snapshot, side: ModelLayer) -> tuple[Reference, EmbeddedSet | None]:
     """The store's reference set, or a new one of what it holds, with all that is embedded."""
-    stored = references.stored(snapshot, *side)
+    stored = references.stored(snapshot, side)
     if stored is not None:
         return stored, None
-    tables = [snapshot.embeddings(*side, level) for level in ("structure", "atom")]
+    tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
     key = str(snapshot.vectors.folder), str([(table.name, table.version) for table in tables])
     if known := references.cache_get(key):
         return known, None
-    reference, everything = references.build_reference(snapshot, *side)
+    reference, everything = references.build_reference(snapshot, side)
     reference = references.calibrated(reference, everything)
     return references.cache_put(key, reference), everything
 
 
 def _embedded(snapshot: Snapshot, side: ModelLayer) -> list[str]:
     """The ids of all structures that a model has embedded."""
-    table = snapshot.embeddings(*side, "structure")
+    table = lookup.vector_table(snapshot, side, "structure")
     return sorted(snapshot.points(table).column("structure_id").tolist())
 
 
 def _one_set(snapshot: Snapshot, side: ModelLayer, id_: str, seed: int) -> EmbeddedSet:
     query_vector(snapshot, id_, side)  # raises for what is not embedded
     whole, atoms = (
-        snapshot.of_structure(snapshot.embeddings(*side, level), id_)
+        snapshot.of_structure(lookup.vector_table(snapshot, side, level), id_)
         for level in ("structure", "atom")
     )
     ((formula,),) = snapshot.rows("SELECT formula FROM catalog.main.structures WHERE id = ?", [id_])

@@ -9,6 +9,7 @@ import pandas as pd
 
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.plots.labels import is_control
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
@@ -119,11 +120,11 @@ def resolve_study(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
     """
-    snapshot.model(None)
-    named = [snapshot.model_layer(text) for text in models or []]
+    lookup.model(snapshot, None)
+    named = [lookup.model_layer(snapshot, text) for text in models or []]
     space = _space(snapshot, space, [side.model for side in named])
     if models is None:
-        named = [_side_in(snapshot, space, model) for model in snapshot.models()]
+        named = [_side_in(snapshot, space, model) for model in list(snapshot.models)]
     sides = sorted(dict.fromkeys(named), key=is_control)
     projected = {(t.model, t.layer) for t in snapshot.tables if space and t.space == space}
     shared = [side for side in sides if side in projected]
@@ -134,7 +135,7 @@ def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | Non
     """The newest space with all the models or, where none are named, with the most of them."""
     if name is not None or models:
         try:
-            return snapshot.space(name, models)
+            return lookup.space(snapshot, name, models)
         except AnchorsNotFound:
             if name is not None:
                 raise
@@ -148,6 +149,6 @@ def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | Non
 
 def _side_in(snapshot: Snapshot, space: str | None, model: str) -> ModelLayer:
     """The model's default layer, or else its first one that is in the space."""
-    side = snapshot.model_layer(model)
+    side = lookup.model_layer(snapshot, model)
     layers = sorted({t.layer for t in snapshot.tables if space and t[1:3] == (space, model)})
     return side if side.layer in layers or not layers else ModelLayer(model, layers[0])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from platonic_store.resources import folder
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot, element_symbol_macro
 from platonic_store.storage.sqltext import literals
 
@@ -27,7 +28,7 @@ def init_script(snapshot: Snapshot, path: Path) -> str:
 
 def _choices(snapshot: Snapshot) -> str:
     """The defaults of this store as macros: a table function's name must fold to a constant."""
-    models = {name: snapshot.model_layer(name).layer for name in snapshot.models()}
+    models = {name: lookup.model_layer(snapshot, name).layer for name in list(snapshot.models)}
     spaces = snapshot.rows("SELECT id, recipe FROM catalog.main.spaces ORDER BY created_at")
     newest = {recipe: id_ for id_, recipe in spaces}
     layers = "".join(f" WHEN '{name}' THEN {layer}" for name, layer in models.items())

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.questions.shared.properties import numeric_properties, property_types
 from platonic_store.resources import folder
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import literals, quote
 
@@ -96,14 +97,14 @@ def prepared(snapshot: Snapshot, one: Entry, given: dict[str, str]) -> dict[str,
 
 def _model(snapshot: Snapshot, one: Entry, given: str | None, first: str | None, name: str) -> str:
     if given is not None or name == "model":
-        return snapshot.model(given)
-    others = [model for model in snapshot.models() if model != first]
+        return lookup.model(snapshot, given)
+    others = [model for model in list(snapshot.models) if model != first]
     if not others:
         raise InvalidQuery(
             f"@{one.name} compares two models, the store has only {first}",
             Call("ingest", models=["NAME"]),
         )
-    return next((model for model in others if model in snapshot.trained_models()), others[0])
+    return next((model for model in others if model in snapshot.trained_models), others[0])
 
 
 def _require_properties(snapshot: Snapshot, one: Entry, names: list[str]) -> None:

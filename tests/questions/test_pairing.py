@@ -2,11 +2,15 @@
 
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.storage import lookup
 
 
 def test_a_sample_is_not_the_random_anchors_of_the_same_seed(prototypes):
     with prototypes.snapshot() as snapshot:
-        sides = [snapshot.model_layer("sevennet-0"), snapshot.model_layer("chgnet-0.3.0")]
+        sides = [
+            lookup.model_layer(snapshot, "sevennet-0"),
+            lookup.model_layer(snapshot, "chgnet-0.3.0"),
+        ]
         whole, sample = (
             paired_embeddings(snapshot, sides),
             paired_embeddings(snapshot, sides, sample=100, seed=0),

@@ -11,6 +11,7 @@ from platonic_store.errors import (
     StructureNotFound,
     worded,
 )
+from platonic_store.storage import lookup
 from platonic_store.store import Store
 
 
@@ -111,10 +112,11 @@ def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
 def test_projecting_today_is_projecting_tomorrow(prototypes):
     """A stored projection puts a stored structure where the store has it."""
     from platonic_store.geometry.projection import project
+    from platonic_store.storage.snapshot import ModelLayer
 
     with prototypes.snapshot() as snapshot:
-        space = snapshot.space("aligned", ["chgnet-0.3.0"])
-        fitted = snapshot.projection(space, "chgnet-0.3.0", 2)
+        space = lookup.space(snapshot, "aligned", ["chgnet-0.3.0"])
+        fitted = lookup.projection(snapshot, space, ModelLayer("chgnet-0.3.0", 2))
     atoms = prototypes.embeddings("chgnet-0.3.0")
     stored = prototypes.embeddings("chgnet-0.3.0", space="aligned")
     key = ["structure_id", "site_index"]

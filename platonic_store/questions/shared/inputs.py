@@ -13,7 +13,7 @@ from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSou
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
 from platonic_store.questions.shared.atom_sets import atom_sets
-from platonic_store.questions.shared.tables import vector_table
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.vectors import Level, Points
 
@@ -73,7 +73,7 @@ def identify(
     if isinstance(query, ExternalStructure):
         return query
     if isinstance(query, str) and (snapshot.has_structure(query) or not is_file(query)):
-        snapshot.require_structure(query)
+        lookup.require_structure(snapshot, query)
         return query
     return embed_external(query, side)
 
@@ -129,7 +129,7 @@ def _projected(
 ) -> np.ndarray:
     if space is None:
         return external.atoms
-    return project(snapshot.projection(space, side.model, side.layer), external.atoms)
+    return project(lookup.projection(snapshot, space, side), external.atoms)
 
 
 def _stored_rows(
@@ -144,7 +144,7 @@ def _stored_rows(
 
     Raises: NotEmbedded, InvalidQuery if there is no such site.
     """
-    table = vector_table(snapshot, side, level, space)
+    table = lookup.vector_table(snapshot, side, level, space)
     points = snapshot.of_structure(table, id_)
     rows = np.arange(len(points.vectors))
     if site is not None:

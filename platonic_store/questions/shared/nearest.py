@@ -12,7 +12,8 @@ from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
-from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Level, Points
 
@@ -65,7 +66,9 @@ def nearest_by_transport(
     condition = None
     if not snapshot.vectors.fits_cache(table.nbytes):
         mean = QueryVector((query.mass @ query.vectors).astype(np.float32), own)
-        found = nearest(snapshot, snapshot.pooled(table), mean, max(50, 5 * k), where)
+        side = ModelLayer(table.model, table.layer)
+        pooled = lookup.vector_table(snapshot, side, "structure", table.space)
+        found = nearest(snapshot, pooled, mean, max(50, 5 * k), where)
         condition = _among(found["structure_id"])
     points = snapshot.points(table, condition)
     sets = atom_sets(points)
@@ -88,7 +91,7 @@ def _structures_with(snapshot: Snapshot, where: str | None) -> str | None:
     """A condition of Lance's on the structures that hold a site for which `where` is true."""
     if where is None:
         return None
-    return _among(snapshot.matching(where, "atom")["structure_id"].unique())
+    return _among(lookup.matching(snapshot, where, "atom")["structure_id"].unique())
 
 
 def _among(ids: Iterable[str]) -> str:
@@ -100,7 +103,7 @@ def _by_index(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     condition = None
     if where is not None:
-        condition = _among(snapshot.matching(where, "structure")["structure_id"])
+        condition = _among(lookup.matching(snapshot, where, "structure")["structure_id"])
     found = snapshot.vectors.nearest_indexed(
         table.name, table.version, query.vector, k + 1, table.level, condition
     ).to_pandas()
@@ -134,18 +137,18 @@ def rows_matching(snapshot: Snapshot, points: Points, level: Level, where: str) 
     Raises: InvalidQuery.
     """
     if level == "structure" or _names_no_site(snapshot, where):
-        ids = snapshot.matching(where, "structure")["structure_id"]
+        ids = lookup.matching(snapshot, where, "structure")["structure_id"]
         is_one = pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string()))
         return np.asarray(is_one)
     keys = ["structure_id", "site_index"]
-    wanted = pd.MultiIndex.from_frame(snapshot.matching(where, "atom")[keys])
+    wanted = pd.MultiIndex.from_frame(lookup.matching(snapshot, where, "atom")[keys])
     return pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas()).isin(wanted)
 
 
 def _names_no_site(snapshot: Snapshot, where: str) -> bool:
     """Whether a condition speaks of structures alone, of which there are fewer than atoms."""
     try:
-        snapshot.matching(f"false AND ({where}\n)", "structure")
+        lookup.matching(snapshot, f"false AND ({where}\n)", "structure")
     except InvalidQuery:
         return False
     return True

@@ -6,6 +6,7 @@ import pandas as pd
 
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 STRUCTURES = 5_000  # compared at most
@@ -27,13 +28,13 @@ def one_against_others(
 
     Raises: ModelNotFound, LayerNotFound, InvalidQuery if there is no other model.
     """
-    side = snapshot.model_layer(model)
-    names = [name for name in snapshot.trained_models() if name != side.model]
+    side = lookup.model_layer(snapshot, model)
+    names = [name for name in snapshot.trained_models if name != side.model]
     if not names:
         raise InvalidQuery(
             f"there is no model to compare {side.model} with", Call("ingest", models=["NAME"])
         )
-    sides = [side, *(snapshot.model_layer(name) for name in names)]
+    sides = [side, *(lookup.model_layer(snapshot, name) for name in names)]
     paired = paired_embeddings(snapshot, sides, "structure", sample=structures, seed=seed)
     crystals = snapshot.frame(
         "SELECT id AS structure_id, formula, elements, spacegroup, numbers, positions, cell, pbc "

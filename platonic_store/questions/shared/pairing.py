@@ -8,7 +8,7 @@ import pandas as pd
 
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.questions.shared.tables import vector_table
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.vectors import Level
 
@@ -42,14 +42,14 @@ def paired_embeddings(
 
     Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if they have nothing in common.
     """
-    tables = [vector_table(snapshot, side, level, space) for side in sides]
+    tables = [lookup.vector_table(snapshot, side, level, space) for side in sides]
     names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
     keys = _rows(snapshot, tables[0], 0)
     for i, table in enumerate(tables[1:], start=1):
         rows = _rows(snapshot, table, i)[[*names, f"row_{i}"]]
         keys = keys.merge(rows, on=names, validate="one_to_one")
     if where is not None:
-        keys = keys.merge(snapshot.matching(where, level)[names], on=names)
+        keys = keys.merge(lookup.matching(snapshot, where, level)[names], on=names)
     if keys.empty:
         raise InvalidQuery(
             f"{' and '.join(map(str, sides))} have embedded nothing in common"

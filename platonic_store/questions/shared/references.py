@@ -21,7 +21,8 @@ import pandas as pd
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.typicality import Atoms
-from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.vectors import Points
 
 SETTINGS = {
@@ -144,10 +145,10 @@ def part_of(group: int) -> str:
     return "typical" if group % 3 else "calibration"
 
 
-def load_set(snapshot: Snapshot, model: str, layer: int, seed: int) -> EmbeddedSet:
+def load_set(snapshot: Snapshot, side: ModelLayer, seed: int) -> EmbeddedSet:
     """All that the model has embedded in the store, in canonical order."""
-    whole = snapshot.points(snapshot.embeddings(model, layer, "structure"))
-    atoms = snapshot.points(snapshot.embeddings(model, layer, "atom"))
+    whole = snapshot.points(lookup.vector_table(snapshot, side, "structure"))
+    atoms = snapshot.points(lookup.vector_table(snapshot, side, "atom"))
     formulas = dict(snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
     groups = {id_: composition(formula, seed) for id_, formula in formulas.items()}
     return build_set(whole, atoms, groups)
@@ -184,12 +185,12 @@ def subset(these: EmbeddedSet, ids: np.ndarray) -> EmbeddedSet:
     )
 
 
-def stored(snapshot: Snapshot, model: str, layer: int) -> Reference | None:
+def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
     """The model's reference in the store, if there is one."""
     rows = snapshot.rows(
         "SELECT id, seed, among, calibration FROM catalog.main.reference_sets "
         "WHERE model = ? AND layer = ?",
-        [model, layer],
+        list(side),
     )
     if not rows:
         return None
@@ -203,13 +204,13 @@ def stored(snapshot: Snapshot, model: str, layer: int) -> Reference | None:
         [id_],
     )
     typical = members["structure_id"][members["part"] == "typical"].to_numpy()
-    typical_set = subset(load_set(snapshot, model, layer, seed), typical)
+    typical_set = subset(load_set(snapshot, side, seed), typical)
     scales = Calibration.from_bytes(calibration)
-    return cache_put(key, Reference(id_, model, layer, seed, among, members, typical_set, scales))
+    return cache_put(key, Reference(id_, *side, seed, among, members, typical_set, scales))
 
 
 def build_reference(
-    snapshot: Snapshot, model: str, layer: int, *, among: str | None = None, seed: int = 0
+    snapshot: Snapshot, side: ModelLayer, *, among: str | None = None, seed: int = 0
 ) -> tuple[Reference, EmbeddedSet]:
     """A reference set of all that the model has embedded, and that itself; not yet calibrated.
 
@@ -217,25 +218,25 @@ def build_reference(
 
     Raises: InvalidQuery if there are too few compositions.
     """
-    these = load_set(snapshot, model, layer, seed)
+    these = load_set(snapshot, side, seed)
     members = pd.DataFrame({"structure_id": these.ids})
     members["part"] = [part_of(int(group)) for group in these.whole.groups]
     if among is not None:
-        meeting = snapshot.matching(among, "structure")["structure_id"]
+        meeting = lookup.matching(snapshot, among, "structure")["structure_id"]
         members = members[members["structure_id"].isin(meeting)]
     for part in ("typical", "calibration"):
         if (members["part"] == part).sum() <= geometry.FEWEST:
             raise InvalidQuery(
-                f"too few compositions by {model}{f' where {among}' if among else ''} to say "
+                f"too few compositions by {side.model}{f' where {among}' if among else ''} to say "
                 "what is typical",
                 "ingest more",
             )
     hashes = dict(snapshot.rows("SELECT id, content_hash FROM catalog.main.structures"))
     content = "\n".join(f"{id_}\t{hashes[id_]}" for id_ in members["structure_id"])
-    settings = json.dumps([model, layer, seed, SETTINGS, content])
+    settings = json.dumps([*side, seed, SETTINGS, content])
     id_ = hashlib.sha256(settings.encode()).hexdigest()[:12]
     known = subset(these, members["structure_id"][members["part"] == "typical"].to_numpy())
-    return Reference(id_, model, layer, seed, among, members, known), these
+    return Reference(id_, *side, seed, among, members, known), these
 
 
 def calibrated(reference: Reference, these: EmbeddedSet) -> Reference:

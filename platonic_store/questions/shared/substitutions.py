@@ -16,6 +16,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.arithmetic import hits_at_1
 from platonic_store.questions.shared.pairing import paired_embeddings
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 
 _CORNERS = ["start", "minus", "plus", "target"]
@@ -118,10 +119,10 @@ def score(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery if no case is left.
     """
-    asker = snapshot.model_layer(model)
-    answerer = snapshot.model_layer(across) if across else asker
+    asker = lookup.model_layer(snapshot, model)
+    answerer = lookup.model_layer(snapshot, across) if across else asker
     if across or space:
-        space = snapshot.space(space, [asker.model, answerer.model])
+        space = lookup.space(snapshot, space, [asker.model, answerer.model])
         posed = posed[~posed["target"].isin(_anchored(snapshot, space))]
     rows = paired_embeddings(snapshot, [asker, answerer], "structure", space=space)
     ids = rows.keys["structure_id"].to_numpy()

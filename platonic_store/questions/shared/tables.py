@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
-from platonic_store.storage.vectors import Level
+from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
 class Between(NamedTuple):
@@ -26,23 +26,11 @@ def between(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
     """
-    asking = snapshot.model_layer(model)
-    answering = snapshot.model_layer(across) if across else asking
+    asking = lookup.model_layer(snapshot, model)
+    answering = lookup.model_layer(snapshot, across) if across else asking
     if across is not None or space is not None:
-        space = snapshot.space(space, [asking.model, answering.model])
+        space = lookup.space(snapshot, space, [asking.model, answering.model])
     return Between(asking, answering, space)
-
-
-def vector_table(
-    snapshot: Snapshot, side: ModelLayer, level: Level, space: str | None = None
-) -> VectorTable:
-    """The table of a model's embeddings or, in a space, of its coordinates.
-
-    Raises: LayerNotFound, AnchorsNotFound.
-    """
-    if space is None:
-        return snapshot.embeddings(side.model, side.layer, level)
-    return snapshot.coordinates(space, side.model, side.layer, level)
 
 
 def space_anchors(snapshot: Snapshot, space: str) -> pd.DataFrame:

@@ -1,0 +1,168 @@
+"""What names stand for in a state of a store: models, layers, spaces, structures, conditions.
+
+Each function raises an error that names what is there instead.
+"""
+
+import difflib
+
+import duckdb
+import pandas as pd
+
+from platonic_store.errors import (
+    AnchorsNotFound,
+    Call,
+    InvalidQuery,
+    LayerNotFound,
+    ModelNotFound,
+    StructureNotFound,
+)
+from platonic_store.geometry.projection import Projection
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.sqltext import one_line, require_condition
+from platonic_store.storage.vectors import Level
+
+
+def model(snapshot: Snapshot, name: str | None) -> str:
+    """The model of that name or alias, in upper or lower case; the first one if None.
+
+    Raises: ModelNotFound.
+    """
+    models = snapshot.models
+    if not models:
+        raise ModelNotFound(
+            "the store holds no embeddings yet", Call("ingest", "SOURCE", models=["sevennet-0"])
+        )
+    if name is None:
+        return next(iter(models))
+    names = {alias.lower(): own for own, one in models.items() for alias in one.aliases}
+    names |= {own.lower(): own for own in models}
+    if name.lower() in names:
+        return names[name.lower()]
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    raise ModelNotFound(
+        f"the store has no embeddings by {name} (it has {', '.join(models)})",
+        *(f"you may mean {names[one]}" for one in close),
+        Call("ingest", models=[name]),
+    )
+
+
+def model_layer(snapshot: Snapshot, text: str | None) -> ModelLayer:
+    """The model and layer that `MODEL@LAYER` names; without a layer the default one.
+
+    Without a name the store's first model. The default layer is the card's where that is stored,
+    else the first stored one.
+
+    Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+    """
+    name, _, number = (text or "").partition("@")
+    if number and not number.isdigit():
+        raise InvalidQuery(f"{text}: a layer is a number", f"write it as in {name}@0")
+    found = model(snapshot, name or None)
+    tables = (table for table in snapshot.tables if table.model == found)
+    stored = sorted({table.layer for table in tables if table.space is None})
+    if not number:
+        default = snapshot.models[found].default_layer
+        return ModelLayer(found, default if default in stored or not stored else stored[0])
+    if int(number) not in stored:
+        raise LayerNotFound(
+            f"the store has layers {stored} of {found}, not {number}",
+            Call("ingest", models=[found], layers=number),
+        )
+    return ModelLayer(found, int(number))
+
+
+def vector_table(
+    snapshot: Snapshot, side: ModelLayer, level: Level, space: str | None = None
+) -> VectorTable:
+    """The table of a model's embeddings or, in a space, of its coordinates.
+
+    Raises: LayerNotFound, AnchorsNotFound.
+    """
+    for table in snapshot.tables:
+        if (table.space, table.model, table.layer, table.level) == (space, *side, level):
+            return table
+    if space is None:
+        raise LayerNotFound(
+            f"the store has no layer {side.layer} of {side.model}",
+            Call("ingest", models=[side.model], layers=str(side.layer)),
+        )
+    raise _not_projected(space, side)
+
+
+def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
+    """The newest space, of that id or recipe if named, into which all models are projected.
+
+    Raises: AnchorsNotFound.
+    """
+    spaces = snapshot.rows(
+        "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
+        "JOIN catalog.main.projections AS p ON p.space = s.id "
+        "GROUP BY s.id, s.recipe, s.created_at ORDER BY s.created_at DESC"
+    )
+    for id_, recipe, projected in spaces:
+        if name in (None, id_, recipe) and set(models) <= set(projected):
+            return str(id_)
+    known = ", ".join(id_ for id_, *_ in spaces) or "none"
+    raise AnchorsNotFound(
+        f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
+        f"(spaces here: {known})",
+        Call("select_anchors"),
+        Call("project"),
+    )
+
+
+def projection(snapshot: Snapshot, space: str, side: ModelLayer) -> Projection:
+    """What turns a model's embeddings into coordinates of a space. Raises: AnchorsNotFound."""
+    rows = snapshot.rows(
+        "SELECT parameters FROM catalog.main.projections "
+        "WHERE space = ? AND model = ? AND layer = ?",
+        [space, *side],
+    )
+    if not rows:
+        raise _not_projected(space, side)
+    return Projection.from_bytes(rows[0][0])
+
+
+def _not_projected(space: str, side: ModelLayer) -> AnchorsNotFound:
+    return AnchorsNotFound(
+        f"layer {side.layer} of {side.model} is not projected into {space}",
+        Call("project", models=[str(side)]),
+    )
+
+
+def require_structure(snapshot: Snapshot, structure_id: str) -> None:
+    """Raises: StructureNotFound, naming ids that look alike."""
+    if snapshot.has_structure(structure_id):
+        return
+    alike = snapshot.rows(
+        "SELECT id FROM catalog.main.structures "
+        "ORDER BY jaro_winkler_similarity(lower(id), lower(?)) DESC, id LIMIT 3",
+        [structure_id],
+    )
+    names = ", ".join(row[0] for row in alike)
+    raise StructureNotFound(
+        f"no structure {structure_id!r} in the store"
+        + (f"; the closest ids are {names}" if names else " (it is empty)"),
+        Call("sql", "SELECT structure_id, formula FROM structure"),
+    )
+
+
+def matching(snapshot: Snapshot, condition: str, level: Level) -> pd.DataFrame:
+    """Keys of the structures or sites for which a user's SQL condition holds.
+
+    Raises: InvalidQuery with what DuckDB says of the condition.
+    """
+    if level == "structure":
+        sql = f"SELECT structure_id FROM structure WHERE ({condition}\n)"
+    else:
+        sql = (
+            "SELECT structure_id, site_index FROM site JOIN structure USING (structure_id) "
+            f"WHERE ({condition}\n)"
+        )
+    require_condition(snapshot.cursor(), condition)
+    try:
+        return snapshot.frame(sql)
+    except duckdb.Error as error:
+        raise InvalidQuery(
+            f"the condition {condition!r} is not understood: {one_line(error)}"
+        ) from None
