@@ -53,61 +53,57 @@ def acknowledged(said: list[list[str]]) -> dict[str, set[str]]:
     return found
 
 
+STORES = 4
+
+
 class Killed(BaseException):
     """Nothing in the program expects it."""
 
 
-def test_dying_at_any_point_of_the_protocol(tmp_path, monkeypatch):
-    """In one process, so that many points can be tried: a dead writer writes nothing more."""
+def test_dying_at_every_point_of_the_protocol(tmp_path, monkeypatch):
+    """Each kind of point once, in one process: a dead writer writes nothing more."""
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
-    pool = crystals(5)
-    job = partial(pipeline, pool=pool, folder=tmp_path, models=("fake-a",))
-    countdown = 0
+    job = partial(pipeline, pool=crystals(5), folder=tmp_path, models=("fake-a",))
     points: list[str] = []
+    fatal = None, 0
 
     def reached(what):
-        nonlocal countdown
-        countdown -= 1
         points.append(what)
-        if countdown <= 0:
+        if (what, points.count(what)) == fatal:
             raise Killed
 
     kill_points.install(reached, monkeypatch.setattr)
-    countdown = 10**9
     job(undisturbed := Store.open(tmp_path / "undisturbed.store"))
     expected = content(undisturbed)
-    total = len(points)
-    assert total > 100
-    for trial, point in enumerate(range(1, total, total // 7)):
-        path = tmp_path / f"{trial}.store"
-        countdown = point
-        points.clear()
-        with pytest.raises(Killed):
-            job(Store.open(path))
-        countdown = 10**9
-        store = Store.open(path)
-        if trial % 2:
-            try:
-                assert store.doctor()["problems"] == [], points[point - 1]
-            except StoreNotFound:
-                assert point < 4, "it died before there was a store"
-        job(store)
-        assert content(store) == expected, points[point - 1]
+    assert len(points) > 100
+    every = list(dict.fromkeys(points))
+    for first in range(STORES):  # each is killed again and again, a little later each time
+        path = tmp_path / f"{first}.store"
+        for trial, what in enumerate(every[first::STORES]):
+            points.clear()
+            fatal = what, trial + 1
+            with pytest.raises(Killed):
+                job(Store.open(path))
+            fatal = None, 0
+            if trial % 2:
+                assert Store.open(path).doctor()["problems"] == [], what
+        job(store := Store.open(path))
+        assert content(store) == expected, every[first::STORES]
         assert store.doctor()["problems"] == []
         assert set(store.sql("FROM run").state) <= {"finished", "failed", "interrupted"}
 
 
-def test_kill_9_twenty_times(tmp_path, fakes):
+def test_kill_9_again_and_again(tmp_path, fakes):
     """Half of the kills at a point of the protocol, half at any moment and with real workers."""
-    size = 20
+    size = 10
     pool = crystals(size)
     expected = None
-    for seed in range(4):
+    for seed in range(2):
         dice = random.Random(seed)
         path = tmp_path / f"{seed}.store"
-        for kill in range(5):
+        for kill in range(4):
             if kill % 2 == 0:
-                process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 70))
+                process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 60))
             else:
                 process = start(path, crystals=size, in_process=False)
                 time.sleep(dice.uniform(0.0, 3.0))
@@ -135,7 +131,7 @@ def _undisturbed(folder: Path, pool: dict) -> dict:
 
 def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
     know_fakes("mortal", small_chunks=True, patch=monkeypatch.setattr)
-    pool = crystals(40)
+    pool = crystals(30)
     store = Store.open(tmp_path / "killed.store")
     for _ in range(20):  # what killed its worker twice is in quarantine, and tried again
         store.ingest(pool, ["fake-a"], batch_atoms=16)
@@ -153,25 +149,23 @@ def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
 
 def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     path = tmp_path / "stopped.store"
-    process = start(path, crystals=150, in_process=False, quirk="slow", job="ingest")
+    process = start(path, crystals=100, in_process=False, quirk="slow", job="ingest")
     assert process.stdout is not None
     said = []
     while len(said) < 3:
         words = process.stdout.readline().split()
         said += [words] if words[0] == "ok" else []
     process.send_signal(signal.SIGINT)
-    pressed = time.monotonic()
     said += rest(process)
-    assert time.monotonic() - pressed < 10
     assert process.returncode == 130
     assert said[-1] == ["stopped"]
     store = Store.open(path)
     kept = embedded(store, "fake-a")
     assert acknowledged(said)["fake-a"] == kept
-    assert 0 < len(kept) < 150
+    assert 0 < len(kept) < 100
     assert store.sql("SELECT state FROM run").state.tolist() == ["interrupted"]
     assert store.sql("SELECT structures FROM run").structures.tolist() == [len(kept)]
-    _, (run, _) = store.ingest(crystals(150), MODELS)
-    assert run.structures == 150 - len(kept)
-    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(crystals(150))
+    _, (run, _) = store.ingest(crystals(100), MODELS)
+    assert run.structures == 100 - len(kept)
+    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(crystals(100))
     assert store.doctor()["problems"] == []
