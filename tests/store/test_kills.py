@@ -14,7 +14,6 @@ import psutil
 import pytest
 from store_fakes import MODELS, content, crystals, embedded, know_fakes, pipeline
 
-from platonic_store.errors import StoreNotFound
 from platonic_store.store import Store
 
 DRIVER = Path(__file__).with_name("store_driver.py")
