@@ -127,7 +127,7 @@ def embedded(store: Store, model: str, layer: int = 1) -> set[str]:
     """Structures that readers see as embedded; all their atoms must be there."""
     found = content(store)
     structures = {key for (key,) in found.get((None, model, layer, "structure"), {})}
-    sizes = dict(store.sql("SELECT id, nsites FROM structure").itertuples(index=False))
+    sizes = dict(store.sql("SELECT structure_id, nsites FROM structure").itertuples(index=False))
     atoms = set(found.get((None, model, layer, "atom"), {}))
     assert atoms == {(id_, site) for id_ in structures for site in range(sizes[id_])}
     return structures

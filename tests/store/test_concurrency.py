@@ -40,7 +40,7 @@ class Watch:
             hits = self.store.similar(asked, model="fake-a", k=3)
             self._time(began)
             assert len(hits) >= min(3, len(now) - 1)
-            assert asked not in set(hits.id)
+            assert asked not in set(hits.structure_id)
 
     def _time(self, began: float) -> None:
         self.longest = max(self.longest, time.monotonic() - began)
@@ -142,7 +142,9 @@ def test_a_long_query_and_a_plain_client_beside_a_whole_ingest(tmp_path, fakes):
     )
     answers: list[list[tuple]] = []
     query = threading.Thread(
-        target=lambda: answers.append(snapshot.rows("SELECT id FROM structure WHERE wait(nsites)"))
+        target=lambda: answers.append(
+            snapshot.rows("SELECT structure_id FROM structure WHERE wait(nsites)")
+        )
     )
     query.start()
     said = rest(start(path, crystals=30, in_process=False, job="ingest"))

@@ -30,15 +30,15 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "where",
     [
-        "1=1); COPY (SELECT 1) TO 'out.csv'; SELECT id FROM structure WHERE (1=1",
+        "1=1); COPY (SELECT 1) TO 'out.csv'; SELECT structure_id FROM structure WHERE (1=1",
         "1=1; COPY (SELECT 1) TO 'out.csv'",
         "1=1\n); COPY (SELECT 1) TO '.tmp/out.csv'; --",
         "1=1) OR (1=1",
         "1=1 -- \n) OR (1=1",
-        "1=1) UNION SELECT id FROM structure WHERE (1=1",
-        "1=1 UNION SELECT id FROM structure",
+        "1=1) UNION SELECT structure_id FROM structure WHERE (1=1",
+        "1=1 UNION SELECT structure_id FROM structure",
         "true, true",
-        "true AS id",
+        "true AS structure_id",
         "DISTINCT true",
         "true FROM structure",
         "true WHERE true",
@@ -76,7 +76,7 @@ def test_a_condition_is_one_expression_over_the_store(filled, here, where):
         "(nsites) > (0)",
         "formula != '); DROP TABLE x; --'",
         "nsites > 0 /* ) */ AND true",
-        "id IN (SELECT id FROM structure WHERE nsites > 0)",
+        "structure_id IN (SELECT structure_id FROM structure WHERE nsites > 0)",
         "CASE WHEN nsites > 0 THEN true ELSE false END",
     ],
 )
@@ -148,8 +148,9 @@ def test_functions_are_made_in_a_confined_instance(filled):
 
 
 def test_files_are_for_those_who_say_so(filled, here):
-    (here / "mine.csv").write_text("id,note\nc1,blue\n")
-    found = filled.sql("SELECT note FROM 'mine.csv' JOIN structure USING (id)", allow_files=True)
+    (here / "mine.csv").write_text("structure_id,note\nc1,blue\n")
+    query = "SELECT note FROM 'mine.csv' JOIN structure USING (structure_id)"
+    found = filled.sql(query, allow_files=True)
     assert found["note"].tolist() == ["blue"]
     filled.sql("COPY (SELECT 1) TO 'out.csv'", allow_files=True)
     assert (here / "out.csv").exists()

@@ -1,6 +1,7 @@
 """What a repeated, widened or contradicting ingest does."""
 
 import importlib.util
+import itertools
 
 import ase
 import numpy as np
@@ -77,7 +78,7 @@ def test_another_content_under_a_known_id_is_refused_and_the_rest_kept(store):
         assert "\n" not in str(raised.value)
         reasons = store.sql("SELECT structure_id, reason FROM quarantine")
         assert reasons.structure_id.tolist() == ["c0"], "once, however often it is tried"
-    assert set(store.sql("SELECT id FROM structure").id) == set(pool)
+    assert set(store.sql("SELECT structure_id FROM structure").structure_id) == set(pool)
     store.ingest(models=["fake-a"])
     assert content(store)[None, "fake-a", 1, "atom"]["c0", 0] == (
         vectors_of(pool["c0"], "fake-a", 1)[0].tobytes()
@@ -88,7 +89,8 @@ def test_one_source_that_contradicts_itself(store):
     one, other = crystals(2).values()
     with pytest.raises(ConflictingStructure, match="x"):
         store.ingest([("x", one), ("x", one), ("x", other), ("y", other)])
-    assert store.sql("SELECT id FROM structure ORDER BY id").id.tolist() == ["x", "y"]
+    found = store.sql("SELECT structure_id FROM structure ORDER BY ALL")
+    assert found.structure_id.tolist() == ["x", "y"]
 
 
 def with_properties(atoms, **properties):
@@ -99,28 +101,44 @@ def with_properties(atoms, **properties):
 
 def test_properties_are_typed_widened_and_never_shadow_the_stores_own(store):
     first, second, third = crystals(3).values()
-    store.ingest({"p": with_properties(first, n=1, flag=True, Phase="alpha", formula="H2O")})
+    own = {"formula": "H2O", "id": 7, "structure_id": "mine"}
+    store.ingest({"p": with_properties(first, n=1, flag=True, Phase="alpha", **own)})
     types = dict(
         store.sql("SELECT column_name, column_type FROM (DESCRIBE structure)").itertuples(
             index=False
         )
     )
     assert (types["n"], types["flag"], types["Phase"]) == ("BIGINT", "BOOLEAN", "VARCHAR")
-    assert types["source_formula"] == "VARCHAR"
+    assert types["source_formula"] == types["source_structure_id"] == "VARCHAR"
+    assert types["source_id"] == "BIGINT"
+    assert "id" not in types
     store.ingest({"q": with_properties(second, n=2.5, flag=False, PHASE="beta")})
-    assert store.sql("SELECT id FROM structure WHERE N > 2").id.tolist() == ["q"]
-    assert store.sql("SELECT phase FROM structure ORDER BY id").iloc[:, 0].tolist() == [
+    found = store.sql("SELECT structure_id FROM structure WHERE N > 2")
+    assert found.structure_id.tolist() == ["q"]
+    assert store.sql("SELECT phase FROM structure ORDER BY structure_id").iloc[:, 0].tolist() == [
         "alpha",
         "beta",
     ]
     store.ingest({"r": with_properties(third, n="many")})
-    found = store.sql("SELECT id, n FROM structure ORDER BY id")
+    found = store.sql("SELECT structure_id, n FROM structure ORDER BY structure_id")
     assert found.n.tolist() == ["1.0", "2.5", "many"]
     # A value that is there stays; one that was not is filled in.
     store.ingest({"r": with_properties(third, n="few", phase="gamma")})
-    assert store.sql("SELECT n, phase FROM structure WHERE id = 'r'").values.tolist() == [
-        ["many", "gamma"]
+    found = store.sql("SELECT n, phase FROM structure WHERE structure_id = 'r'")
+    assert found.values.tolist() == [["many", "gamma"]]
+
+
+def test_any_two_views_are_joined_by_structure_id(store):
+    views = [
+        *("structure", "site", "quarantine", "anchor", "typicality"),
+        *("atom_typicality", "atom_agreement", "disagreement"),
     ]
+    pool = {id_: with_properties(atoms, id=1, structure_id=2) for id_, atoms in crystals(3).items()}
+    store.ingest(pool, ["fake-a"])
+    for one, other in itertools.combinations(views, 2):
+        found = store.sql(f"SELECT structure_id FROM {one} JOIN {other} USING (structure_id)")
+        assert found.columns.tolist() == ["structure_id"]
+    assert store.sql("FROM structure").columns.tolist().count("structure_id") == 1
 
 
 def test_what_cannot_be_embedded_is_in_quarantine_once_with_its_reason(store):
@@ -172,7 +190,7 @@ def test_delete_whatever_the_id(store):
     gone = sorted(set(pool) - anchored - {odd})[:2] + [odd] * (odd not in anchored)
     store.delete(gone)
     left = set(pool) - set(gone)
-    assert set(store.sql("SELECT id FROM structure").id) == left
+    assert set(store.sql("SELECT structure_id FROM structure").structure_id) == left
     for key, rows in content(store).items():
         assert {id_ for id_, *_ in rows} == left, key
     assert store.doctor()["problems"] == []
@@ -193,7 +211,7 @@ def test_the_real_thing(tmp_path):
     assert run.run == 0
     assert content(store) == before
     found = store.similar(pool["c2"], k=1)
-    assert found.id[0] == "c2"
+    assert found.structure_id[0] == "c2"
     assert found.distance[0] < 1e-5
     assert store.doctor()["problems"] == []
     assert np.isfinite(store.vector("c2")).all()

@@ -148,9 +148,9 @@ def agrees(hits, query, others, k):
 
     expected = sorted(distance(vector) for vector in others.values())[:k]
     assert hits["rank"].tolist() == list(range(1, len(expected) + 1))
-    assert hits.id.is_unique
+    assert hits.structure_id.is_unique
     assert np.allclose(hits.distance, expected, atol=1e-5)
-    for id_, found in zip(hits.id, hits.distance, strict=True):
+    for id_, found in zip(hits.structure_id, hits.distance, strict=True):
         assert abs(distance(others[id_]) - found) < 1e-5
 
 

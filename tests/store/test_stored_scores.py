@@ -39,8 +39,8 @@ def test_only_what_is_new_is_judged_and_by_the_same_reference(store):
     store.ingest(POOL, ["fake-a"])
     assert store.score() == [done._replace(new_structures=10)]
     after = store.sql("FROM typicality")
-    assert set(after["id"]) == set(POOL)
-    kept = after[after["id"].isin(before["id"])].reset_index(drop=True)
+    assert set(after["structure_id"]) == set(POOL)
+    kept = after[after["structure_id"].isin(before["structure_id"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before)
     assert store.doctor()["problems"] == []
     (renewed,) = store.score(renew=True)
@@ -65,7 +65,7 @@ def test_a_condition_says_what_is_the_reference(store):
     assert some.new_structures == 60, "what is no part of the reference is judged as well"
     assert store.score()[0].reference == some.reference
     (low,) = store.sql(
-        "SELECT min(gap) FROM typicality JOIN structure s ON s.id = nearest_id"
+        "SELECT min(gap) FROM typicality JOIN structure s ON s.structure_id = nearest_id"
     ).iloc[0]
     assert low > 1
     with pytest.raises(InvalidQuery, match="where gap > 5 to say what is typical"):
@@ -80,7 +80,7 @@ def test_scores_go_with_their_structure_and_its_reference(store):
     store.delete(["c55"])  # judged, and no part of a reference
     found = store.sql("SELECT model, count(*) AS n FROM typicality GROUP BY ALL ORDER BY ALL")
     assert found["n"].tolist() == [59, 50]
-    assert "c55" not in set(store.sql("FROM atom_typicality")["id"])
+    assert "c55" not in set(store.sql("FROM atom_typicality")["structure_id"])
     store.delete(["c0"])  # part of both references, which are no longer what they were
     assert not len(store.sql("FROM typicality"))
     assert not len(store.sql("FROM reference"))
