@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -78,11 +78,13 @@ class Store(Questions):
         store.catalog.revision()
         return store
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        # Questions that other packages, or this process, have added.
-        if name.startswith("_") or name not in questions.names():
-            raise AttributeError(f"a store has no attribute {name!r}")
-        return asked_of(self, questions.get(name))
+    if not TYPE_CHECKING:  # or type checkers would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            """A question that another package, or this process, has added."""
+            if name.startswith("_") or name not in questions.names():
+                raise AttributeError(f"a store has no attribute {name!r}")
+            return asked_of(self, questions.get(name))
 
     def snapshot(self) -> Snapshot:
         """The newest published state, for several questions that must see the same one.
