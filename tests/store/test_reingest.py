@@ -214,4 +214,4 @@ def test_the_real_thing(tmp_path):
     assert found.structure_id[0] == "c2"
     assert found.distance[0] < 1e-5
     assert store.doctor()["problems"] == []
-    assert np.isfinite(store.vector("c2")).all()
+    assert np.isfinite(store.embeddings(level="structure")["vector"].to_pylist()).all()
