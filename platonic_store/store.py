@@ -110,7 +110,7 @@ class Store(Questions):
             raise StoreNotWritable(f"{self.path} was opened read-only", "open it for writing")
         if not create:
             self._require()
-        with writer(self.catalog, self.vectors) as settled, logged(self.path):
+        with logged(self.path), writer(self.catalog, self.vectors) as settled:
             yield settled
 
     def sql(

@@ -154,7 +154,7 @@ def _register_model(catalog: Catalog, card: Card, identity: dict[str, Any]) -> N
                     family=card.family,
                     checkpoint_sha256=sha256,
                     default_layer=card.default_layer,
-                    kind="control" if card.name.startswith("control:") else "trained",
+                    kind=card.kind,
                     card=card.as_dict() | {"folder": None, "checkpoint": None},  # of this machine
                 )
             )

@@ -54,7 +54,7 @@ def similar(
     """The k structures (or, with a site, atoms) most alike to one.
 
     With `across`, the query's own structure is among the candidates: to find it is the test of the
-    shared space. `where` is exact: there are k answers wherever k exist. Atoms stand for all their
+    shared space. `where` is applied first: k answers come where k exist. Atoms stand for all their
     symmetry-equivalent sites. `distance` "transport" is the mean 1 − cosine of two structures'
     atoms when each is matched at the least cost.
 

@@ -74,18 +74,3 @@ def table_name(model: str, layer: int, level: Level, space: str | None = None) -
     if space is not None:
         parts.insert(0, space)
     return re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts))
-
-
-def vector_array(vectors: np.ndarray) -> pa.FixedSizeListArray:
-    """(n, dim) float32 as an Arrow column of fixed-size lists."""
-    flat = np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), vectors.shape[1])
-
-
-def vector_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """An Arrow column of fixed-size lists as an (n, dim) float32 array."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # an empty chunked array stays chunked
-        return np.empty((0, column.type.list_size), dtype=np.float32)
-    flat = np.asarray(array.flatten())
-    return flat.reshape(-1, array.type.list_size)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.arrow import vector_array, vector_matrix
+from platonic_store.arrow import vector_matrix
 from platonic_store.storage import disk
 from platonic_store.storage.layout import (
     Level,
@@ -39,8 +39,6 @@ __all__ = [
     "key_names",
     "schema",
     "table_name",
-    "vector_array",
-    "vector_matrix",
 ]
 
 # Lance's 2.3 files make DuckDB's Lance extension panic.
