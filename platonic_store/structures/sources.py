@@ -167,7 +167,7 @@ def _with_clear_errors(records: Iterator[Record], path: Path, format: str) -> It
             KNOWN_FORMATS,
         ) from error
     if count == 0:
-        raise UnreadableSource(f"{path} has no records", "give a file with structures")
+        raise UnreadableSource(f"{path} is empty: it has no records", "give a file with structures")
 
 
 def _batches(records: Iterable[Record], batch_size: int) -> Iterator[StructureBatch]:
