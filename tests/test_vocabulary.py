@@ -156,7 +156,7 @@ def test_views(prototypes, view):
     assert ("structure_id" in columns) or view not in OF_STRUCTURES
 
 
-@pytest.mark.parametrize(("one", "other"), combinations(OF_STRUCTURES, 2))
+@pytest.mark.parametrize(("one", "other"), list(combinations(OF_STRUCTURES, 2)))
 def test_any_two_views_of_structures_join(prototypes, one, other):
     found = prototypes.sql(
         f"SELECT count(*) AS n, count(DISTINCT structure_id) AS structures "
