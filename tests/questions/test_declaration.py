@@ -2,8 +2,6 @@
 
 import inspect
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -155,26 +153,6 @@ def test_every_question_is_whole(name):
     assert all(parameter.help for parameter in found.parameters)
     assert all(column.meaning for column in found.columns)
     assert any(function.question is found for function in functions())
-
-
-def test_mypy_knows_a_questions_signature(tmp_path):
-    (tmp_path / "use.py").write_text(
-        "from platonic_store import Store\n"
-        "store = Store.open('x')\n"
-        "store.similar('a', model='m@1', k=3)\n"
-        "store.similar('a', k='three')\n"
-        "store.stitch('a', 'b')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--follow-imports=silent", str(tmp_path / "use.py")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
-    assert len(errors) == 2, done.stdout
-    assert "use.py:4" in errors[0]
-    assert "use.py:5" in errors[1]
 
 
 def test_a_store_that_is_opened_to_read_does_not_write(prototypes):
