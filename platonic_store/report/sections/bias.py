@@ -72,11 +72,15 @@ def section(snapshot: Snapshot, study: Study) -> Section:
 
 def _findings(telling: pd.DataFrame) -> list[str]:
     elements = telling[telling["kind"] == "element"].nlargest(1, "effect")
-    return [
+    columns = ["model", "value", "overlap", "overlap_others"]
+    return [_finding(*row) for row in elements[columns].to_numpy()]
+
+
+def _finding(model: str, value: str, overlap: float, others: float) -> str:
+    # With two models there is one other, which shares with nobody.
+    among = "" if pd.isna(others) else f", which share {others:.0%} among themselves"
+    return (
         f"The neighbourhood that one model sees most differently from the others is that of "
         f"structures with {value}, by {label(model)}: {overlap:.0%} of their ten nearest are "
-        f"shared with the others, which share {others:.0%} among themselves."
-        for model, value, overlap, others in elements[
-            ["model", "value", "overlap", "overlap_others"]
-        ].to_numpy()
-    ]
+        f"shared with the others{among}."
+    )
