@@ -185,7 +185,9 @@ def test_a_truncated_source_keeps_what_came_whole(cifs, tmp_path):
 def test_mistakes_in_names(prototypes_path, tmp_path):
     where = {"cwd": tmp_path, "store": prototypes_path}
     assert "try sevennet-0" in mistake("ingest", "--model", "sevennet0", **where)
-    assert "try chgnet" in mistake("similar", "Spinel", "--model", "chgnet-0.3.1", **where)
+    assert "you may mean chgnet-0.3.0" in mistake(
+        "similar", "Spinel", "--model", "chgnet-0.3.1", **where
+    )
     assert "Spinel" in mistake("similar", "Spinell", **where)
     assert "bandgap" in mistake("similar", "Spinel", "--where", "bandgap > 1", **where)
     assert "0,1,2,3" in mistake("ingest", "-m", "chgnet-0.3.0", "--layers", "9", **where)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_examples_run_as_printed(tmp_path, prototypes_path):
+def test_examples_run_as_printed(tmp_path, stores):
+    # `ingest` goes on where the store of this run stopped, instead of embedding all once more.
+    shutil.copytree(stores / "embedded.store", tmp_path / "crystals.store")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     # One shell, as a reader has: what a block exports, the next ones know.

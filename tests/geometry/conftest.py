@@ -7,6 +7,6 @@ import pytest
 @pytest.fixture(scope="session")
 def real_embeddings(prototypes) -> np.ndarray:
     """(n, 64) float32, every atom of the prototypes with at most 12."""
-    small = prototypes.sql("SELECT id FROM structure WHERE nsites <= 12")["id"]
+    small = prototypes.sql("SELECT structure_id FROM structure WHERE nsites <= 12")["structure_id"]
     rows = prototypes.embeddings("chgnet-0.3.0").to_pandas()
     return np.stack(rows["vector"][rows["structure_id"].isin(small)])

@@ -59,7 +59,7 @@ def test_the_example_of_the_documentation(home, monkeypatch, tmp_path):
     _, (run,) = store.ingest("builtin:aflow-prototypes", ["radial"])
     assert (run.model, run.structures, run.rejected) == ("radial-1", 287, 1)
     nearest = store.similar("diamond", model="radial", k=1)
-    assert nearest.id.tolist() == ["Lonsdaleite"]
+    assert nearest.structure_id.tolist() == ["Lonsdaleite"]
 
 
 @pytest.mark.parametrize(
