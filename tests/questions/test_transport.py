@@ -93,7 +93,7 @@ def test_across_models_most_structures_find_themselves(prototypes):
 
 def test_a_large_table_is_answered_from_a_shortlist(prototypes, monkeypatch):
     exact = prototypes.similar("Spinel", k=5, distance="transport")
-    monkeypatch.setattr("platonic_store.questions.shared.nearest.CACHE_BYTES", 100_000)
+    monkeypatch.setattr("platonic_store.storage.vectors.CACHE_BYTES", 100_000)
     listed = prototypes.similar("Spinel", k=5, where="nsites > 0", distance="transport")
     assert set(listed["structure_id"]) == set(exact["structure_id"])
 

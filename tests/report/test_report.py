@@ -123,6 +123,6 @@ def test_what_the_source_says_is_text_and_not_markup(tmp_path):
 def test_a_model_that_is_not_here_is_one_line(prototypes, tmp_path):
     with pytest.raises(ModelNotFound, match="no embeddings by chgnet-r2scan") as raised:
         prototypes.report(tmp_path / "page.html", models=["chgnet-r2scan"])
-    assert worded(raised.value.hint) == "run `store.ingest(models=['chgnet-r2scan'])`"
+    assert "run `store.ingest(models=['chgnet-r2scan'])`" in worded(raised.value.hint)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "page.html").exists()
