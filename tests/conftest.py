@@ -14,7 +14,7 @@ from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
 
 # Tests are not timed: a busy machine is no failure.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=50)
 settings.load_profile("untimed")
 
 
@@ -37,7 +37,11 @@ def pytest_xdist_auto_num_workers():
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at groups
 def pytest_collection_modifyitems(config, items):
-    """The tests of one family run on one worker, and `--family` leaves those of one."""
+    """The tests of one family run on one worker, and `--family` leaves those of one.
+
+    The longest test comes first, so that it is not the last to end.
+    """
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
     wanted = config.getoption("family")
     families = {card.family for card in cards.load_cards().values()}
     if wanted and wanted not in families:

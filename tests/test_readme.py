@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from platonic_store.store import Store
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -16,9 +18,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_examples_run_as_printed(tmp_path, stores):
-    # `ingest` goes on where the store of this run stopped, instead of embedding all once more.
-    shutil.copytree(stores / "embedded.store", tmp_path / "crystals.store")
+@pytest.mark.parametrize("start", ["embedded", pytest.param("nothing", marks=pytest.mark.models)])
+def test_examples_run_as_printed(start, stores, tmp_path):
+    """In an empty folder; or in one where the first command finds what it would have made."""
+    if start == "embedded":
+        shutil.copytree(stores / "embedded.store", tmp_path / "crystals.store")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     # One shell, as a reader has: what a block exports, the next ones know.
@@ -30,11 +34,13 @@ def test_examples_run_as_printed(tmp_path, stores):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     for script in blocks("python"):
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
     store = Store.open(tmp_path / "crystals.store")
     for statement in ";".join(blocks("sql")).split(";"):
         if statement.strip():

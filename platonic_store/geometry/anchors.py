@@ -4,6 +4,7 @@ Each function takes rows of embeddings and returns the positions of the rows tha
 anchor is an atom: the caller maps positions to (structure_id, site_index) and keeps those.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -93,6 +94,7 @@ def direct_maml(embeddings: ArrayLike, k: int, *, threshold: float = 0.5) -> Ind
     """
     from sklearn.cluster import Birch
     from sklearn.decomposition import PCA
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.preprocessing import StandardScaler
 
     scaled = StandardScaler().fit_transform(np.asarray(embeddings))
@@ -102,10 +104,16 @@ def direct_maml(embeddings: ArrayLike, k: int, *, threshold: float = 0.5) -> Ind
     if (distinct := len(np.unique(components, axis=0))) < k:
         raise ValueError(f"cannot choose {k} anchors from {distinct} distinct rows")
 
-    birch = Birch(n_clusters=k, threshold=threshold).fit(components)
+    def clustered(threshold: float) -> Birch:
+        with warnings.catch_warnings():
+            # "Decrease the threshold": that is what the loop does.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return Birch(n_clusters=k, threshold=threshold).fit(components)
+
+    birch = clustered(threshold)
     while (found := len(np.unique(birch.subcluster_labels_))) < k:
         threshold = threshold / k * found
-        birch = Birch(n_clusters=k, threshold=threshold).fit(components)
+        birch = clustered(threshold)
 
     labels = birch.predict(components)
     last_centre = dict(zip(birch.subcluster_labels_, birch.subcluster_centers_, strict=True))

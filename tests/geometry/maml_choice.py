@@ -1,12 +1,8 @@
-"""Print maml's own DIRECT choice: `python maml_choice.py rows.npy k`, in an interpreter with maml.
+"""Print maml's own DIRECT choice: `PYTHONPATH=.maml python maml_choice.py rows.npy k`
 
-maml pins nothing that matters here and wants much that does not, so it has an environment of its
-own. Its scikit-learn and numpy must be the project's, for ties and roundings to fall alike:
-
-    python -m venv maml-env
-    maml-env/bin/pip install --no-deps maml==2025.4.3
-    maml-env/bin/pip install pandas pymatgen monty numpy==2.4.6 scipy==1.17.1 scikit-learn==1.9.1
-    PLATONIC_MAML_PYTHON=maml-env/bin/python pytest tests/geometry/test_maml.py
+maml wants much that does not matter here, so `make .maml` puts it into a folder of its own, without
+what it depends on: it finds the project's scikit-learn and numpy, so that ties and roundings fall
+alike.
 """
 
 import json

@@ -13,6 +13,7 @@ from platonic_store.errors import (
 )
 from platonic_store.storage import lookup
 from platonic_store.store import Store
+from platonic_store.structures import builtin
 
 
 def unit(rows):
@@ -105,7 +106,9 @@ def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
     by_object = prototypes.similar(halite, k=3)
     assert by_object["structure_id"][0] == "Halite"
     halite.to(filename=str(tmp_path / "mine.cif"))
-    by_file = prototypes.similar(str(tmp_path / "mine.cif"), k=3, across="chgnet-0.3.0")
+    by_file = prototypes.similar(
+        str(tmp_path / "mine.cif"), k=3, model="chgnet-0.3.0", across="sevennet-0"
+    )
     assert by_file["structure_id"][0] == "Halite"
 
 
@@ -129,17 +132,14 @@ def test_projecting_today_is_projecting_tomorrow(prototypes):
 
 def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
     """The same crystals in two orders, in batches of two sizes: the same anchor set."""
-    from pymatgen.analysis.prototypes.matcher import AFLOW_PROTOTYPE_LIBRARY
-
-    crystals = [entry["snl"].structure for entry in AFLOW_PROTOTYPE_LIBRARY]
-    some = [crystal for crystal in crystals if len(crystal) < 9][:40]
+    some = [crystal for crystal in builtin.records() if len(crystal.numbers) < 9][:20]
     chosen = []
     for name, order, batch_atoms in (("one", some, 64), ("other", some[::-1], 17)):
         store = Store.open(tmp_path / name)
         store.ingest(order, ["chgnet-0.3.0"], batch_atoms=batch_atoms)
-        chosen.append(store.select_anchors("direct", 20))
+        chosen.append(store.select_anchors("direct", 10))
     assert chosen[0].id == chosen[1].id
-    assert len(chosen[0].atoms) == 20
+    assert len(chosen[0].atoms) == 10
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ from test_kills import rest, start
 from platonic_store.errors import StoreBusy
 from platonic_store.store import Store
 
-LONGEST = 5.0  # seconds that a query may take while an ingest runs
-
 
 class Watch:
     """Queries a store again and again, and holds it to its promises."""
@@ -22,35 +20,24 @@ class Watch:
     def __init__(self, store: Store):
         self.store = store
         self.seen: set[str] = set()
-        self.longest = 0.0
-        self.answers = 0
 
     def look(self) -> None:
-        began = time.monotonic()
-        count = int(self.store.sql("SELECT count(*) AS n FROM structure").n[0])
-        self._time(began)
-        if not count:
+        if not len(self.store.sql("FROM structure")):
             return
         now = embedded(self.store, "fake-a")  # asserts that all atoms of each are there
         assert self.seen <= now, "what was committed stays"
         self.seen = now
         if now:
-            began = time.monotonic()
             asked = min(now)
             hits = self.store.similar(asked, model="fake-a", k=3)
-            self._time(began)
             assert len(hits) >= min(3, len(now) - 1)
             assert asked not in set(hits.structure_id)
-
-    def _time(self, began: float) -> None:
-        self.longest = max(self.longest, time.monotonic() - began)
-        self.answers += 1
 
 
 def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     path = tmp_path / "busy.store"
     Store.open(path).ingest({"first": crystals(1, seed=5)["c0"]}, MODELS)
-    process = start(path, crystals=80, in_process=False, quirk="slow", job="ingest")
+    process = start(path, crystals=40, in_process=False, quirk="slow", job="ingest")
     assert process.stdout is not None
     said = []
     reader = threading.Thread(target=lambda: said.extend(rest(process)))
@@ -70,28 +57,24 @@ def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     for thread in threads:
         thread.start()
 
-    time.sleep(2)
-    if reader.is_alive():
-        began = time.monotonic()
-        with pytest.raises(StoreBusy, match="another process is writing") as busy:
-            Store.open(path).ingest(crystals(3), ["fake-a"])
-        assert time.monotonic() - began < 2
-        assert "\n" not in str(busy.value)
+    while len(Store.open(path).sql("FROM structure")) == 1 and reader.is_alive():
+        time.sleep(0.1)
+    with pytest.raises(StoreBusy, match="another process is writing") as busy:
+        Store.open(path).ingest(crystals(3), ["fake-a"])
+    assert "\n" not in str(busy.value)
     for thread in (*threads, reader):
         thread.join(120)
         assert not thread.is_alive(), "readers must not keep the writer out"
     assert not failures
     assert said[-1] == ["done"], said[-1]
     for one in watches:
-        assert one.seen == {"first", *crystals(80)}
-        print(f"{one.answers} answers, the longest after {one.longest:.2f} s")
-        assert one.longest < LONGEST
+        assert one.seen == {"first", *crystals(40)}
     assert Store.open(path).doctor()["problems"] == []
 
 
 def test_a_thread_that_writes_and_others_that_read(tmp_path, monkeypatch):
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
-    pool = crystals(80)
+    pool = crystals(40)
     store = Store.open(tmp_path / "threads.store")
     store.ingest({"first": crystals(1, seed=5)["c0"]}, ["fake-a"])
     failures: list[BaseException] = []
@@ -113,7 +96,6 @@ def test_a_thread_that_writes_and_others_that_read(tmp_path, monkeypatch):
     assert not failures
     watch.look()
     assert watch.seen == {"first", *pool}
-    assert watch.longest < LONGEST
     assert store.doctor()["problems"] == []
 
 

@@ -1,15 +1,12 @@
 """What a repeated, widened or contradicting ingest does."""
 
-import importlib.util
 import itertools
 
 import ase
-import numpy as np
 import pytest
 from store_fakes import content, crystals, embedded, vectors_of
 
 from platonic_store.errors import ConflictingStructure, InvalidQuery, StructureNotFound
-from platonic_store.store import Store
 
 
 def versions(store):
@@ -199,19 +196,10 @@ def test_delete_whatever_the_id(store):
     assert store.doctor()["problems"] == []
 
 
-def test_the_real_thing(tmp_path):
-    """CHGNet itself: again is a no-op, and what a file gives is what the store holds."""
-    if importlib.util.find_spec("chgnet") is None:
-        pytest.skip("chgnet is not installed: pip install -e '.[models]'")
-    store = Store.open(tmp_path / "real.store")
-    pool = crystals(6)
-    store.ingest(pool, ["chgnet-0.3.0"])
-    before = content(store)
-    _, (run,) = store.ingest(pool, ["chgnet-0.3.0"])
-    assert run.run == 0
-    assert content(store) == before
-    found = store.similar(pool["c2"], k=1)
-    assert found.structure_id[0] == "c2"
-    assert found.distance[0] < 1e-5
-    assert store.doctor()["problems"] == []
-    assert np.isfinite(store.embeddings(level="structure")["vector"].to_pylist()).all()
+def test_real_models_again_are_a_no_op(own_prototypes):
+    before, at = content(own_prototypes), versions(own_prototypes)
+    _, runs = own_prototypes.ingest("builtin:aflow-prototypes", ["sevennet-0", "chgnet-0.3.0"])
+    assert [run.run for run in runs] == [0, 0]
+    assert content(own_prototypes) == before
+    assert versions(own_prototypes) == at
+    assert own_prototypes.doctor()["problems"] == []

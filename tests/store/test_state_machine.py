@@ -161,7 +161,7 @@ def test_any_order_of_work(fakes):
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=10,
+            max_examples=6,
             stateful_step_count=12,
             deadline=None,
             derandomize=True,

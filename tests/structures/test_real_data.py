@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from itertools import islice
 
 import numpy as np
@@ -22,12 +21,11 @@ def test_import_is_cheap():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_mp20_reads_whole_and_in_order(shared_data):
+def test_mp20_reads_in_order(shared_data):
+    """The first 1,000 crystals, in batches."""
     path = shared_data / "mp20_val_biternary.csv.gz"
-    expected = pd.read_csv(path)
-    started = time.perf_counter()
-    batches = list(read(path))
-    print(f"{len(expected)} rows in {time.perf_counter() - started:.1f} s")
+    expected = pd.read_csv(path, nrows=1000)
+    batches = list(islice(read(path, batch_size=250), 4))
     assert not [rejected for batch in batches for rejected in batch.rejected]
     ids = [id for batch in batches for id in batch.structures["id"].to_pylist()]
     assert ids == expected["material_id"].tolist()
@@ -38,8 +36,8 @@ def test_mp20_reads_whole_and_in_order(shared_data):
 
 
 def test_gemmi_agrees_with_pymatgen(shared_data):
-    """Every 10th CIF; all 7,140 were compared once when the reader was written."""
-    for text in pd.read_csv(shared_data / "mp20_val_biternary.csv.gz")["cif"][::10]:
+    """Every 30th CIF; all 7,140 were compared once when the reader was written."""
+    for text in pd.read_csv(shared_data / "mp20_val_biternary.csv.gz")["cif"][::30]:
         ours = cif.parse(text)
         (theirs,) = CifParser.from_str(text, frac_tolerance=0).parse_structures(primitive=False)
         assert np.allclose(ours.cell, theirs.lattice.matrix, atol=1e-9)
