@@ -39,7 +39,7 @@ def crystals(count: int) -> dict[str, Atoms]:
     (batch,) = read("builtin:aflow-prototypes", batch_size=1000)
     rows = [row for row in batch.structures.to_pylist() if 2 <= row["nsites"] <= 20]
     return {
-        row["structure_id"]: Atoms(
+        row["id"]: Atoms(
             row["numbers"],
             np.reshape(row["positions"], (-1, 3)),
             cell=np.reshape(row["cell"], (3, 3)),
