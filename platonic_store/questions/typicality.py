@@ -97,9 +97,11 @@ def _of_ids(snapshot: Snapshot, side: ModelLayer, ids: list[str], level: Level) 
     if len(rest) == 1:
         found = _one_set(snapshot, side, rest[0], reference.seed)
     else:
-        for id_ in rest:
-            query_vector(snapshot, id_, side)  # raises for what is not embedded
         everything = everything or references.load_set(snapshot, side, reference.seed)
+        embedded = set(everything.ids)
+        for id_ in rest:
+            if id_ not in embedded:
+                query_vector(snapshot, id_, side)  # raises, and says why
         found = references.subset(everything, np.array(rest, dtype=object))
     scored = _scored(reference, found, level)
     return pd.concat([stored, scored], ignore_index=True) if len(stored) else scored
