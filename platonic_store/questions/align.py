@@ -17,7 +17,7 @@ from platonic_store.geometry.typicality import conformal_p
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import Models, Seed, Space
-from platonic_store.questions.shared.tables import space_anchors
+from platonic_store.questions.shared.tables import is_anchor, space_anchors
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -128,10 +128,7 @@ def _in_space(
         if space is not None:
             raise
         return None, None
-    keys = ["structure_id", "site_index"]
-    anchors = space_anchors(snapshot, name)
-    mine = pd.MultiIndex.from_frame(there.keys[keys])
-    free = ~mine.isin(pd.MultiIndex.from_frame(anchors[keys]))
+    free = ~is_anchor(there.keys, space_anchors(snapshot, name))
     structures = there.keys["structure_id"].to_numpy()[free]
     if len(structures) < 20 or len(np.unique(structures)) < 4:
         return name, None

@@ -11,7 +11,7 @@ from platonic_store.geometry.stitching import decode, r2
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
-from platonic_store.questions.shared.tables import space_anchors
+from platonic_store.questions.shared.tables import is_anchor, space_anchors
 from platonic_store.runtimes.cards import load_cards, resolve
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
@@ -139,10 +139,11 @@ def _data(
     ).keys["structure_id"]  # fmt: skip
     formulas = snapshot.describe(chosen.tolist()).set_index("structure_id")["formula"]
     at_anchors = _atoms(snapshot, tables, anchors["structure_id"].unique().tolist())
-    is_anchor = pd.MultiIndex.from_frame(at_anchors.keys).isin(
-        pd.MultiIndex.from_frame(anchors[_ATOM])
+    return Data(
+        at_anchors.only(is_anchor(at_anchors.keys, anchors)),
+        _atoms(snapshot, tables, chosen.tolist()),
+        formulas,
     )
-    return Data(at_anchors.only(is_anchor), _atoms(snapshot, tables, chosen.tolist()), formulas)
 
 
 def _require_head(model: str) -> None:

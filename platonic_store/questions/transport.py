@@ -14,7 +14,7 @@ from platonic_store.geometry.anchors import random_rows
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
-from platonic_store.questions.shared.tables import space_anchors
+from platonic_store.questions.shared.tables import is_anchor, space_anchors
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -98,9 +98,7 @@ def transport(
 
 def _clouds(snapshot: Snapshot, sides: list[ModelLayer], space: str) -> Clouds:
     found = paired_embeddings(snapshot, sides, space=space)
-    keys = ["structure_id", "site_index"]
-    anchors = pd.MultiIndex.from_frame(space_anchors(snapshot, space)[keys])
-    free = ~pd.MultiIndex.from_frame(found.keys[keys]).isin(anchors)
+    free = ~is_anchor(found.keys, space_anchors(snapshot, space))
     if not free.any():
         raise InvalidQuery(f"every atom of the space {space} is an anchor", "ingest more")
     rows = found.keys[free]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from platonic_store.storage import lookup
@@ -41,3 +42,10 @@ def space_anchors(snapshot: Snapshot, space: str) -> pd.DataFrame:
         "JOIN catalog.main.structures AS t ON t.id = a.structure_id WHERE s.id = ? ORDER BY a.rank",
         [space],
     )
+
+
+def is_anchor(atoms: pd.DataFrame, anchors: pd.DataFrame) -> np.ndarray:
+    """(n,) bool: which of some atoms are among the anchors, by structure_id and site_index."""
+    keys = ["structure_id", "site_index"]
+    wanted = pd.MultiIndex.from_frame(anchors[keys])
+    return np.asarray(pd.MultiIndex.from_frame(atoms[keys]).isin(wanted))
