@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,14 +64,12 @@ def exit_code(main: Callable[[], None]) -> int:
 
 
 def serve() -> None:
-    os.environ.setdefault("LANCEDB_LOG", "error")  # as the library does before it imports it
-    import lancedb  # noqa: F401
+    os.environ.setdefault("LANCE_LOG", "error")  # as the library does before it imports it
+    import lance  # noqa: F401
 
     import platonic_store.store  # noqa: F401
     from platonic_store.cli import main
 
-    # The one thread of lancedb's here waits; a copy makes its own.
-    warnings.filterwarnings("ignore", "lancedb fork support is experimental")
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -10,9 +10,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +28,7 @@ from platonic_store.storage.layout import (
 from platonic_store.storage.sqltext import literals
 
 if TYPE_CHECKING:
-    from lancedb import DBConnection
-    from lancedb.table import Table
+    from lance import LanceDataset
 
 __all__ = [
     "Level",
@@ -42,7 +40,7 @@ __all__ = [
 ]
 
 # Lance's 2.3 files make DuckDB's Lance extension panic.
-_STORAGE_VERSION = {"new_table_data_storage_version": "2.2"}
+_STORAGE_VERSION: Final = "2.2"
 CACHE_BYTES = 1 << 30
 # Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
 INDEX_FROM_ROWS = 100_000
@@ -53,7 +51,6 @@ PARTITION_ROWS = 4096
 # As long as a query may take.
 KEEP_VERSIONS = timedelta(hours=1)
 _MARGIN = timedelta(minutes=1)
-_NEVER = timedelta(days=36_500)
 
 
 class Vectors:
@@ -65,38 +62,33 @@ class Vectors:
         self._cache_lock = threading.Lock()
         self._synced: dict[str, set[Path]] = {}
 
-    @cached_property
-    def _database(self) -> "DBConnection":
-        os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a new table is new
-        import lancedb  # a second and a half that `--help` need not wait for
+    def _open(self, name: str, version: int | None = None) -> "LanceDataset":
+        os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
+        import lance  # half a second that `--help` need not wait for
 
-        return lancedb.connect(str(self.folder))
+        return lance.dataset(self._path(name), version=version)
 
-    def _open(self, name: str, version: int | None = None) -> "Table":
-        table = self._database.open_table(name)
-        if version is not None:
-            table.checkout(version)
-        return table
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.lance"
 
     def create(self, name: str, level: Level, dim: int) -> int:
         """Make an empty table, replacing a left-over of that name; returns its version."""
         with disk.refusals(self.folder):
-            table = self._database.create_table(
-                name,
-                schema=schema(level, dim),
-                storage_options=_STORAGE_VERSION,
-                mode="overwrite",
-            )
-            self.sync(name)
-            return table.version
+            return self._write(name, schema(level, dim).empty_table(), "overwrite")
 
     def append(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> int:
         """Append rows as one Lance commit; returns the new version."""
-        table = self._open(name)
         with disk.refusals(self.folder):
-            table.add(rows)
-            self.sync(name)
-            return table.version
+            return self._write(name, rows, "append")
+
+    def _write(self, name: str, rows: pa.Table | pa.RecordBatchReader, mode: str) -> int:
+        os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
+        import lance
+
+        path = self._path(name)
+        table = lance.write_dataset(rows, path, mode=mode, data_storage_version=_STORAGE_VERSION)
+        self.sync(name)
+        return table.version
 
     def delete(self, name: str, condition: str) -> int:
         """Delete the rows that meet a condition; returns the new version."""
@@ -111,7 +103,7 @@ class Vectors:
 
         Lance never changes a file, so that what was synced once need not be looked at again.
         """
-        folder = self.folder / f"{name}.lance"
+        folder = self._path(name)
         there = {folder, *folder.rglob("*")}
         new = there - self._synced.get(name, set())
         for path in new | {path.parent for path in new}:
@@ -136,10 +128,7 @@ class Vectors:
         self, name: str, version: int | None, columns: list[str], condition: str | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Stream columns of the rows that meet a condition."""
-        query = self._open(name, version).search().select(columns)
-        if condition is not None:
-            query = query.where(condition)
-        yield from query.to_batches()
+        yield from self._open(name, version).to_batches(columns=columns, filter=condition)
 
     def points(self, name: str, version: int, level: Level, condition: str | None = None) -> Points:
         """All rows (kept in memory for the next call while they fit) or those of a condition."""
@@ -197,33 +186,41 @@ class Vectors:
         that do not meet it are left out before the nearest are chosen: k are found where k are
         there. Of atoms only one of each set of equivalent sites answers. Memory stays flat.
         """
-        table: Any = self._open(name, version)
-        query = table.search(vector, vector_column_name="vector")
-        # More partitions than NPROBES, any number, are searched while rows are lacking.
-        query = query.distance_type("cosine").minimum_nprobes(NPROBES).maximum_nprobes(0)
-        query = query.refine_factor(REFINE)
-        conditions = ["site_index = orbit"] * (level == "atom") + [f"({condition})"] * bool(
-            condition
+        nearest = {"column": "vector", "q": vector, "k": k, "metric": "cosine"}
+        nearest |= {"minimum_nprobes": NPROBES, "refine_factor": REFINE}
+        conditions = ["site_index = orbit"] * (level == "atom")
+        if condition is not None:
+            conditions.append(f"({condition})")
+            # To find the rows costs more than to look for them in all partitions.
+            nearest["search_effort"] = 1.0
+        return self._open(name, version).to_table(
+            columns=[*key_names(level), "_distance"],
+            nearest=nearest,
+            filter=" AND ".join(conditions) or None,
+            prefilter=True,
         )
-        if conditions:
-            query = query.where(" AND ".join(conditions), prefilter=True)
-        return query.limit(k).select([*key_names(level), "_distance"]).to_arrow()
 
     def maintain(self, name: str) -> int:
         """Compact, index a large table, and bring its index up to date; returns the version.
 
         All versions stay readable until `forget_old_versions`.
         """
-        from lancedb.index import IvfFlat
-
         table = self._open(name)
         with disk.refusals(self.folder):
-            if table.count_rows() >= INDEX_FROM_ROWS and not table.list_indices():
-                index = IvfFlat(distance_type="cosine", target_partition_size=PARTITION_ROWS)
-                table.create_index("vector", config=index)
-            table.optimize(cleanup_older_than=_NEVER)
+            table.optimize.compact_files()
+            if table.count_rows() >= INDEX_FROM_ROWS and not table.describe_indices():
+                self._index(name)
+                table = self._open(name)
+            table.optimize.optimize_indices()
             self.sync(name)
             return table.version
+
+    def _index(self, name: str) -> None:
+        import lancedb  # two seconds that only a large table is worth
+        from lancedb.index import IvfFlat
+
+        index = IvfFlat(distance_type="cosine", target_partition_size=PARTITION_ROWS)
+        lancedb.connect(str(self.folder)).open_table(name).create_index("vector", config=index)
 
     def forget_old_versions(self, name: str) -> None:
         """Free the disk of versions that have not been the newest for a while: no reader is on one.
@@ -232,10 +229,10 @@ class Vectors:
         """
         table = self._open(name)
         now = datetime.now()
-        times = [version["timestamp"] for version in table.list_versions()]
+        times = [cast(datetime, version["timestamp"]) for version in table.versions()]
         outlived = [time for time in times if time <= now - KEEP_VERSIONS]
         if len(outlived) > 1:
             # The last of these was the newest version until less than KEEP_VERSIONS ago.
             age = datetime.now() - max(outlived)
             with disk.refusals(self.folder):
-                table.optimize(cleanup_older_than=age + _MARGIN)
+                table.cleanup_old_versions(older_than=age + _MARGIN)

@@ -199,8 +199,8 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
     print(f"recall@10 among {among.sum()} atoms: {reached:.4f}")
     assert reached >= 0.99
     table = indexed._open(NAME)
-    (index,) = table.list_indices()
-    assert table.index_stats(index.name).num_unindexed_rows == 0
+    (index,) = table.describe_indices()
+    assert index.num_rows_indexed == table.count_rows()
 
 
 def test_recall_of_the_index_through_duckdb(indexed, synthetic):
