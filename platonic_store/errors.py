@@ -116,12 +116,28 @@ class StoreNotFound(PlatonicError, FileNotFoundError):
     """The store path does not exist, or is not a store."""
 
 
+class SnapshotNotFound(PlatonicError, KeyError):
+    """No snapshot of that number in the store, or no longer."""
+
+
+class StoreDamaged(PlatonicError, OSError):
+    """A file of the store is not what its manifest says."""
+
+
 class StoreNotWritable(PlatonicError, PermissionError):
     """The store cannot be written: a read-only folder, or a full disk."""
 
 
 class StoreBusy(PlatonicError, BlockingIOError):
     """Another process is writing to the store."""
+
+
+class LeaseLost(StoreBusy):
+    """Another process took over the writing of the store, because this one's lease had lapsed."""
+
+
+class StoreUnreachable(PlatonicError, ConnectionError):
+    """An object store or web server does not answer, or refuses the credentials."""
 
 
 class StoreTooNew(PlatonicError, RuntimeError):

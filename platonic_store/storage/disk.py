@@ -18,7 +18,7 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def refusals(path: Path) -> Iterator[None]:
+def refusals(path: Path | str) -> Iterator[None]:
     """Turn what a library says of a full or read-only disk into one clear line.
 
     Raises: StoreNotWritable.

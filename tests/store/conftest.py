@@ -1,5 +1,6 @@
 import pytest
 import store_fakes
+from s3 import bucket, moto_address, web  # noqa: F401  (fixtures)
 
 from platonic_store.store import Store
 
