@@ -23,12 +23,12 @@ CREATE OR REPLACE MACRO vector_table(space, model, level) AS
 CREATE OR REPLACE MACRO question_space(across, space) AS
     CASE WHEN across IS NULL AND space IS NULL THEN NULL ELSE space_id(space) END;
 
--- The rows of a vector table that are committed.
+-- The rows of a vector table that belong to the snapshot.
 CREATE OR REPLACE MACRO vector_rows(space, model, level) AS TABLE
 SELECT * FROM query_table(vector_table(space, model, level))
 WHERE chunk_id IN (
     SELECT chunk_id FROM catalog.main.table_appends
-    WHERE committed AND 'vectors.main."' || table_name || '"' = vector_table(space, model, level)
+    WHERE 'vectors.main."' || table_name || '"' = vector_table(space, model, level)
 );
 
 CREATE OR REPLACE MACRO similar_structures(

@@ -1,4 +1,5 @@
--- The tables that people query. `catalog` is the store's catalogue, attached read-only.
+-- The tables that people query. `catalog` is the store's catalogue, attached read-only;
+-- `crystals`, `structure_scores` and `atom_scores` are views of its bulk files.
 
 -- One row a crystal: what the store knows of it, then every property of its source.
 CREATE OR REPLACE VIEW structure AS
@@ -16,14 +17,14 @@ SELECT
     x, y, z, orbit, count(*) OVER (PARTITION BY structure_id, orbit) AS multiplicity
 FROM (
     SELECT
-        id AS structure_id,
-        unnest(range(nsites))::INTEGER AS site_index,
+        structure_id,
+        unnest(range(len(numbers)))::INTEGER AS site_index,
         unnest(numbers) AS atomic_number,
-        unnest(list_transform(range(nsites), lambda i: positions[3 * i + 1])) AS x,
-        unnest(list_transform(range(nsites), lambda i: positions[3 * i + 2])) AS y,
-        unnest(list_transform(range(nsites), lambda i: positions[3 * i + 3])) AS z,
+        unnest(list_transform(range(len(numbers)), lambda i: positions[3 * i + 1])) AS x,
+        unnest(list_transform(range(len(numbers)), lambda i: positions[3 * i + 2])) AS y,
+        unnest(list_transform(range(len(numbers)), lambda i: positions[3 * i + 3])) AS z,
         unnest(orbits) AS orbit
-    FROM catalog.main.structures
+    FROM crystals
 );
 
 -- One row a model that has embedded something here.
@@ -38,7 +39,7 @@ SELECT
     (
         SELECT count(DISTINCT c.structure_id)
         FROM catalog.main.vector_tables AS v
-        JOIN catalog.main.table_appends AS f ON f.table_name = v.name AND f.committed
+        JOIN catalog.main.table_appends AS f ON f.table_name = v.name
         JOIN catalog.main.chunk_structures AS c ON c.chunk_id = f.chunk_id
         WHERE v.model = m.name AND v.space IS NULL
     ) AS structures,
@@ -60,11 +61,12 @@ LEFT JOIN catalog.main.sources AS s ON s.id = q.source_id;
 -- One row an anchor atom of an anchor set.
 CREATE OR REPLACE VIEW anchor AS
 SELECT
-    a.anchor_set, a.rank, a.structure_id, a.site_index, s.element, t.formula,
+    a.anchor_set, a.rank, a.structure_id, a.site_index,
+    element_symbol(c.numbers[a.site_index + 1]) AS element, t.formula,
     n.method, n.model, n.layer, n.created_at
 FROM catalog.main.anchors AS a
 JOIN catalog.main.anchor_sets AS n ON n.id = a.anchor_set
-LEFT JOIN site AS s ON s.structure_id = a.structure_id AND s.site_index = a.site_index
+LEFT JOIN crystals AS c ON c.structure_id = a.structure_id
 LEFT JOIN catalog.main.structures AS t ON t.id = a.structure_id;
 
 -- One row a shared space (recipe and anchors) and a model projected into it.
@@ -93,7 +95,7 @@ SELECT
     c.structure_id, r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
     c.site_index, element_symbol(c.atomic_number) AS element,
     c.nearest_id, c.nearest_site, c.nearest_distance, c.neighbours, c.reference
-FROM catalog.main.structure_scores AS c
+FROM structure_scores AS c
 JOIN catalog.main.reference_sets AS r ON r.id = c.reference;
 
 -- One row an atom (one for each set of symmetry-equivalent sites) and model.
@@ -102,7 +104,7 @@ SELECT
     c.structure_id, c.site_index, element_symbol(c.atomic_number) AS element,
     r.model, r.layer, c.atypicality, c.p, c.distance, c.density, c.residual,
     c.nearest_id, c.nearest_site, c.nearest_distance, c.reference
-FROM catalog.main.atom_scores AS c
+FROM atom_scores AS c
 JOIN catalog.main.reference_sets AS r ON r.id = c.reference;
 
 -- The ids of each model's newest reference, controls left out.
@@ -122,7 +124,7 @@ WITH atom AS (
     SELECT
         c.structure_id, c.site_index, c.atomic_number, c.neighbours,
         r.model, row(r.model, r.layer) AS side
-    FROM catalog.main.atom_scores AS c
+    FROM atom_scores AS c
     JOIN catalog.main.reference_sets AS r ON r.id = c.reference
     WHERE c.neighbours IS NOT NULL AND r.id IN (SELECT unnest(chosen))
 )
@@ -149,7 +151,7 @@ WITH consensus AS (
         c.structure_id, list(r.model ORDER BY r.model, r.layer) AS models,
         avg(-ln(c.p) ORDER BY r.model, r.layer) AS surprise,
         bool_and(coalesce(m.part = 'calibration', false)) AS calibrates
-    FROM catalog.main.structure_scores AS c
+    FROM structure_scores AS c
     JOIN catalog.main.reference_sets AS r ON r.id = c.reference
     LEFT JOIN catalog.main.reference_structures AS m
         ON m.reference = c.reference AND m.structure_id = c.structure_id

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, fetch_arrow, insert_arrow, next_id
-from platonic_store.storage.sqltext import quote
+from platonic_store.storage.bulk import SCHEMAS
+from platonic_store.storage.catalog import fetch_arrow, insert_arrow
+from platonic_store.storage.ids import new_id
+from platonic_store.storage.sqltext import literals, quote
+from platonic_store.storage.writer import Writer
 
 if TYPE_CHECKING:
     from platonic_store.structures import StructureBatch
 
 _PAGE = 1024
+_BULK = SCHEMAS["crystals"].names[1:]
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.
 _WIDER = {("BIGINT", "DOUBLE"), ("BOOLEAN", "BIGINT"), ("BOOLEAN", "DOUBLE")}
 _DUCKDB_TYPE = {
@@ -27,7 +31,8 @@ _DUCKDB_TYPE = {
 # Names that the views give to what the store itself knows of a structure or a site.
 _OWN_NAMES = {
     *(column.name for column in t.structures.columns),
-    *("structure_id", "site_index", "atomic_number", "element", "x", "y", "z"),
+    *SCHEMAS["crystals"].names,
+    *("site_index", "atomic_number", "element", "x", "y", "z"),
     *("orbit", "multiplicity", "nelements", "rank", "distance"),
 }
 
@@ -41,12 +46,12 @@ class Added(NamedTuple):
     conflicts: list[str]
 
 
-def begin_source(catalog: Catalog, uri: str) -> int:
+def begin_source(writer: Writer, uri: str) -> int:
     """The id of the source `uri`; `add_batch` says anew which structures it holds."""
-    with catalog.writing() as connection:
+    with writer.writing() as connection:
         id_ = connection.scalar(sa.select(t.sources.c.id).filter_by(uri=uri))
         if id_ is None:
-            id_ = next_id(connection, t.sources)
+            id_ = new_id()
             connection.execute(sa.insert(t.sources).values(id=id_, uri=uri))
         connection.execute(
             sa.delete(t.source_structures).where(t.source_structures.c.source_id == id_)
@@ -54,13 +59,13 @@ def begin_source(catalog: Catalog, uri: str) -> int:
         return id_
 
 
-def add_batch(catalog: Catalog, source: int, batch: "StructureBatch") -> Added:
+def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
     """Add structures with their properties, and rejections, in one transaction.
 
     The same id with the same content is a no-op; with another content it is kept out and named.
     """
     structures, conflicts = _without_repeats(batch.structures)
-    with catalog.writing() as connection:
+    with writer.writing() as connection:
         stored = dict(
             fetch_arrow(
                 connection,
@@ -74,11 +79,11 @@ def add_batch(catalog: Catalog, source: int, batch: "StructureBatch") -> Added:
         conflicts += [i for i, h in zip(ids, hashes, strict=True) if stored.get(i, h) != h]
         is_kept = [stored.get(i, h) == h for i, h in zip(ids, hashes, strict=True)]
         kept = structures.filter(pa.array(is_kept, pa.bool_()))
-        insert_arrow(connection, "structures", kept, conflict="ON CONFLICT DO NOTHING")
-        members = pa.table(
-            {"source_id": pa.array([source] * len(kept), pa.int32()), "structure_id": kept["id"]}
-        )
-        insert_arrow(connection, "source_structures", members, conflict="ON CONFLICT DO NOTHING")
+        new = kept.filter(pa.array([i not in stored for i in kept["id"].to_pylist()], pa.bool_()))
+        crystals = pa.table([new["id"], *(new[name] for name in _BULK)], SCHEMAS["crystals"].names)
+        writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
+        insert_arrow(connection, "structures", new.drop_columns(_BULK))
+        _add_members(connection, source, kept["id"])
         if len(kept):
             _add_properties(connection, batch.properties, set(kept["id"].to_pylist()))
         rejections = [(r.record, r.id, r.reason) for r in batch.rejected]
@@ -86,8 +91,21 @@ def add_batch(catalog: Catalog, source: int, batch: "StructureBatch") -> Added:
             (i, i, "the same id is in the store with another content") for i in conflicts
         ]
         quarantine(connection, source, None, rejections)
-    known = len([i for i, h in zip(ids, hashes, strict=True) if stored.get(i) == h])
-    return Added(len(kept) - known, known, len(batch.rejected), conflicts)
+    known = len(kept) - len(new)
+    return Added(len(new), known, len(batch.rejected), conflicts)
+
+
+def add_members(writer: Writer, source: int, structure_ids: list[str]) -> None:
+    """Note that a source holds some structures of the store."""
+    with writer.writing() as connection:
+        _add_members(connection, source, pa.array(structure_ids, pa.string()))
+
+
+def _add_members(connection: sa.Connection, source: int, structure_ids: pa.Array) -> None:
+    sources = pa.array([source] * len(structure_ids), pa.int64())
+    members = pa.table({"source_id": sources, "structure_id": structure_ids})
+    repeats = "ANTI JOIN source_structures USING (source_id, structure_id)"
+    insert_arrow(connection, "source_structures", members, conflict=repeats)
 
 
 def _without_repeats(structures: pa.RecordBatch) -> tuple[pa.RecordBatch, list[str]]:
@@ -193,7 +211,7 @@ _PRESENT = """
 WITH present AS (
     SELECT c.structure_id, list_sort(list(DISTINCT v.layer)) AS layers
     FROM chunk_structures AS c
-    JOIN table_appends AS a ON a.chunk_id = c.chunk_id AND a.committed
+    JOIN table_appends AS a ON a.chunk_id = c.chunk_id
     JOIN vector_tables AS v
         ON v.name = a.table_name AND v.space IS NULL AND v.level = 'structure'
     WHERE v.model = ? AND list_contains(?, v.layer)
@@ -203,12 +221,10 @@ WITH present AS (
 _WANTED = """
 FROM structures AS s LEFT JOIN present AS p ON p.structure_id = s.id
 WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
-AND list_has_all(?::SMALLINT[], s.numbers)
+AND list_has_all(?::VARCHAR[], s.elements)
 """
 _UNSUPPORTED = """
-SELECT s.id, list_sort(list_distinct(list_filter(
-    s.numbers, lambda z: NOT list_contains(?::SMALLINT[], z)
-))) AS unknown
+SELECT s.id, list_filter(s.elements, lambda e: NOT list_contains(?::VARCHAR[], e)) AS unknown
 FROM structures AS s
 WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
 AND len(unknown) > 0
@@ -225,33 +241,33 @@ class MissingLayers(NamedTuple):
 
 
 def quarantine_unsupported_elements(
-    catalog: Catalog, source: int | None, model: str, elements: list[int]
+    writer: Writer, source: int | None, model: str, elements: list[int]
 ) -> int:
     """Quarantine a source's structures with elements that the model does not know.
 
     elements: the atomic numbers that it knows. Returns how many structures are new there.
     """
-    with catalog.reading() as connection:
-        parameters = [elements, source, source, model]
+    with writer.reading() as connection:
+        parameters = [_symbols(elements), source, source, model]
         unsupported = fetch_arrow(connection, _UNSUPPORTED, parameters).to_pylist()
     rejections = []
     for row in unsupported:
-        names = ", ".join(chemical_symbols[z] for z in row["unknown"])
+        names = ", ".join(sorted(row["unknown"], key=atomic_numbers.__getitem__))
         rejections.append((row["id"], row["id"], f"{model} does not know element {names}"))
     if rejections:
-        with catalog.writing() as connection:
+        with writer.writing() as connection:
             quarantine(connection, source, model, rejections)
     return len(rejections)
 
 
 def missing_layers(
-    catalog: Catalog, source: int | None, model: str, layers: list[int], elements: list[int]
+    writer: Writer, source: int | None, model: str, layers: list[int], elements: list[int]
 ) -> list[MissingLayers]:
     """What a source (all sources if None) lacks of a model's layers, grouped by what it has.
 
     Structures with elements (atomic numbers) that the model does not know are not missing.
     """
-    with catalog.reading() as connection:
+    with writer.reading() as connection:
         rows = fetch_arrow(
             connection,
             _PRESENT
@@ -259,50 +275,55 @@ def missing_layers(
             + "sum(s.nsites)::BIGINT AS sites"
             + _WANTED
             + "GROUP BY 1",
-            [model, layers, source, source, elements],
+            [model, layers, source, source, _symbols(elements)],
         ).to_pylist()
     return [MissingLayers(**row) for row in rows if len(row["present"]) < len(layers)]
 
 
 def missing_structures(
-    catalog: Catalog,
+    writer: Writer,
     source: int | None,
     model: str,
     layers: list[int],
     elements: list[int],
     present: list[int],
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the structures that have just the layers `present`, by id.
+    """Stream the structures that have just the layers `present`, by id: id, numbers, positions (Å),
+    cell (Å) and pbc.
 
     A page at a time, so that commits may come between pages.
     """
-    last = ""
-    while True:
-        with catalog.reading() as connection:
+    with writer.reading() as connection:
+        ids = fetch_arrow(
+            connection,
+            _PRESENT
+            + "SELECT s.id"
+            + _WANTED
+            + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] ORDER BY s.id",
+            [model, layers, source, source, _symbols(elements), present],
+        )["id"]
+    for start in range(0, len(ids), _PAGE):
+        some = literals(ids[start : start + _PAGE].to_pylist())
+        with writer.reading() as connection:
             page = fetch_arrow(
                 connection,
-                _PRESENT
-                + "SELECT s.id, s.numbers, s.positions, s.cell, s.pbc"
-                + _WANTED
-                + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] AND s.id > ? "
-                + f"ORDER BY s.id LIMIT {_PAGE}",
-                [model, layers, source, source, elements, present, last],
+                "SELECT structure_id AS id, numbers, positions, cell, pbc FROM crystals "
+                f"WHERE structure_id IN ({some}) ORDER BY id",
             )
-        if not page.num_rows:
-            return
-        last = page["id"][-1].as_py()
         yield from page.combine_chunks().to_batches()
 
 
-def sites(catalog: Catalog, structure_ids: list[str]) -> pa.Table:
+def sites(writer: Writer, structure_ids: list[str]) -> pa.Table:
     """The `atomic_number` and the `orbit` of every site of some structures, in their order."""
-    with catalog.reading() as connection:
+    with writer.reading() as connection:
         rows = fetch_arrow(
             connection,
-            """
-            SELECT s.numbers, s.orbits
-            FROM (SELECT unnest(?) AS id, generate_subscripts(?, 1) AS place) AS wanted
-            JOIN structures AS s USING (id)
+            # Literals as well as the join: they say which part of the files to read.
+            f"""
+            SELECT c.numbers, c.orbits
+            FROM (SELECT unnest(?) AS structure_id, generate_subscripts(?, 1) AS place) AS wanted
+            JOIN crystals AS c USING (structure_id)
+            WHERE c.structure_id IN ({literals(structure_ids) or "NULL"})
             ORDER BY wanted.place
             """,
             [structure_ids, structure_ids],
@@ -313,3 +334,7 @@ def sites(catalog: Catalog, structure_ids: list[str]) -> pa.Table:
             "orbit": pc.list_flatten(rows["orbits"]),
         }
     )
+
+
+def _symbols(elements: list[int]) -> list[str]:
+    return [chemical_symbols[number] for number in elements]

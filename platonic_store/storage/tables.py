@@ -20,7 +20,7 @@ _timestamp = sa.TIMESTAMP(timezone=True)
 sources = sa.Table(
     "sources",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("uri", sa.String, nullable=False),
     sa.Column("first_read_at", _timestamp, server_default=_now, nullable=False),
 )
@@ -33,13 +33,10 @@ structures = sa.Table(
     sa.Column("formula", sa.String, nullable=False),
     sa.Column("elements", sa.ARRAY(sa.String), nullable=False),
     sa.Column("nsites", sa.Integer, nullable=False),
-    sa.Column("numbers", sa.ARRAY(sa.SmallInteger), nullable=False),
-    sa.Column("positions", sa.ARRAY(sa.Double), nullable=False),
-    sa.Column("cell", sa.ARRAY(sa.Double), nullable=False),
-    sa.Column("pbc", sa.ARRAY(sa.Boolean), nullable=False),
+    # How many of its sites no symmetry makes equivalent.
+    sa.Column("distinct_sites", sa.Integer, nullable=False),
     sa.Column("volume", sa.Double),
     sa.Column("spacegroup", sa.SmallInteger),
-    sa.Column("orbits", sa.ARRAY(sa.Integer), nullable=False),
     sa.Column("added_at", _timestamp, server_default=_now, nullable=False),
 )
 
@@ -49,17 +46,18 @@ properties = sa.Table(
     sa.Column("structure_id", sa.String, primary_key=True),
 )
 
+# No key here and in `chunk_structures`: its index would outweigh the rows.
 source_structures = sa.Table(
     "source_structures",
     metadata,
-    sa.Column("source_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("structure_id", sa.String, primary_key=True),
+    sa.Column("source_id", sa.BigInteger, nullable=False),
+    sa.Column("structure_id", sa.String, nullable=False),
 )
 
 quarantined = sa.Table(
     "quarantined",
     metadata,
-    sa.Column("source_id", sa.Integer),
+    sa.Column("source_id", sa.BigInteger),
     sa.Column("record", sa.String, nullable=False),
     sa.Column("structure_id", sa.String),
     sa.Column("model", sa.String),
@@ -83,9 +81,9 @@ models = sa.Table(
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("model", sa.String, nullable=False),
-    sa.Column("source_id", sa.Integer),
+    sa.Column("source_id", sa.BigInteger),
     sa.Column("layers", sa.ARRAY(sa.Integer), nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("started_at", _timestamp, server_default=_now, nullable=False),
@@ -111,21 +109,20 @@ vector_tables = sa.Table(
     sa.Column("layer", sa.Integer, nullable=False),
     sa.Column("level", sa.String, nullable=False),
     sa.Column("dim", sa.Integer, nullable=False),
-    sa.Column("version", sa.BigInteger, nullable=False),
 )
 
 chunks = sa.Table(
     "chunks",
     metadata,
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("run_id", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.BigInteger, nullable=False),
 )
 
 chunk_structures = sa.Table(
     "chunk_structures",
     metadata,
-    sa.Column("chunk_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("structure_id", sa.String, primary_key=True),
+    sa.Column("chunk_id", sa.BigInteger, nullable=False),
+    sa.Column("structure_id", sa.String, nullable=False),
 )
 
 table_appends = sa.Table(
@@ -134,13 +131,6 @@ table_appends = sa.Table(
     sa.Column("table_name", sa.String, primary_key=True),
     sa.Column("chunk_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
-    sa.Column("committed", sa.Boolean, nullable=False),
-)
-
-deletions = sa.Table(
-    "deletions",
-    metadata,
-    sa.Column("structure_id", sa.String, primary_key=True),
 )
 
 anchor_sets = sa.Table(
@@ -203,41 +193,4 @@ reference_structures = sa.Table(
     sa.Column("reference", sa.String, primary_key=True),
     sa.Column("structure_id", sa.String, primary_key=True),
     sa.Column("part", sa.String, nullable=False),
-)
-
-structure_scores = sa.Table(
-    "structure_scores",
-    metadata,
-    sa.Column("reference", sa.String, primary_key=True),
-    sa.Column("structure_id", sa.String, primary_key=True),
-    sa.Column("atypicality", sa.Double, nullable=False),
-    sa.Column("p", sa.Double, nullable=False),
-    sa.Column("distance", sa.Double, nullable=False),
-    sa.Column("density", sa.Double, nullable=False),
-    sa.Column("residual", sa.Double, nullable=False),
-    sa.Column("site_index", sa.Integer, nullable=False),
-    sa.Column("atomic_number", sa.SmallInteger, nullable=False),
-    sa.Column("nearest_id", sa.String, nullable=False),
-    sa.Column("nearest_site", sa.Integer, nullable=False),
-    sa.Column("nearest_distance", sa.Double, nullable=False),
-    sa.Column("neighbours", sa.ARRAY(sa.String), nullable=False),
-)
-
-# No key: its index would outweigh its rows. `Store.doctor` looks for rows that come twice.
-atom_scores = sa.Table(
-    "atom_scores",
-    metadata,
-    sa.Column("reference", sa.String, nullable=False),
-    sa.Column("structure_id", sa.String, nullable=False),
-    sa.Column("site_index", sa.Integer, nullable=False),
-    sa.Column("atomic_number", sa.SmallInteger, nullable=False),
-    sa.Column("atypicality", sa.Double, nullable=False),
-    sa.Column("p", sa.Double, nullable=False),
-    sa.Column("distance", sa.Double, nullable=False),
-    sa.Column("density", sa.Double, nullable=False),
-    sa.Column("residual", sa.Double, nullable=False),
-    sa.Column("nearest_id", sa.String, nullable=False),
-    sa.Column("nearest_site", sa.Integer, nullable=False),
-    sa.Column("nearest_distance", sa.Double, nullable=False),
-    sa.Column("neighbours", sa.ARRAY(sa.BigInteger)),
 )

@@ -18,6 +18,7 @@ STRUCTURE_SCHEMA = pa.schema(
         ("formula", pa.string()),
         ("elements", pa.list_(pa.string())),
         ("nsites", pa.int32()),
+        ("distinct_sites", pa.int32()),
         ("numbers", pa.list_(pa.int16())),
         ("positions", pa.list_(pa.float64())),
         ("cell", pa.list_(pa.float64(), 9)),

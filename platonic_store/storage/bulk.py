@@ -1,0 +1,214 @@
+"""Bulk rows outside the catalogue: sorted Parquet files, immutable and named by their content.
+
+`crystals` holds a structure's atoms and cell in a row, `structure_scores` and `atom_scores` what
+models found of them. A table is the rows of all of its files; no key is in two of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import duckdb
+import pyarrow as pa
+
+from platonic_store.storage.sqltext import literals
+
+_SCORES = [
+    pa.field("atypicality", pa.float64()),
+    pa.field("p", pa.float64()),
+    pa.field("distance", pa.float64()),
+    pa.field("density", pa.float64()),
+    pa.field("residual", pa.float64()),
+]
+_SITE = [pa.field("site_index", pa.int32()), pa.field("atomic_number", pa.int16())]
+_NEAREST = [
+    pa.field("nearest_id", pa.string()),
+    pa.field("nearest_site", pa.int32()),
+    pa.field("nearest_distance", pa.float64()),
+]
+_SCORED = [pa.field("reference", pa.string()), pa.field("structure_id", pa.string())]
+
+SCHEMAS: dict[str, pa.Schema] = {
+    # Lists are flat: `numbers` (N) and `orbits` (N), `positions` (3N, Cartesian Å), `cell` (9, Å,
+    # rows are lattice vectors), `pbc` (3).
+    "crystals": pa.schema(
+        [
+            pa.field("structure_id", pa.string()),
+            pa.field("numbers", pa.list_(pa.int16())),
+            pa.field("positions", pa.list_(pa.float64())),
+            pa.field("cell", pa.list_(pa.float64())),
+            pa.field("pbc", pa.list_(pa.bool_())),
+            pa.field("orbits", pa.list_(pa.int32())),
+        ]
+    ),
+    "structure_scores": pa.schema(
+        [*_SCORED, *_SCORES, *_SITE, *_NEAREST, pa.field("neighbours", pa.list_(pa.string()))]
+    ),
+    "atom_scores": pa.schema(
+        [*_SCORED, *_SITE, *_SCORES, *_NEAREST, pa.field("neighbours", pa.list_(pa.int64()))]
+    ),
+}
+# The structure comes first, so that all that is known of one lies in one row group of a file.
+KEYS = {
+    "crystals": ["structure_id"],
+    "structure_scores": ["structure_id", "reference"],
+    "atom_scores": ["structure_id", "reference", "site_index"],
+}
+_ROW_GROUP = {"crystals": 2_048, "structure_scores": 16_384, "atom_scores": 16_384}
+# Columns whose values come again and again, by their names in a Parquet file.
+_DICTIONARY = {
+    "crystals": [],
+    "structure_scores": [
+        *("reference", "structure_id", "site_index", "atomic_number"),
+        *("nearest_id", "nearest_site", "neighbours.list.element"),
+    ],
+    "atom_scores": [
+        *("reference", "structure_id", "site_index", "atomic_number"),
+        *("nearest_id", "nearest_site"),
+    ],
+}
+_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+}
+_MERGE_MEMORY = "1GB"
+
+
+def write(rows: pa.Table, table: str, folder: Path) -> Path:
+    """Write rows, in any order and with no key twice, as one file `folder/TABLE/SHA256.parquet`.
+
+    The same rows give the same bytes. Nothing is flushed to the disk.
+    """
+    ordered = rows.select(SCHEMAS[table].names).sort_by([(key, "ascending") for key in KEYS[table]])
+    return _write(ordered.to_batches(), table, folder)
+
+
+def merge(paths: list[Path], table: str, folder: Path) -> Path:
+    """Write the rows of several files as one. Rows beyond some memory wait on the disk."""
+    with _connect(folder) as connection:
+        return _write(_sorted(connection, table, select(table, paths)), table, folder)
+
+
+def without(path: Path, table: str, condition: str, folder: Path) -> Path | None:
+    """The file again without the rows that meet an SQL condition.
+
+    The same file if none does, None if all do.
+    """
+    kept = f"({condition}) IS NOT TRUE"
+    rows = select(table, [path])
+    with _connect(folder) as connection:
+        counted = f"SELECT count(*), count(*) FILTER ({kept}) FROM ({rows})"
+        before, after = connection.execute(counted).fetchone() or (0, 0)
+        if before == after:
+            return path
+        found = _sorted(connection, table, f"{rows} WHERE {kept}")
+        return _write(found, table, folder) if after else None
+
+
+def export(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, Path]:
+    """Write the bulk rows that a catalogue of revision 0005 holds: a file a table that has rows."""
+    crystals = f"SELECT id AS structure_id, {', '.join(SCHEMAS['crystals'].names[1:])}"
+    tables = {
+        "crystals": f"{crystals} FROM structures",
+        "structure_scores": "FROM structure_scores",
+        "atom_scores": "FROM atom_scores",
+    }
+    return {
+        table: _write(_sorted(connection, table, rows), table, folder)
+        for table, rows in tables.items()
+        if connection.execute(f"SELECT EXISTS({rows})").fetchone() == (True,)
+    }
+
+
+def to_merge(sizes: list[int]) -> int:
+    """How many of the newest files to merge into one; 0 if none.
+
+    sizes: of the files, in bytes or rows, the oldest first. After the merge each file is more than
+    twice as large as the next, so n appends leave O(log n) files.
+    """
+    count, merged = 0, 0
+    for size in reversed(sizes):
+        if count and 2 * merged < size:
+            break
+        count, merged = count + 1, merged + size
+    return count if count > 1 else 0
+
+
+def view(table: str, paths: Sequence[str | Path]) -> str:
+    """SQL that makes a view of the table's rows in its files, which may be https URLs."""
+    return f"CREATE OR REPLACE VIEW {table} AS {select(table, paths)}"
+
+
+def select(table: str, paths: Sequence[str | Path]) -> str:
+    """SQL of the table's rows in its files, in the types of its schema even where there is none."""
+    schema = SCHEMAS[table]
+    if paths:
+        files = f"read_parquet([{literals(map(str, paths))}], hive_partitioning = false)"
+        return f"SELECT {', '.join(schema.names)} FROM {files}"
+    nulls = (f"CAST(NULL AS {_type(field.type)}) AS {field.name}" for field in schema)
+    return f"SELECT {', '.join(nulls)} WHERE false"
+
+
+def _write(batches: Iterable[pa.RecordBatch], table: str, folder: Path) -> Path:
+    """Write ordered rows under their content's name."""
+    from pyarrow import parquet
+
+    schema = SCHEMAS[table]
+    folder = folder / table
+    folder.mkdir(parents=True, exist_ok=True)
+    unnamed = folder / f"{uuid4().hex}.tmp"
+    with parquet.ParquetWriter(
+        unnamed,
+        schema,
+        compression="zstd",
+        use_dictionary=_DICTIONARY[table] or False,
+        write_statistics=KEYS[table],
+    ) as writer:
+        for group in _groups(batches, _ROW_GROUP[table]):
+            writer.write_table(group.cast(schema))
+    with unnamed.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    path = folder / f"{sha256}.parquet"
+    if path.exists():  # which may be flushed to the disk already
+        unnamed.unlink()
+    else:
+        unnamed.rename(path)
+    return path
+
+
+def _groups(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` rows, of one chunk each, whatever the batches were."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= rows:
+            table = pa.Table.from_batches(waiting)
+            whole = table.num_rows - table.num_rows % rows
+            for start in range(0, whole, rows):
+                yield table.slice(start, rows).combine_chunks()
+            waiting = table.slice(whole).to_batches()
+    if waiting:
+        yield pa.Table.from_batches(waiting).combine_chunks()
+
+
+def _sorted(connection: duckdb.DuckDBPyConnection, table: str, rows: str) -> pa.RecordBatchReader:
+    columns, keys = ", ".join(SCHEMAS[table].names), ", ".join(KEYS[table])
+    ordered = f"SELECT {columns} FROM ({rows}) ORDER BY {keys}"
+    return connection.execute(ordered).to_arrow_reader(_ROW_GROUP[table])
+
+
+def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        config={"memory_limit": _MERGE_MEMORY, "temp_directory": str(folder / "sorting")}
+    )
+
+
+def _type(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_):
+        return f"{_TYPES[type_.value_type]}[]"
+    return _TYPES[type_]
