@@ -23,6 +23,8 @@ from rich.text import Text
 Advance = Callable[[float], None]
 # A bar within another one's block is not drawn: two would fight for the same line.
 _is_under_way = ContextVar("_is_under_way", default=False)
+# What may be said beside the bar that is drawn.
+_note = ContextVar[Callable[[str], None] | None]("_note", default=None)
 _is_quiet = False
 
 
@@ -54,6 +56,9 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} {unit}/s" if speed else f"– {unit}/s", style="cyan")
 
 
+_NOTE = TextColumn("[dim]{task.fields[note]}")
+
+
 @contextmanager
 def _shown(
     columns: tuple[ProgressColumn, ...], title: str, total: float | None, unit: str
@@ -64,10 +69,21 @@ def _shown(
     _is_under_way.set(True)
     try:
         with Progress(*columns, console=console, disable=not is_seen) as progress:
-            task = progress.add_task(title, total=total, unit=unit)
+            task = progress.add_task(title, total=total, unit=unit, note="")
+            if is_outermost:
+                _note.set(lambda text: progress.update(task, note=text))
             yield lambda amount: progress.advance(task, amount)
     finally:
         _is_under_way.set(not is_outermost)
+        if is_outermost:
+            _note.set(None)
+
+
+def note(text: str) -> None:
+    """Say something beside the bar that is under way, if there is one."""
+    show = _note.get()
+    if show is not None:
+        show(text)
 
 
 def bar(title: str, total: float, unit: str) -> AbstractContextManager[Advance]:
@@ -78,6 +94,7 @@ def bar(title: str, total: float, unit: str) -> AbstractContextManager[Advance]:
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         _Rate(),
         TimeRemainingColumn(),
+        _NOTE,
     )
     return _shown(columns, title, total, unit)
 
@@ -89,6 +106,7 @@ def counting(title: str, unit: str) -> AbstractContextManager[Advance]:
         TextColumn("{task.description} {task.completed:,.0f}"),
         _Rate(),
         TimeElapsedColumn(),
+        _NOTE,
     )
     return _shown(columns, title, None, unit)
 

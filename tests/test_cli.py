@@ -60,22 +60,28 @@ def cifs(tmp_path) -> Path:
     return path
 
 
-HELP = """
-import sys
-from platonic_store.cli import main
-sys.argv = ["platonic-store", "--help"]
-try:
-    main()
-finally:
-    print({"torch", "duckdb", "lancedb", "numpy", "pandas", "pymatgen"} & set(sys.modules))
-"""
+def imported(*words) -> set[str]:
+    """The modules that a command imports."""
+    code = "import sys; from platonic_store.cli import main\n"
+    code += f"sys.argv = {['platonic-store', *map(str, words)]}\n"
+    code += "try: main()\nfinally: print(); print(*sys.modules)"
+    return set(
+        subprocess.check_output([sys.executable, "-c", code], text=True).split("\n")[-2].split()
+    )
 
 
 def test_help_is_fast_and_needs_no_model():
     """The command as it is installed; fast is what does not import what is slow to import."""
     program = Path(sys.executable).parent / "platonic-store"
     assert b"ingest" in subprocess.check_output([program, "--help"])
-    assert subprocess.check_output([sys.executable, "-c", HELP]).endswith(b"set()\n")
+    slow = {"torch", "duckdb", "lancedb", "numpy", "pandas", "pymatgen"}
+    assert not slow & imported("--help")
+
+
+def test_sql_is_fast(prototypes_path):
+    """What it does not need is slow to import."""
+    slow = {"torch", "lance", "lancedb", "scipy", "pymatgen"}
+    assert not slow & imported("sql", "FROM structure", "--store", prototypes_path)
 
 
 def test_the_library_never_imports_torch(prototypes_path):

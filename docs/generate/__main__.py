@@ -17,7 +17,7 @@ from platonic_store.questions.shared import methods
 
 ROOT = Path(__file__).parent.parent.parent
 FILES: dict[str, Callable[[], str]] = {
-    "platonic_store/methods.py": lambda: methods.source(questions.names()),
+    "platonic_store/methods.pyi": lambda: methods.source(questions.names()),
     "docs/commands.md": commands.page,
     "docs/cookbook.md": cookbook.page,
     "docs/models.md": models.page,

@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -20,6 +19,7 @@ from platonic_store.cli import (
     project,
     report,
     score,
+    snapshots,
     sql,
 )
 from platonic_store.cli.options import CONTEXT
@@ -46,6 +46,10 @@ app.command("sql")(sql.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)
+app.command("snapshots")(snapshots.run)
+app.command("pin")(snapshots.pin)
+app.command("unpin")(snapshots.unpin)
+app.command("copy")(snapshots.copy)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,8 +63,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     store: Annotated[
-        Optional[Path],  # noqa: UP045 — typer reads it
-        typer.Option("--store", help="The store's folder; also after the command."),
+        Optional[str],  # noqa: UP045 — typer reads it
+        typer.Option("--store", help="The store, a folder or URL; also after the command."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no remarks.")] = False,
     verbose: Annotated[
@@ -73,7 +77,7 @@ def options(
     from platonic_store import progress
 
     if store is not None:
-        os.environ["PLATONIC_STORE"] = str(store)
+        os.environ["PLATONIC_STORE"] = store
     progress.be_quiet(quiet)
     if verbose:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")

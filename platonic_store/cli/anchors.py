@@ -5,6 +5,7 @@ import typer
 
 from platonic_store.cli.options import (
     DEFAULT_STORE,
+    AtOption,
     Format,
     FormatOption,
     OutOption,
@@ -53,6 +54,7 @@ def select(
 @app.command("list")
 def list_sets(
     store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
     format: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
@@ -60,7 +62,7 @@ def list_sets(
     from platonic_store.store import Store
 
     show(
-        Store.open(store).sql(
+        Store.open(store, at=at).sql_arrow(
             "SELECT anchor_set, any_value(method) AS method, count(*) AS k, "
             "any_value(model) AS model, any_value(layer) AS layer, "
             "count(DISTINCT element) AS elements, any_value(created_at) AS created_at "

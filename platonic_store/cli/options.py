@@ -16,8 +16,16 @@ class Format(StrEnum):
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 StoreOption = Annotated[
-    Path,
-    typer.Option("--store", envvar="PLATONIC_STORE", help="The store's folder."),
+    str,
+    typer.Option(
+        "--store",
+        envvar="PLATONIC_STORE",
+        help="The store: a folder, s3://, gs://, az://, https://.",
+    ),
+]
+AtOption = Annotated[
+    Optional[int],  # noqa: UP045 — typer reads it
+    typer.Option("--at", help="The number of an earlier snapshot; see `snapshots`."),
 ]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="How results are printed (parquet: to --out or a pipe).")
@@ -51,7 +59,7 @@ TrustOption = Annotated[
     typer.Option("--trust", help="SHA-256 of weights to load though no card names it; remembered."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
-DEFAULT_STORE = Path("platonic.store")
+DEFAULT_STORE = "platonic.store"
 
 
 def by_name(values: list[str] | None) -> str | dict[str, str] | None:

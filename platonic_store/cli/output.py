@@ -1,10 +1,13 @@
 """How results and errors reach the person or the pipe."""
 
+import csv
 import json
+import math
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +18,7 @@ from platonic_store.progress import say, show_line
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 __all__ = ["complain", "say", "show"]
 
@@ -25,61 +29,96 @@ def complain(line: str) -> None:
 
 
 def show(
-    frame: "pd.DataFrame",
+    answer: "pa.Table | pd.DataFrame",
     format: Format,
     out: Path | None = None,
     *,
     columns: str | None = None,
     first: Sequence[str] | None = None,
 ) -> None:
-    """Print a frame, or write it to `out`, in the format asked for.
+    """Print a table, or write it to `out`, in the format asked for.
 
     columns: which to show, with commas between, or `all`. first: what a table shows of them
     otherwise, as many as fit; other formats hold all.
     """
+    import pyarrow as pa
+
+    table: Any = answer
+    if not isinstance(table, pa.Table):
+        table = pa.Table.from_pandas(table, preserve_index=False)
     if columns not in (None, "all"):
-        frame = frame[_named(frame, columns or "")]
-    if format is Format.table:
-        chosen = list(frame.columns)
-        if columns is None:
-            chosen = _fitting(frame, [name for name in first or chosen if name in frame])
-        text = _table(frame, chosen)
-        out.write_text(text) if out else print(text, end="")
-    elif format is Format.json:
-        text = frame.to_json(orient="records", date_format="iso", indent=2, force_ascii=False)
-        out.write_text(text + "\n") if out else print(text)
-    elif format is Format.csv:
-        _flat(frame).to_csv(out or sys.stdout, index=False)
+        table = table.select(_named(table, columns or ""))
+    if format is Format.parquet:
+        _parquet(table, out)
+    elif out is None:
+        _write(table, sys.stdout, format, columns, first)
     else:
-        _parquet(frame, out)
+        with out.open("w", encoding="utf-8", newline="") as file:
+            _write(table, file, format, columns, first)
     if out:
         say(f"wrote {out}")
 
 
-def _flat(frame: "pd.DataFrame") -> "pd.DataFrame":
+def _write(
+    table: "pa.Table",
+    file: IO[str],
+    format: Format,
+    columns: str | None,
+    first: Sequence[str] | None,
+) -> None:
+    if format is Format.json:
+        rows = [{name: _json(value) for name, value in row.items()} for row in table.to_pylist()]
+        print(json.dumps(rows, indent=2, ensure_ascii=False), file=file)
+    elif format is Format.csv:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(table.column_names)
+        lines.writerows([_csv(value) for value in row.values()] for row in table.to_pylist())
+    else:
+        names = table.column_names
+        if columns is None:
+            names = _fitting(table, [name for name in first or names if name in names])
+        file.write(_text(table, names))
+
+
+def _json(value: Any) -> Any:
+    """A value as JSON has it: no number is infinite or not a number."""
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _json(one) for name, one in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def _csv(value: Any) -> Any:
     """Lists as JSON text: a csv has no other word for them."""
-    return frame.map(lambda value: json.dumps(value.tolist()) if _is_list(value) else value)
+    if isinstance(value, list | dict):
+        return json.dumps(_json(value), ensure_ascii=False)
+    return None if value != value else value
 
 
-def _is_list(value: object) -> bool:
-    return hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0
-
-
-def _parquet(frame: "pd.DataFrame", out: Path | None) -> None:
+def _parquet(table: "pa.Table", out: Path | None) -> None:
+    import pyarrow.parquet as pq
     import typer
 
     if out is None and sys.stdout.isatty():
         raise typer.BadParameter("parquet is not for terminals: add `--out FILE` or a pipe")
-    frame.to_parquet(out or sys.stdout.buffer, index=False)
+    pq.write_table(table, out or sys.stdout.buffer)
 
 
-def _named(frame: "pd.DataFrame", columns: str) -> list[str]:
+def _named(table: "pa.Table", columns: str) -> list[str]:
     """The columns of a list with commas. Raises InvalidQuery, naming those there are."""
     from platonic_store.errors import InvalidQuery
 
+    known = table.column_names
     names = [name.strip() for name in columns.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in frame]:
-        raise InvalidQuery(f"no column {unknown[0]!r} (there are {', '.join(frame.columns)})")
+    if unknown := [name for name in names if name not in known]:
+        raise InvalidQuery(f"no column {unknown[0]!r} (there are {', '.join(known)})")
     return names
 
 
@@ -87,44 +126,47 @@ def _width() -> int:
     return Console().width if sys.stdout.isatty() else 200
 
 
-def _table(frame: "pd.DataFrame", columns: list[str]) -> str:
-    table = Table(header_style="bold", box=None)
-    for name in columns:
-        table.add_column(name, justify="right" if _is_number(frame[name]) else "left")
-    for row in frame[columns].itertuples(index=False):
-        table.add_row(*(escape(_cell(value)) for value in row))
-    needed = sum(_column_width(frame, name) for name in columns)
+def _text(table: "pa.Table", names: list[str]) -> str:
+    import pyarrow.types as kinds
+
+    grid = Table(header_style="bold", box=None)
+    for name in names:
+        kind = table.schema.field(name).type
+        is_number = kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind)
+        grid.add_column(name, justify="right" if is_number else "left")
+    cells = [_cells(table, name) for name in names]
+    for row in zip(*cells, strict=True):
+        grid.add_row(*map(escape, row))
+    needed = sum(map(_column_width, names, cells))
     console = Console(width=max(needed, _width()), emoji=False)
     with console.capture() as capture:
-        console.print(table)
-        if hidden := len(frame.columns) - len(columns):
-            console.print(f"[dim]{len(frame)} rows; {hidden} more columns: --columns all[/]")
+        console.print(grid)
+        if hidden := table.num_columns - len(names):
+            console.print(f"[dim]{table.num_rows} rows; {hidden} more columns: --columns all[/]")
     return capture.get()
 
 
-def _fitting(frame: "pd.DataFrame", columns: list[str]) -> list[str]:
+def _fitting(table: "pa.Table", names: list[str]) -> list[str]:
     """As many of the columns, from the first on, as fit the terminal."""
     chosen: list[str] = []
     free = _width()
-    for name in columns:
-        free -= _column_width(frame, name)
+    for name in names:
+        free -= _column_width(name, _cells(table, name))
         if free < 0 and chosen:
             break
         chosen.append(name)
     return chosen
 
 
-def _column_width(frame: "pd.DataFrame", name: str) -> int:
-    return max([len(name), *(len(_cell(value)) for value in frame[name])]) + 2
+def _cells(table: "pa.Table", name: str) -> list[str]:
+    return [_cell(value) for value in table[name].to_pylist()]
 
 
-def _is_number(column: "pd.Series") -> bool:
-    return column.dtype.kind in "iuf"
+def _column_width(name: str, cells: list[str]) -> int:
+    return max([len(name), *map(len, cells)]) + 2
 
 
 def _cell(value: object) -> str:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
     if isinstance(value, list):
         text = " ".join(_cell(item) for item in value[:6])
         return f"{text} …" if len(value) > 6 else text

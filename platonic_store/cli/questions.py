@@ -13,6 +13,7 @@ import typer.main
 from platonic_store.cli.options import (
     CONTEXT,
     DEFAULT_STORE,
+    AtOption,
     ColumnsOption,
     Format,
     FormatOption,
@@ -23,6 +24,7 @@ from platonic_store.cli.options import (
 _SHORT = {"model": ["-m"], "k": ["-k"]}
 _SHARED = {
     "store": (StoreOption, DEFAULT_STORE),
+    "at": (AtOption, None),
     "columns": (ColumnsOption, None),
     "format": (FormatOption, Format.table),
     "out": (OutOption, None),
@@ -61,7 +63,8 @@ def _ask(
     name: str,
     given: dict[str, Any],
     *,
-    store: Path,
+    store: str,
+    at: int | None,
     columns: str | None,
     format: Format,
     out: Path | None,
@@ -75,7 +78,7 @@ def _ask(
     from platonic_store.store import Store
 
     question = questions.get(name)
-    answer = asked_of(Store.open(store), question)(**given)
+    answer = asked_of(Store.open(store, at=at), question)(**given)
     if picture is not None:
         module, _, function = question.picture.partition(":")
         getattr(importlib.import_module(module), function)(answer, picture)
@@ -89,7 +92,10 @@ def _ask(
         shown += [
             one for one in answer.columns if one not in shown and one in given.get("where", "")
         ]
+    snapshot = None if question.is_value else answer.attrs.get("snapshot")
     show(answer, format, out, columns=columns, first=shown)
+    if snapshot is not None:
+        say(f"snapshot {snapshot}")
     if question.caveat:
         say(question.caveat)
 

@@ -3,7 +3,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, SpaceOption, StoreOption
+from platonic_store.cli.options import DEFAULT_STORE, AtOption, SpaceOption, StoreOption
 from platonic_store.cli.output import say
 
 
@@ -16,9 +16,10 @@ def run(
     space: SpaceOption = None,
     seed: Annotated[int, typer.Option(help="Of samples, nulls and bootstraps.")] = 0,
     store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
 ) -> None:
     """The whole study of a store as one HTML page, and its numbers as parquet beside it."""
     from platonic_store.store import Store
 
-    page = Store.open(store).report(out, models=model, space=space, seed=seed)
+    page = Store.open(store, at=at).report(out, models=model, space=space, seed=seed)
     say(f"wrote {page} and {page.with_name(page.stem + '_data')}/")

@@ -4,6 +4,7 @@ import typer
 
 from platonic_store.cli.options import (
     DEFAULT_STORE,
+    AtOption,
     ColumnsOption,
     Format,
     FormatOption,
@@ -13,7 +14,7 @@ from platonic_store.cli.options import (
 from platonic_store.cli.output import show
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 
 def run(
@@ -36,6 +37,7 @@ def run(
         bool, typer.Option("--allow-files", help="Let the SQL read and write other files.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
+    at: AtOption = None,
     columns: ColumnsOption = None,
     format: FormatOption = Format.table,
     out: OutOption = None,
@@ -52,9 +54,9 @@ def run(
     if list:
         show(_listed(), format, out)
         return
-    opened = Store.open(store)
+    opened = Store.open(store, at=at)
     if query is not None:
-        answer = opened.sql(query, variables=_variables(set), allow_files=allow_files)
+        answer = opened.sql_arrow(query, variables=_variables(set), allow_files=allow_files)
         show(answer, format, out, columns=columns)
     elif out is not None:
         out.write_text(opened.init_sql())
@@ -72,8 +74,8 @@ def _variables(settings: Optional[list[str]]) -> dict[str, str]:  # noqa: UP045
     return {name: value for name, _, value in pairs}
 
 
-def _listed() -> "pd.DataFrame":
-    import pandas as pd
+def _listed() -> "pa.Table":
+    import pyarrow as pa
 
     from platonic_store.sql import cookbook
 
@@ -89,4 +91,4 @@ def _listed() -> "pd.DataFrame":
         }
         for entry in cookbook.entries()
     ]
-    return pd.DataFrame(rows)
+    return pa.Table.from_pylist(rows)

@@ -127,8 +127,8 @@ def _composition(snapshot: Snapshot, terms: list[Term]) -> dict[int, float]:
 def _numbers(snapshot: Snapshot, term: Term) -> list[list[int]]:
     """The atomic numbers of a term's structures."""
     found = snapshot.rows(
-        "SELECT numbers FROM catalog.main.structures "
-        f"WHERE id IN ({literals(term.structures) or 'NULL'})"
+        "SELECT numbers FROM crystals "
+        f"WHERE structure_id IN ({literals(term.structures) or 'NULL'})"
     )
     if term.structures and not found:  # a file
         from platonic_store.structures import read as read_structures
@@ -161,8 +161,8 @@ def _centroid(
     allowed = ~np.isin(ids, without)
     if context is not None:
         holders = snapshot.frame(
-            "SELECT id FROM catalog.main.structures WHERE list_contains(numbers, ?) "
-            "AND list_contains(numbers, ?)",
+            "SELECT id FROM catalog.main.structures "
+            "WHERE list_has_all(elements, [element_symbol(?), element_symbol(?)])",
             [number, context],
         )["id"]
         near = allowed & np.isin(ids, holders)

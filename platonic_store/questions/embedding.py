@@ -9,8 +9,8 @@ from platonic_store.questions.shared.declaration import Column, value_question
 from platonic_store.questions.shared.inputs import query_vector
 from platonic_store.questions.shared.parameters import Model, StructureQuery
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import Snapshot
-from platonic_store.storage.vectors import Level
 
 
 @value_question(Column("embedding", "list<float>", "The vector's components, float32."))

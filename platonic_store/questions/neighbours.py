@@ -11,8 +11,8 @@ from platonic_store.questions.shared.nearest import rows_matching
 from platonic_store.questions.shared.parameters import Across, K, Level, Model, Space, Where
 from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot, VectorTable
-from platonic_store.storage.vectors import Points
 
 BLOCK = 4_096  # queries compared with all candidates at once
 

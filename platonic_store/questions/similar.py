@@ -1,9 +1,11 @@
 """The structures, or atoms, most alike to one: within a model or across models."""
 
+from collections import Counter
 from typing import Annotated, Literal
 
 import pandas as pd
 from annotated_types import Ge
+from ase.data import chemical_symbols
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared.declaration import Column, SqlFunction, question
@@ -19,7 +21,7 @@ from platonic_store.questions.shared.parameters import (
 )
 from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
-from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.snapshot import Snapshot, VectorTable
 
 
 @question(
@@ -75,24 +77,20 @@ def similar(
     vector = query_vector(snapshot, query, asking, space=space, level=level, site=site)
     if answering.model != asking.model:
         vector = vector._replace(structure_id=None)
-    found = nearest(
-        snapshot, lookup.vector_table(snapshot, answering, level, space), vector, k, where
-    )
-    return found if level == "structure" else with_sites(snapshot, found)
+    table = lookup.vector_table(snapshot, answering, level, space)
+    found = nearest(snapshot, table, vector, k, where)
+    return found if level == "structure" else with_sites(snapshot, table, found)
 
 
-def with_sites(snapshot: Snapshot, atoms: pd.DataFrame) -> pd.DataFrame:
-    """Atoms with their element and multiplicity."""
-    # Not from the view `site`: that would unfold every atom of these structures and count them.
-    sites = snapshot.frame(
-        """
-        SELECT
-            structure_id, site_index, element_symbol(numbers[site_index + 1]) AS element,
-            len(list_filter(orbits, lambda o: o = orbits[site_index + 1])) AS multiplicity
-        FROM (SELECT unnest(?) AS structure_id, unnest(?) AS site_index)
-        JOIN catalog.main.structures ON id = structure_id
-        """,
-        [atoms["structure_id"].tolist(), atoms["site_index"].tolist()],
+def with_sites(snapshot: Snapshot, table: VectorTable, atoms: pd.DataFrame) -> pd.DataFrame:
+    """Atoms, each the first of its equivalent sites, with their element and multiplicity."""
+    keys = snapshot.keys_of_structures(table, atoms["structure_id"].unique().tolist())
+    names = ("structure_id", "orbit", "atomic_number")
+    sites = list(zip(*(keys[name].to_pylist() for name in names), strict=True))
+    multiplicity = Counter((id_, orbit) for id_, orbit, _ in sites)
+    numbers = {(id_, orbit): number for id_, orbit, number in sites}
+    places = list(zip(atoms["structure_id"], atoms["site_index"], strict=True))
+    return atoms.assign(
+        element=[chemical_symbols[numbers[place]] for place in places],
+        multiplicity=[multiplicity[place] for place in places],
     )
-    keys = ["structure_id", "site_index"]
-    return atoms.merge(sites, on=keys, how="left", validate="many_to_one")

@@ -128,7 +128,8 @@ def _rows(
     known = snapshot.frame(
         "SELECT structure_id, t.formula, value, numbers FROM "
         f"(SELECT structure_id, {column}::DOUBLE AS value FROM structure) "
-        "JOIN catalog.main.structures AS t ON t.id = structure_id"
+        "JOIN catalog.main.structures AS t ON t.id = structure_id "
+        "JOIN crystals USING (structure_id)"
     ).set_index("structure_id")
     known = known.loc[paired.keys["structure_id"]]
     formulas = known["formula"].to_numpy()

@@ -15,8 +15,8 @@ from platonic_store.questions.shared.inputs import ExternalStructure, identify, 
 from platonic_store.questions.shared.parameters import Level, Model
 from platonic_store.questions.shared.references import EmbeddedSet, Reference
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
-from platonic_store.storage.vectors import Points
 
 CAVEAT = (
     "typicality is not confidence: the score says how unlike other compositions an environment "
@@ -122,7 +122,8 @@ def _reference(snapshot: Snapshot, side: ModelLayer) -> tuple[Reference, Embedde
     if stored is not None:
         return stored, None
     tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
-    key = str(snapshot.vectors.folder), str([(table.name, table.version) for table in tables])
+    versions = [(table.name, snapshot.manifest.vectors[table.name].version) for table in tables]
+    key = snapshot.manifest.store, str(versions)
     if known := references.cache_get(key):
         return known, None
     reference, everything = references.build_reference(snapshot, side)

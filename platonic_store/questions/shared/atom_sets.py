@@ -2,8 +2,6 @@
 
 from weakref import WeakKeyDictionary
 
-import pyarrow.compute as pc
-
 from platonic_store.geometry.sets import Sets, sets_of
 from platonic_store.storage.layout import Points
 
@@ -15,6 +13,8 @@ def atom_sets(points: Points) -> Sets:
 
     The same vectors of symmetry-equivalent atoms come once, with the mass of all of them.
     """
+    import pyarrow.compute as pc
+
     if points not in _known:
         ids = points.keys["structure_id"].combine_chunks().dictionary_encode()
         rank = pc.rank(ids.dictionary).to_numpy() - 1

@@ -149,9 +149,12 @@ class Question(Generic[P, R]):
         answer: Any = self.rows(snapshot, *args, **kwargs)
         if not self.describes:
             return cast(R, answer)
-        known = snapshot.describe(answer["structure_id"].unique().tolist())
-        suffixes = ("", "_of_source")
-        return cast(R, answer.merge(known, on="structure_id", how="left", suffixes=suffixes))
+        import pandas as pd
+
+        known = snapshot.describe(answer["structure_id"].tolist()).drop(columns="structure_id")
+        twice = {name: f"{name}_of_source" for name in known if name in answer}
+        whole = [answer.set_axis(known.index), known.rename(columns=twice)]
+        return cast(R, pd.concat(whole, axis=1))
 
     def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer without the columns of `structure`."""
@@ -196,26 +199,39 @@ class Question(Generic[P, R]):
 
 
 class Method(Generic[P, R]):
-    """A question as a method of `Store`, with the question's own signature and docstring."""
+    """A question as a method of `Store`, with the question's own signature and docstring.
 
-    def __init__(self, question: Question[P, R]):
-        self.question = question
-        self.__doc__ = question.__doc__
+    The question is imported when it is asked.
+    """
+
+    def __init__(self, question: Question[P, R] | str):
+        self._question = question
 
     @overload
     def __get__(self, store: None, owner: type) -> Question[P, R]: ...
     @overload
     def __get__(self, store: "HasSnapshot", owner: type) -> Callable[P, R]: ...
     def __get__(self, store: Any, owner: type) -> Any:
-        return self.question if store is None else asked_of(store, self.question)
+        from platonic_store import questions
+
+        question = self._question
+        if isinstance(question, str):
+            question = cast(Question[P, R], questions.get(question))
+        return question if store is None else asked_of(store, question)
 
 
 def asked_of(store: "HasSnapshot", question: Question[P, R]) -> Callable[P, R]:
-    """The question as a function of its arguments, asked of the newest state of a store."""
+    """The question as a function of its arguments, asked of the newest snapshot of a store.
+
+    A frame has the snapshot's number in `attrs["snapshot"]`.
+    """
 
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
         with store.snapshot() as snapshot:
-            return question(snapshot, *args, **kwargs)
+            answer = question(snapshot, *args, **kwargs)
+        if not question.is_value:
+            cast(Any, answer).attrs["snapshot"] = snapshot.id
+        return answer
 
     ask.__name__ = ask.__qualname__ = question.name
     ask.__doc__ = question.__doc__

@@ -14,8 +14,8 @@ from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
-from platonic_store.storage.vectors import Level, Points
 
 _files_allowed = ContextVar("_files_allowed", default=True)
 
@@ -72,9 +72,11 @@ def identify(
         return query.astype(np.float32)
     if isinstance(query, ExternalStructure):
         return query
-    if isinstance(query, str) and (snapshot.has_structure(query) or not is_file(query)):
-        lookup.require_structure(snapshot, query)
-        return query
+    if isinstance(query, str):
+        if snapshot.has_structure(query):
+            return query
+        if not is_file(query):
+            raise lookup.no_structure(snapshot, query)
     return embed_external(query, side)
 
 

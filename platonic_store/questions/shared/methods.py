@@ -1,4 +1,4 @@
-"""Writes `platonic_store/methods.py`: `python -m platonic_store.questions.shared.methods`."""
+"""Writes `platonic_store/methods.pyi`: `python -m platonic_store.questions.shared.methods`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ _HEAD = '''"""Every question as a method of `Store`. Made by `make docs` from th
 
 
 def source(names: Iterable[str]) -> str:
-    """A module with the mixin class `Questions`, for editors and type checkers to read."""
+    """A stub of the mixin class `Questions`, for editors and type checkers to read."""
     names = sorted(names)
     imports = [f"from {questions.get(name).__module__} import {name}" for name in names]
     imports.append("from platonic_store.questions.shared.declaration import Method")
@@ -20,7 +20,7 @@ def source(names: Iterable[str]) -> str:
     return "\n".join(
         [
             _HEAD + "\n".join(sorted(imports, key=lambda line: line.split()[1])),
-            "\n\nclass Questions:",
+            "\nclass Questions:",
             '    """The questions; each is asked of the newest published state."""\n',
             *methods,
             "",
@@ -29,4 +29,4 @@ def source(names: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    Path(platonic_store.__file__).with_name("methods.py").write_text(source(questions.names()))
+    Path(platonic_store.__file__).with_name("methods.pyi").write_text(source(questions.names()))

@@ -13,9 +13,10 @@ from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
-from platonic_store.storage.vectors import Level, Points
+from platonic_store.storage.vectors import fits_cache
 
 
 def nearest(
@@ -37,16 +38,16 @@ def nearest(
         raise InvalidQuery(
             f"the query has {query.vector.size} numbers, vectors of {table.name} have {table.dim}"
         )
-    is_beyond = not snapshot.vectors.fits_cache(table.nbytes)
+    is_beyond = not fits_cache(table.nbytes)
     if is_beyond and (where is None or _names_no_site(snapshot, where)):
         keys, distances = _by_index(snapshot, table, query, k, where)
     else:
         points = snapshot.points(table, _structures_with(snapshot, where) if is_beyond else None)
         mask = _candidates(snapshot, table, points, query, where)
         indices, distances = nearest_to_one(query.vector, points.vectors, points.lengths, k, mask)
-        keys = points.keys.take(indices).to_pandas()
+        keys = points.keys.take(indices)
     names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
-    return _ranked(keys[names].reset_index(drop=True), distances)
+    return _ranked(keys.select(names), distances)
 
 
 def nearest_by_transport(
@@ -64,7 +65,7 @@ def nearest_by_transport(
     Returns: rank, structure_id, distance.
     """
     condition = None
-    if not snapshot.vectors.fits_cache(table.nbytes):
+    if not fits_cache(table.nbytes):
         mean = QueryVector((query.mass @ query.vectors).astype(np.float32), own)
         side = ModelLayer(table.model, table.layer)
         pooled = lookup.vector_table(snapshot, side, "structure", table.space)
@@ -78,13 +79,15 @@ def nearest_by_transport(
     if where is not None:
         mask &= rows_matching(snapshot, points, "structure", where)[sets.label]
     indices, distances = nearest_sets(*query, points.vectors, points.lengths, sets, k, mask)
-    keys = points.keys.select(["structure_id"]).take(sets.label[indices]).to_pandas()
+    keys = points.keys.select(["structure_id"]).take(sets.label[indices])
     return _ranked(keys, distances)
 
 
-def _ranked(keys: pd.DataFrame, distances: np.ndarray) -> pd.DataFrame:
-    keys.insert(0, "rank", np.arange(1, len(keys) + 1))
-    return keys.assign(distance=distances)
+def _ranked(keys: pa.Table, distances: np.ndarray) -> pd.DataFrame:
+    rank = pa.array(range(1, len(keys) + 1), pa.int64())
+    found = keys.add_column(0, "rank", rank).append_column("distance", pa.array(distances))
+    frame: pd.DataFrame = found.to_pandas()
+    return frame
 
 
 def _structures_with(snapshot: Snapshot, where: str | None) -> str | None:
@@ -100,20 +103,18 @@ def _among(ids: Iterable[str]) -> str:
 
 def _by_index(
     snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int, where: str | None
-) -> tuple[pd.DataFrame, np.ndarray]:
+) -> tuple[pa.Table, np.ndarray]:
     condition = None
     if where is not None:
         condition = _among(lookup.matching(snapshot, where, "structure")["structure_id"])
-    found = snapshot.vectors.nearest_indexed(
-        table.name, table.version, query.vector, k + 1, table.level, condition
-    ).to_pandas()
+    found = snapshot.nearest_indexed(table, query.vector, k + 1, condition)
     if query.structure_id is not None:
-        same = found["structure_id"] == query.structure_id
+        same = np.asarray(pc.equal(found["structure_id"], query.structure_id))
         if table.level == "atom":
-            same &= found["orbit"] == query.site_index
-        found = found[~same]
-    found = found.head(k)
-    return found, found["_distance"].to_numpy()
+            same = same & (np.asarray(found["orbit"]) == query.site_index)
+        found = found.filter(pa.array(~same))
+    found = found.slice(0, k)
+    return found, np.asarray(found["_distance"])
 
 
 def _candidates(

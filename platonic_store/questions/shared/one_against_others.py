@@ -37,8 +37,9 @@ def one_against_others(
     sides = [side, *(lookup.model_layer(snapshot, name) for name in names)]
     paired = paired_embeddings(snapshot, sides, "structure", sample=structures, seed=seed)
     crystals = snapshot.frame(
-        "SELECT id AS structure_id, formula, elements, spacegroup, numbers, positions, cell, pbc "
-        "FROM catalog.main.structures WHERE id IN (SELECT unnest(?)) ORDER BY id",
+        "SELECT structure_id, formula, elements, spacegroup, numbers, positions, cell, pbc "
+        "FROM catalog.main.structures JOIN crystals ON structure_id = id "
+        "WHERE id IN (SELECT unnest(?)) ORDER BY id",
         [paired.keys["structure_id"].tolist()],
     )
     return OneAgainstOthers(sides, paired, crystals)

@@ -9,8 +9,8 @@ import pandas as pd
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
-from platonic_store.storage.vectors import Level
 
 
 class PairedEmbeddings(NamedTuple):

@@ -22,8 +22,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.typicality import Atoms
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
-from platonic_store.storage.vectors import Points
 
 SETTINGS = {
     "neighbours": geometry.NEIGHBOURS,
@@ -195,7 +195,7 @@ def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
     if not rows:
         return None
     id_, seed, among, calibration = rows[0]
-    key = str(snapshot.vectors.folder), id_
+    key = snapshot.manifest.store, id_
     if known := cache_get(key):
         return known
     members = snapshot.frame(

@@ -38,7 +38,8 @@ def cases(snapshot: Snapshot, *, limit: int = 20_000, seed: int = 0) -> pd.DataF
     not share) and polymorphs (how many more structures of the target's formula are candidates).
     """
     structures = snapshot.frame(
-        "SELECT id, formula, spacegroup, numbers, orbits FROM catalog.main.structures ORDER BY id"
+        "SELECT id, formula, spacegroup, numbers, orbits FROM catalog.main.structures "
+        "JOIN crystals ON structure_id = id ORDER BY id"
     )
     quadruples = _quadruples(_fillings(structures))
     rows = [(*case, apart) for four, apart in quadruples for case in _analogies_of(four)]
@@ -133,9 +134,9 @@ def score(
 
 def score_of_composition(snapshot: Snapshot, posed: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """`score` for the elements' shares alone, without any model."""
-    structures = snapshot.frame("SELECT id, numbers FROM catalog.main.structures ORDER BY id")
+    structures = snapshot.frame("SELECT structure_id, numbers FROM crystals ORDER BY structure_id")
     shares = composition(structures["numbers"])
-    ids = structures["id"].to_numpy()
+    ids = structures["structure_id"].to_numpy()
     found = _score(snapshot, posed, ids, shares, shares, seed)
     return found.assign(model="composition alone", across=None)
 

@@ -1,0 +1,35 @@
+"""Every question as a method of `Store`. Made by `make docs` from the declarations."""
+
+from platonic_store.questions.align import align
+from platonic_store.questions.analogy import analogy
+from platonic_store.questions.bias import bias
+from platonic_store.questions.collapsed_pairs import collapsed_pairs
+from platonic_store.questions.disagreement import disagreement
+from platonic_store.questions.embedding import embedding
+from platonic_store.questions.neighbours import neighbours
+from platonic_store.questions.outliers import outliers
+from platonic_store.questions.shared.declaration import Method
+from platonic_store.questions.similar import similar
+from platonic_store.questions.stitch import stitch
+from platonic_store.questions.stitch_head import stitch_head
+from platonic_store.questions.transport import transport
+from platonic_store.questions.transport_distance import transport_distance
+from platonic_store.questions.typicality import typicality
+
+class Questions:
+    """The questions; each is asked of the newest published state."""
+
+    align = Method(align)
+    analogy = Method(analogy)
+    bias = Method(bias)
+    collapsed_pairs = Method(collapsed_pairs)
+    disagreement = Method(disagreement)
+    embedding = Method(embedding)
+    neighbours = Method(neighbours)
+    outliers = Method(outliers)
+    similar = Method(similar)
+    stitch = Method(stitch)
+    stitch_head = Method(stitch_head)
+    transport = Method(transport)
+    transport_distance = Method(transport_distance)
+    typicality = Method(typicality)
