@@ -1,47 +1,42 @@
 """`Store`: what a user holds. Its questions are in `questions/`, its jobs in `jobs/`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 
 from platonic_store import questions
-from platonic_store import sql as sql_front_end
-from platonic_store.annotation.annotate import AnnotationReport, annotate
-from platonic_store.arrow import vector_array
 from platonic_store.errors import (
-    Call,
     InvalidQuery,
     StoreNotFound,
     StoreNotWritable,
 )
-from platonic_store.jobs import anchors as anchor_job
-from platonic_store.jobs import ingest as ingest_job
-from platonic_store.jobs import project as project_job
-from platonic_store.jobs import score as score_job
-from platonic_store.jobs.anchors import AnchorSet
-from platonic_store.jobs.ingest import RunReport, SourceReport
-from platonic_store.jobs.project import Projected
 from platonic_store.methods import Questions
 from platonic_store.questions.shared.declaration import asked_of
-from platonic_store.questions.shared.references import Scored
-from platonic_store.runtimes.preparation import ByName, prepare
-from platonic_store.storage import lookup
-from platonic_store.storage.catalog import Catalog
-from platonic_store.storage.commits import maintain
-from platonic_store.storage.deletions import delete_structures
-from platonic_store.storage.log import logged
-from platonic_store.storage.recovery import writer
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, newest, take
-from platonic_store.storage.vectors import Level, Vectors
-from platonic_store.storage.verification import verify
+from platonic_store.storage import legacy, lookup
+from platonic_store.storage.layout import Level
+from platonic_store.storage.location import Location, locate
+from platonic_store.storage.reader import Reader
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
+
+# Jobs are imported by the methods that begin them: a query need not wait for what they need.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from platonic_store.annotation.annotate import AnnotationReport
+    from platonic_store.jobs.anchors import AnchorSet
+    from platonic_store.jobs.ingest import RunReport, SourceReport
+    from platonic_store.jobs.project import Projected
+    from platonic_store.questions.shared.references import Scored
+    from platonic_store.runtimes.preparation import ByName
+    from platonic_store.storage.writer import Writer
 
 
 class Store(Questions):
-    """A store of embeddings: a folder with a DuckDB catalogue and Lance vector tables.
+    """A store of embeddings: snapshots of a DuckDB catalogue and Lance vector tables, on a
+    disk or an object store.
 
     ```python
     store = Store.open("crystals.store")
@@ -52,30 +47,38 @@ class Store(Questions):
     ```
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False):
-        self.path = path
-        self.read_only = read_only
-        self.catalog = Catalog(path / "catalog.duckdb")
-        self.vectors = Vectors(path / "vectors")
+    def __init__(self, location: Location, *, at: int | None = None, read_only: bool = False):
+        self.location = location
+        self.at = at
+        self.read_only = read_only or at is not None or not location.writable
+        self._reader = Reader(location, at)
 
     @classmethod
-    def open(cls, path: str | Path, *, read_only: bool = False) -> "Store":
-        """The store at `path`, which the first ingest makes if there is none.
+    def open(
+        cls,
+        uri: str | Path,
+        *,
+        at: int | None = None,
+        read_only: bool = False,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> "Store":
+        """The store at a path or URL, which the first ingest makes if there is none.
 
+        uri: a folder, `s3://bucket/name` (or gs://, az://), or http(s):// for reading alone.
+        at: the number of an earlier snapshot; every question is answered as it was then.
         read_only: refuse every job that writes.
+        storage_options: for an object store, as of obstore, for example `aws_endpoint`; by default
+            from the environment.
 
-        Raises: StoreNotFound if `path` is something else; StoreTooNew.
+        Raises: StoreNotFound if `uri` is something else; SnapshotNotFound; StoreTooNew;
+        StoreUnreachable.
         """
-        path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise StoreNotFound(f"{path} is a file, a store is a folder", "name a folder")
-        store = cls(path, read_only=read_only)
-        is_ours = store.catalog.path.exists() or (path / "writer.lock").exists()
-        if path.is_dir() and any(path.iterdir()) and not is_ours:
-            raise StoreNotFound(
-                f"{path} is a folder of other things, not a store", "name another folder"
-            )
-        store.catalog.revision()
+        location = locate(uri, storage_options)
+        store = cls(location, at=at, read_only=read_only)
+        if location.folder is not None:
+            _require_folder(location.folder)
+        if at is not None:
+            store.snapshot()
         return store
 
     if not TYPE_CHECKING:  # or type checkers would take any name for an attribute
@@ -86,32 +89,53 @@ class Store(Questions):
                 raise AttributeError(f"a store has no attribute {name!r}")
             return asked_of(self, questions.get(name))
 
+    @property
+    def path(self) -> Path:
+        """The folder of a store that is on a disk."""
+        if self.location.folder is None:
+            raise InvalidQuery(f"{self.location.uri} is not on a disk of this machine")
+        return self.location.folder
+
     def snapshot(self) -> Snapshot:
-        """The newest published state, for several questions that must see the same one.
+        """The newest snapshot (or the one that the store was opened at), for several questions
+        that must see the same one.
 
-        Raises: StoreNotFound if nothing was ever ingested.
+        Raises: StoreNotFound if nothing was ever ingested; StoreDamaged; StoreUnreachable.
         """
-        self._require()
-        return newest(self.catalog, self.vectors)
-
-    def _require(self) -> None:
-        if not self.catalog.path.exists():
-            raise StoreNotFound(
-                f"there is no store at {self.path}", Call("ingest", "SOURCE", models=["sevennet-0"])
-            )
+        folder = self.location.folder
+        if folder is not None and legacy.is_legacy(folder):
+            with self._writing("take over a store of version 0.1"):
+                pass
+        return self._reader.snapshot()
 
     @contextmanager
-    def _writing(self, *, create: bool = False) -> Iterator[dict[str, int]]:
-        """The one writer: the store exists, its tables are today's, and nothing is half done.
+    def _writing(self, change: str, *, create: bool = False) -> "Iterator[Writer]":
+        """The one writer. change: what it does, for the list of snapshots."""
+        from platonic_store.storage.log import logged
+        from platonic_store.storage.writer import writing_to
 
-        Gives what `recover` had to settle.
-        """
+        self._require_writable()
+        folder = self.location.folder
+        if not create and not (folder and legacy.is_legacy(folder)):
+            self._reader.snapshot()
+        log = logged(folder) if folder is not None else nullcontext()
+        with log, writing_to(self._reader, change) as writer:
+            yield writer
+
+    def _require_writable(self) -> None:
+        uri = self.location.uri
+        if not self.location.writable:
+            raise StoreNotWritable(
+                f"{uri} is a web server, which can only be read",
+                "open the place that it was published from",
+            )
+        if self.at is not None:
+            raise StoreNotWritable(
+                f"{uri} was opened at snapshot {self.at}, which never changes",
+                "open its newest snapshot",
+            )
         if self.read_only:
-            raise StoreNotWritable(f"{self.path} was opened read-only", "open it for writing")
-        if not create:
-            self._require()
-        with logged(self.path), writer(self.catalog, self.vectors) as settled:
-            yield settled
+            raise StoreNotWritable(f"{uri} was opened read-only", "open it for writing")
 
     def sql(
         self,
@@ -119,7 +143,7 @@ class Store(Questions):
         *,
         variables: Mapping[str, object] | None = None,
         allow_files: bool = False,
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """Run read-only SQL over the views and functions of the store; see docs/sql.md.
 
         query: SQL, or `@name` of the cookbook; see docs/cookbook.md.
@@ -130,7 +154,8 @@ class Store(Questions):
         Raises: InvalidQuery with what DuckDB says.
         """
         table = self.sql_arrow(query, variables=variables, allow_files=allow_files)
-        return pd.DataFrame(table.to_pandas())
+        frame: pd.DataFrame = table.to_pandas()
+        return frame
 
     def sql_arrow(
         self,
@@ -140,16 +165,19 @@ class Store(Questions):
         allow_files: bool = False,
     ) -> pa.Table:
         """Like `sql`, as an Arrow table."""
+        from platonic_store import sql
+
         if not allow_files:
-            return sql_front_end.run(self.snapshot(), query, variables=variables)
-        self._require()
-        with take(self.catalog, self.vectors, allow_files=True) as snapshot:
-            return sql_front_end.run(snapshot, query, variables=variables, allow_files=True)
+            return sql.run(self.snapshot(), query, variables=variables)
+        snapshot = self._reader.open(self.snapshot().manifest, allow_files=True)
+        return sql.run(snapshot, query, variables=variables, allow_files=True)
 
     def init_sql(self) -> str:
         """A script with which the plain `duckdb` client opens this store."""
+        from platonic_store import sql
+
         with self.snapshot() as snapshot:
-            return sql_front_end.init_script(snapshot, self.path.resolve())
+            return sql.init_script(snapshot, self.location)
 
     def embeddings(
         self, model: str | None = None, *, level: Level = "atom", space: str | None = None
@@ -161,6 +189,8 @@ class Store(Questions):
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
         """
+        from platonic_store.arrow import vector_array
+
         with self.snapshot() as snapshot:
             side = lookup.model_layer(snapshot, model)
             if space is not None:
@@ -176,12 +206,12 @@ class Store(Questions):
         *,
         layers: str = "default",
         format: str | None = None,
-        python: ByName = None,
-        checkpoint: ByName = None,
+        python: "ByName" = None,
+        checkpoint: "ByName" = None,
         trust: Iterable[str] = (),
         device: str = "auto",
         batch_atoms: int | None = None,
-    ) -> tuple[SourceReport | None, list[RunReport]]:
+    ) -> "tuple[SourceReport | None, list[RunReport]]":
         """Read structures, and embed with each model those that it has not embedded yet.
 
         source: a path (file or folder), `builtin:aflow-prototypes`, or pymatgen `Structure` and
@@ -201,19 +231,22 @@ class Store(Questions):
         LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
         StoreBusy, StoreNotWritable.
         """
+        from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, resolve
+        from platonic_store.runtimes.preparation import prepare
+        from platonic_store.structures import describe
 
         for name in models:
             layers_wanted(resolve(name), layers)
         ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
-        with self._writing(create=source is not None):
+        change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
+        with self._writing(change, create=source is not None) as writer:
             source_id, report = None, None
             if source is not None:
-                source_id, report = ingest_job.read_source(self.catalog, source, format)
+                source_id, report = ingest.read_source(writer, source, format)
             runs = [
-                ingest_job.embed(
-                    self.catalog,
-                    self.vectors,
+                ingest.embed(
+                    writer,
                     model,
                     source_id=source_id,
                     layers=layers,
@@ -235,7 +268,7 @@ class Store(Questions):
         by_id: bool = False,
         k: int = 10,
         within: float = 0.01,
-    ) -> AnnotationReport:
+    ) -> "AnnotationReport":
         """Write into the records of a user's own file or database what the store says of them.
 
         target: csv, parquet, extxyz, an ASE db, pymatgen JSON, or `URL#table` (or URL and `table`)
@@ -252,6 +285,8 @@ class Store(Questions):
 
         Raises: InvalidTarget, and what `ingest` raises.
         """
+        from platonic_store.annotation.annotate import annotate
+
         return annotate(
             self,
             target,
@@ -269,8 +304,10 @@ class Store(Questions):
 
         Raises: StructureNotFound; InvalidQuery if one holds an anchor (anchor sets are immutable).
         """
-        with self._writing():
-            with self.snapshot() as snapshot:
+        from platonic_store.storage.deletions import delete_structures
+
+        with self._writing(f"delete {len(structure_ids)} structures") as writer:
+            with writer.snapshot() as snapshot:
                 for id_ in structure_ids:
                     lookup.require_structure(snapshot, id_)
                 anchored = snapshot.rows(
@@ -283,17 +320,17 @@ class Store(Questions):
                     f"{anchored[0][0]} cannot be deleted: it holds an anchor of {anchored[0][1]}, "
                     "on which every coordinate in its spaces rests"
                 )
-            delete_structures(self.catalog, self.vectors, structure_ids)
+            delete_structures(writer, structure_ids)
 
     def select_anchors(
         self,
-        method: str = anchor_job.DEFAULT_METHOD,
+        method: str = "random",
         k: int | None = None,
         *,
         model: str | None = None,
         seed: int = 0,
         file: str | Path | None = None,
-    ) -> AnchorSet:
+    ) -> "AnchorSet":
         """Choose and keep k anchor atoms; by default a third of the distinct ones, 2,048 at most.
 
         method: "random", "direct" (DIRECT sampling, the same for the same atoms in any order),
@@ -302,14 +339,16 @@ class Store(Questions):
 
         Raises: ModelNotFound, LayerNotFound, InvalidQuery, StructureNotFound.
         """
-        with self._writing():
-            with self.snapshot() as snapshot:
+        from platonic_store.jobs import anchors
+
+        with self._writing("select anchors") as writer:
+            with writer.snapshot() as snapshot:
                 if file is not None:
-                    chosen, origin = anchor_job.anchors_from_file(snapshot, Path(file))
+                    chosen, origin = anchors.anchors_from_file(snapshot, Path(file))
                 else:
                     side = lookup.model_layer(snapshot, model)
-                    chosen, origin = anchor_job.select_anchors(snapshot, method, k, side, seed)
-            anchor_job.save_anchors(self.catalog, chosen, origin)
+                    chosen, origin = anchors.select_anchors(snapshot, method, k, side, seed)
+            anchors.save_anchors(writer, chosen, origin)
         return chosen
 
     def project(
@@ -318,7 +357,7 @@ class Store(Questions):
         *,
         recipe: str | None = None,
         anchors: str | None = None,
-    ) -> list[Projected]:
+    ) -> "list[Projected]":
         """Bring models (all, if none is named) up to date in the space of a recipe and anchors.
 
         models: each MODEL or MODEL@LAYER.
@@ -328,12 +367,12 @@ class Store(Questions):
 
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
         """
-        with self._writing():
-            sides = self._sides(models)
-            space = project_job.open_space(self.catalog, self.vectors, recipe, anchors)
-            return [
-                project_job.project_model(self.catalog, self.vectors, space, side) for side in sides
-            ]
+        from platonic_store.jobs import project as job
+
+        with self._writing(" ".join(["project", *models])) as writer:
+            sides = _sides(writer.snapshot(), models)
+            space = job.open_space(writer, recipe, anchors)
+            return [job.project_model(writer, space, side) for side in sides]
 
     def score(
         self,
@@ -342,7 +381,7 @@ class Store(Questions):
         among: str | None = None,
         seed: int | None = None,
         renew: bool = False,
-    ) -> list[Scored]:
+    ) -> "list[Scored]":
         """Score how typical each structure looks to models (all, if none is named), and keep it.
 
         models: each MODEL or MODEL@LAYER.
@@ -358,30 +397,72 @@ class Store(Questions):
 
         Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions.
         """
-        with self._writing():
+        from platonic_store.jobs.score import score_model
+
+        with self._writing(" ".join(["score", *models])) as writer:
             return [
-                score_job.score_model(
-                    self.catalog, self.vectors, side, among=among, seed=seed, renew=renew
-                )
-                for side in self._sides(models)
+                score_model(writer, side, among=among, seed=seed, renew=renew)
+                for side in _sides(writer.snapshot(), models)
             ]
 
-    def _sides(self, models: Iterable[str]) -> list[ModelLayer]:
-        """The models named, or all at their default layers."""
-        with self.snapshot() as snapshot:
-            names = list(models) or list(snapshot.models) or [""]  # which says that there is none
-            return [lookup.model_layer(snapshot, name) for name in names]
+    def doctor(self, *, deep: bool = False, repair: bool = False) -> dict[str, Any]:
+        """Compact, remove what no snapshot needs, and check that catalogue, rows and vectors agree.
 
-    def doctor(self) -> dict[str, Any]:
-        """Settle what a killed writer left, compact, and check catalogue against vectors.
+        deep: read every file, and compare it with its checksum.
+        repair: delete what is damaged, and embed, project and score it again.
 
-        Returns what was settled, and `problems`, a line each (empty when all is well).
+        Returns `problems`, a line each (empty when all is well); `mended`, a line each; `removed`,
+        how many files no snapshot needed.
+
+        Raises: StoreDamaged if not even the newest snapshot can be opened.
         """
-        with self._writing() as settled:
-            problems = verify(self.catalog, self.vectors)
-            if not problems:
-                maintain(self.catalog, self.vectors)
-        return {**settled, "problems": problems}
+        from platonic_store.jobs.doctor import examine
+        from platonic_store.storage.damage import restore_newest
+
+        restored = restore_newest(self.location) if repair and not self.read_only else []
+        with self._writing("doctor") as writer:
+            found = examine(writer, deep=deep, repairs=repair)
+        return {**found, "mended": [*restored, *found["mended"]]}
+
+    def snapshots(self) -> "pd.DataFrame":
+        """The states of the store that are kept, the newest first.
+
+        Returns: snapshot, created_at, change, structures, vectors (rows of all vector tables), MB
+        (of all files, which snapshots share), pinned (the note of a pin, else None).
+        """
+        from platonic_store.storage import history
+
+        return history.snapshots(self.location)
+
+    def pin(self, snapshot: int, note: str = "") -> None:
+        """Keep a snapshot for ever. Raises: SnapshotNotFound, StoreNotWritable."""
+        from platonic_store.storage import history
+
+        self._require_writable()
+        history.pin(self.location, snapshot, note)
+
+    def unpin(self, snapshot: int) -> None:
+        """Let a pinned snapshot go in its time. Raises: StoreNotWritable."""
+        from platonic_store.storage import history
+
+        self._require_writable()
+        history.unpin(self.location, snapshot)
+
+    def copy(self, uri: str | Path, *, storage_options: Mapping[str, str] | None = None) -> int:
+        """Copy this store's snapshot to another place, whole and verified.
+
+        Files that are there already are not sent again: the same call resumes, and later brings
+        the copy up to date. Returns how many files were sent.
+
+        Raises: StoreNotWritable if another store, or a newer state, is there; StoreDamaged;
+        StoreBusy; StoreUnreachable.
+        """
+        from platonic_store.storage.copying import copy
+
+        target = locate(uri, storage_options)
+        if target.folder is not None:
+            _require_folder(target.folder)
+        return copy(self.location, self.snapshot().manifest, target)
 
     def picture(self, folder: str | Path, *, space: str | None = None) -> list[Path]:
         """Draw the shared space, a panel a model on the same axes, as PNG and HTML with hover.
@@ -411,19 +492,40 @@ class Store(Questions):
         from platonic_store import report
 
         with self.snapshot() as snapshot:
-            name = self.path.resolve().name
+            name = self.location.uri.rstrip("/").rpartition("/")[2]
             return report.write(snapshot, name, Path(out), models=models, space=space, seed=seed)
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""
-        if not self.catalog.path.exists():
-            return f"<p>platonic-store at <code>{self.path}</code>, nothing ingested yet</p>"
+        uri = self.location.uri
+        if self._reader.newest_manifest() is None:
+            return f"<p>platonic-store at <code>{uri}</code>, nothing ingested yet</p>"
         counts = self.sql(
             "SELECT count(*) AS structures, sum(nsites)::BIGINT AS atoms FROM structure"
         )
         models = self.sql("SELECT name, family, layers, default_layer, structures FROM model")
         n, atoms = counts.iloc[0]
         return (
-            f"<p>platonic-store at <code>{self.path}</code>: {n:,} structures, {atoms or 0:,} atoms"
+            f"<p>platonic-store at <code>{uri}</code>: {n:,} structures, {atoms or 0:,} atoms"
             f"</p>{models.to_html(index=False)}"
         )
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise StoreNotFound(f"{folder} is a file, a store is a folder", "name a folder")
+    is_ours = any((folder / name).exists() for name in ("manifests", "lease", "catalog.duckdb"))
+    # A writer that was killed at once leaves these.
+    others = {path.name for path in folder.iterdir()} - {"log.txt", "partial"}
+    if not is_ours and others:
+        raise StoreNotFound(
+            f"{folder} is a folder of other things, not a store", "name another folder"
+        )
+
+
+def _sides(snapshot: Snapshot, models: Iterable[str]) -> list[ModelLayer]:
+    """The models named, or all at their default layers."""
+    names = list(models) or list(snapshot.models) or [""]  # which says that there is none
+    return [lookup.model_layer(snapshot, name) for name in names]

@@ -72,7 +72,7 @@ def _score_missing(store: AnnotatingStore, layer: ModelLayer) -> None:
     """Score a model's structures if any has no score; write nothing if none lacks one."""
     with store.snapshot() as snapshot:
         scored = snapshot.rows(
-            "SELECT c.structure_id FROM catalog.main.structure_scores AS c "
+            "SELECT c.structure_id FROM structure_scores AS c "
             "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
             "WHERE r.model = ? AND r.layer = ?",
             list(layer),

@@ -136,7 +136,7 @@ def gather(snapshot: Snapshot, layers: list[ModelLayer]) -> StoreData:
 def _scores(snapshot: Snapshot, layer: ModelLayer) -> pd.DataFrame:
     """A model's `atypicality` and `p`, by id."""
     return snapshot.frame(
-        "SELECT c.structure_id, c.atypicality, c.p FROM catalog.main.structure_scores AS c "
+        "SELECT c.structure_id, c.atypicality, c.p FROM structure_scores AS c "
         "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
         "WHERE r.model = ? AND r.layer = ?",
         list(layer),

@@ -12,6 +12,7 @@ from platonic_store.errors import LayerNotFound, ModelNotFound, StoreNotFound
 from platonic_store.runtimes.cards import layers_wanted, resolve
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.storage.sqltext import literals
 from platonic_store.structures import Crystal, Rejected, content_hash
 from platonic_store.structures.records import crystal
 
@@ -226,12 +227,12 @@ def _structures(store: AnnotatingStore, ids: Sequence[str]) -> dict[str, Crystal
     if not ids:
         return {}
     sql = (
-        "SELECT id, numbers, positions, cell, pbc FROM catalog.main.structures "
-        "WHERE id IN (SELECT unnest(?))"
+        "SELECT structure_id, numbers, positions, cell, pbc FROM crystals "
+        f"WHERE structure_id IN ({literals(ids)})"
     )
 
     def query(snapshot: Snapshot) -> dict[str, Crystal]:
-        rows = snapshot.rows(sql, [list(ids)])
+        rows = snapshot.rows(sql)
         return {
             id: crystal(id, numbers, positions, cell, pbc, {})
             for id, numbers, positions, cell, pbc in rows

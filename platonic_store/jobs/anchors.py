@@ -13,9 +13,10 @@ from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import anchors as select
 from platonic_store.storage import lookup
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, insert_arrow
+from platonic_store.storage.catalog import insert_arrow
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
+from platonic_store.storage.writer import Writer
 
 METHODS = ("random", "direct", "maml", "farthest")
 # By evidence: see docs/recipes.md.
@@ -94,9 +95,9 @@ def _anchor_set(snapshot: Snapshot, method: str, keys: pd.DataFrame) -> AnchorSe
     return AnchorSet(id_, method, len(keys), keys)
 
 
-def save_anchors(catalog: Catalog, anchor_set: AnchorSet, origin: dict[str, Any]) -> None:
+def save_anchors(writer: Writer, anchor_set: AnchorSet, origin: dict[str, Any]) -> None:
     """Keep an anchor set; the same atoms chosen again are the same set."""
-    with catalog.writing() as connection:
+    with writer.writing() as connection:
         if connection.scalar(sa.select(t.anchor_sets.c.id).filter_by(id=anchor_set.id)) is not None:
             # Chosen again makes it the newest, which is what `project` takes.
             connection.execute(

@@ -29,10 +29,11 @@ from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.storage import commits, records
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, next_id
 from platonic_store.storage.commits import TableAppend
+from platonic_store.storage.ids import new_id
 from platonic_store.storage.interrupts import uninterrupted
-from platonic_store.storage.vectors import Level, Vectors
+from platonic_store.storage.layout import Level
+from platonic_store.storage.writer import Writer
 from platonic_store.structures import describe, read
 
 _log = logging.getLogger(__name__)
@@ -64,20 +65,21 @@ class RunReport(NamedTuple):
     seconds_wall: float
 
 
-def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int, SourceReport]:
+def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, SourceReport]:
     """Stream a source into the catalogue.
 
     Raises: UnreadableSource if nothing, or not everything, could be read (what could is kept);
     ConflictingStructure if ids arrived again with another content (the rest is kept).
     """
     uri = describe(source)
-    source_id = records.begin_source(catalog, uri)
+    source_id = records.begin_source(writer, uri)
     counts = np.zeros(3, dtype=int)
     conflicts: list[str] = []
     reasons: list[str] = []
     with progress.counting(f"reading {Path(uri).name}", "structures") as advance:
         for batch in read(source, format=format, batch_size=2048):
-            added = records.add_batch(catalog, source_id, batch)
+            added = records.add_batch(writer, source_id, batch)
+            writer.publish_if_due()
             counts += (added.new, added.known, added.rejected)
             conflicts += added.conflicts
             reasons += [f"{r.record}: {r.reason}" for r in batch.rejected[:1]]
@@ -98,8 +100,7 @@ def read_source(catalog: Catalog, source: Any, format: str | None) -> tuple[int,
 
 
 def embed(
-    catalog: Catalog,
-    vectors: Vectors,
+    writer: Writer,
     model: RunnableModel,
     *,
     source_id: int | None = None,
@@ -114,16 +115,16 @@ def embed(
     card = model.card
     wanted = list(layers_wanted(card, layers))
     elements = list(card.elements)
-    rejected = records.quarantine_unsupported_elements(catalog, source_id, card.name, elements)
-    gaps = records.missing_layers(catalog, source_id, card.name, wanted, elements)
+    rejected = records.quarantine_unsupported_elements(writer, source_id, card.name, elements)
+    gaps = records.missing_layers(writer, source_id, card.name, wanted, elements)
     if not gaps:
         return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0)
     with WorkerPool(
         card, tuple(wanted), python=model.python, device=device, batch_atoms=batch_atoms
     ) as pool:
-        _register_model(catalog, card, pool.identity)
-        run_id = _begin_run(catalog, card.name, source_id, wanted, pool.identity)
-        run = _Run(catalog, vectors, run_id, card.name, source_id, rejected)
+        _register_model(writer, card, pool.identity)
+        run_id = _begin_run(writer, card.name, source_id, wanted, pool.identity)
+        run = _Run(writer, run_id, card.name, source_id, rejected)
         with (
             run.recorded(),
             progress.bar(
@@ -132,18 +133,18 @@ def embed(
         ):
             for gap in gaps:
                 structures = records.missing_structures(
-                    catalog, source_id, card.name, wanted, elements, gap.present
+                    writer, source_id, card.name, wanted, elements, gap.present
                 )
                 lacking = [layer for layer in wanted if layer not in gap.present]
                 run.commit_all(pool.embed(structures), lacking, advance)
-    commits.maintain(catalog, vectors, run.tables)
+    writer.publish(maintained=run.tables)
     return run.report
 
 
-def _register_model(catalog: Catalog, card: Card, identity: dict[str, Any]) -> None:
+def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None:
     """Remember the model and its weights; embeddings of other weights may not join them."""
     sha256 = identity["checkpoint_sha256"]
-    with catalog.writing() as connection:
+    with writer.writing() as connection:
         stored = connection.scalar(
             sa.select(t.models.c.checkpoint_sha256).filter_by(name=card.name)
         )
@@ -168,15 +169,15 @@ def _register_model(catalog: Catalog, card: Card, identity: dict[str, Any]) -> N
 
 
 def _begin_run(
-    catalog: Catalog,
+    writer: Writer,
     model: str,
     source_id: int | None,
     layers: list[int],
     identity: dict[str, Any],
 ) -> int:
     """Note in the catalogue that a model begins to run; returns the run's id."""
-    with catalog.writing() as connection:
-        run_id = next_id(connection, t.runs)
+    with writer.writing() as connection:
+        run_id = new_id()
         connection.execute(
             sa.insert(t.runs).values(
                 id=run_id,
@@ -199,15 +200,14 @@ class _Run:
 
     def __init__(
         self,
-        catalog: Catalog,
-        vectors: Vectors,
+        writer: Writer,
         run_id: int,
         model: str,
         source_id: int | None,
         rejected: int,
     ):
         self.report = RunReport(run_id, model, 0, 0, rejected, 0.0, 0.0, 0.0)
-        self._catalog, self._vectors, self._source_id = catalog, vectors, source_id
+        self._writer, self._source_id = writer, source_id
         self._started = time.monotonic()
         self._tables: dict[tuple[int, Level], str] = {}
 
@@ -227,7 +227,7 @@ class _Run:
             state = "interrupted"
             raise
         finally:
-            with self._catalog.writing() as connection:
+            with self._writer.writing() as connection:
                 self._update(connection, self.report, state=state, finished_at=sa.func.now())
             _log.info("run %d %s: %s", self.report.run, state, self.report)
 
@@ -256,7 +256,7 @@ class _Run:
     def _sites_of(self, rejected: list[tuple[str, str]]) -> int:
         if not rejected:
             return 0
-        return len(records.sites(self._catalog, [id_ for id_, _ in rejected]))
+        return len(records.sites(self._writer, [id_ for id_, _ in rejected]))
 
     @uninterrupted()
     def _commit(self, chunk: list[Embedded], layers: list[int]) -> None:
@@ -284,17 +284,16 @@ class _Run:
 
         if structure_ids:
             commits.commit_chunk(
-                self._catalog,
-                self._vectors,
+                self._writer,
                 report.run,
                 structure_ids,
                 self._appends(atoms, structure_ids, np.cumsum(is_first) - 1, layers),
                 record,
             )
         else:
-            with self._catalog.writing() as connection:
+            with self._writer.writing() as connection:
                 record(connection)
-            self._catalog.publish()
+            self._writer.publish_if_due()
         self.report = report
         chunk.clear()
 
@@ -302,7 +301,7 @@ class _Run:
         self, atoms: pa.Table, structure_ids: list[str], structure: np.ndarray, layers: list[int]
     ) -> list[TableAppend]:
         """Rows for all tables. structure: (n,) which of the structures each atom belongs to."""
-        sites = records.sites(self._catalog, structure_ids)
+        sites = records.sites(self._writer, structure_ids)
         keys = {"structure_id": atoms["id"], "site_index": atoms["site_index"]}
         keys |= {name: sites[name] for name in sites.column_names}
         appends = []
@@ -318,7 +317,7 @@ class _Run:
     def _table(self, layer: int, level: Level, dim: int) -> str:
         if (layer, level) not in self._tables:
             self._tables[layer, level] = commits.ensure_vector_table(
-                self._catalog, self._vectors, self.report.model, layer, level, dim
+                self._writer, self.report.model, layer, level, dim
             )
         return self._tables[layer, level]
 

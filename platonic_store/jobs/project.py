@@ -25,9 +25,9 @@ from platonic_store.geometry.projection import Projection, Recipe, fit, project
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
 from platonic_store.storage import commits, lookup
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable, take
-from platonic_store.storage.vectors import Level, Points, Vectors, schema, table_name
+from platonic_store.storage.layout import Level, Points, schema, table_name
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.writer import Writer
 
 # Fitted to one model at a time; ALIGNED to all trained models that are there.
 RECIPES = ("cosine", "centred", "whitened")
@@ -60,9 +60,7 @@ class Projected(NamedTuple):
     new_atoms: int
 
 
-def open_space(
-    catalog: Catalog, vectors: Vectors, recipe: str | None = None, anchors: str | None = None
-) -> Space:
+def open_space(writer: Writer, recipe: str | None = None, anchors: str | None = None) -> Space:
     """The space of a recipe and an anchor set; where it is new and `aligned`, it is agreed on.
 
     Without a recipe `aligned`, or `whitened` while fewer than two trained models are there.
@@ -71,7 +69,7 @@ def open_space(
         raise InvalidQuery(
             f"there is no recipe {recipe!r}", f"choose one of {', '.join((*RECIPES, ALIGNED))}"
         )
-    with take(catalog, vectors) as snapshot:
+    with writer.snapshot() as snapshot:
         anchor_set = newest_anchors(snapshot, anchors)
         known = _agreed_space(snapshot, anchor_set)
         if known and recipe in (None, ALIGNED):
@@ -92,7 +90,7 @@ def open_space(
     compositions = anchor_set.atoms["structure_id"].map(
         formulas.set_index("structure_id")["formula"]
     )
-    return _agree(catalog, anchor_set, embeddings, compositions.to_numpy())
+    return _agree(writer, anchor_set, embeddings, compositions.to_numpy())
 
 
 def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
@@ -123,7 +121,7 @@ def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.n
 
 
 def _agree(
-    catalog: Catalog,
+    writer: Writer,
     anchor_set: AnchorSet,
     embeddings: Mapping[ModelLayer, np.ndarray],
     compositions: np.ndarray,
@@ -140,7 +138,7 @@ def _agree(
         f"{ALIGNED}-{anchor_set.k}-{digest}", ALIGNED, anchor_set, targets, choice.penalty
     )
     agreement = {"models": [str(side) for side in embeddings], **choice._asdict()}
-    with catalog.writing() as connection:
+    with writer.writing() as connection:
         connection.execute(
             sa.insert(t.spaces).values(
                 id=space.id,
@@ -159,23 +157,29 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def project_model(catalog: Catalog, vectors: Vectors, space: Space, side: ModelLayer) -> Projected:
+def project_model(writer: Writer, space: Space, side: ModelLayer) -> Projected:
     """Bring a model's coordinates in a space up to date; only what is new is computed."""
-    with take(catalog, vectors) as snapshot:
-        source = lookup.vector_table(snapshot, side, "atom")
-        try:
-            fitted, is_new = lookup.projection(snapshot, space.id, side), False
-        except AnchorsNotFound:
-            fitted = space.fit(anchor_embeddings(snapshot, source, space.anchors))
-            is_new = True
-    if is_new:
-        _save_projection(catalog, space, side, fitted)
-    new_atoms = _project_missing(catalog, vectors, space.id, source, fitted)
+    snapshot = writer.snapshot()
+    source = lookup.vector_table(snapshot, side, "atom")
+    try:
+        fitted = lookup.projection(snapshot, space.id, side)
+    except AnchorsNotFound:
+        fitted = space.fit(anchor_embeddings(snapshot, source, space.anchors))
+        _save_projection(writer, space, side, fitted)
+    new_atoms = _project_missing(writer, snapshot, space.id, source, fitted)
     return Projected(space.id, *side, new_atoms)
 
 
-def _save_projection(catalog: Catalog, space: Space, side: ModelLayer, fitted: Projection) -> None:
-    with catalog.writing() as connection:
+def project_again(writer: Writer, space: str, side: ModelLayer) -> int:
+    """Compute the coordinates that a space lacks by its stored projection; returns how many."""
+    snapshot = writer.snapshot()
+    fitted = lookup.projection(snapshot, space, side)
+    source = lookup.vector_table(snapshot, side, "atom")
+    return _project_missing(writer, snapshot, space, source, fitted)
+
+
+def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Projection) -> None:
+    with writer.writing() as connection:
         if connection.scalar(sa.select(t.spaces.c.id).filter_by(id=space.id)) is None:
             connection.execute(
                 sa.insert(t.spaces).values(
@@ -190,30 +194,27 @@ def _save_projection(catalog: Catalog, space: Space, side: ModelLayer, fitted: P
 
 
 def _project_missing(
-    catalog: Catalog, vectors: Vectors, space: str, source: VectorTable, fitted: Projection
+    writer: Writer, snapshot: Snapshot, space: str, source: VectorTable, fitted: Projection
 ) -> int:
     """Project the chunks that the space lacks; returns how many atoms those hold."""
     dim = fitted.dim
     levels: tuple[Level, ...] = ("atom", "structure")
     names = {
-        level: commits.ensure_vector_table(
-            catalog, vectors, source.model, source.layer, level, dim, space
-        )
+        level: commits.ensure_vector_table(writer, source.model, source.layer, level, dim, space)
         for level in levels
     }
-    groups = _missing_chunks(catalog, source, names["atom"])
+    groups = _missing_chunks(writer, source, names["atom"])
     atoms = sum(sum(group["atom"].values()) for group in groups)
     with progress.bar(f"projecting {source.model}", atoms, "atoms") as advance:
         for group in groups:
             pooled: list[pa.RecordBatch] = []
-            coordinates = _coordinates(vectors, source, fitted, group["atom"], pooled, advance)
+            coordinates = _coordinates(snapshot, source, fitted, group["atom"], pooled, advance)
             streams: dict[Level, Iterator[pa.RecordBatch]] = {
                 "atom": coordinates,
                 "structure": (batch for batch in pooled),
             }
             commits.commit_projection(
-                catalog,
-                vectors,
+                writer,
                 {names[level]: rows for level, rows in group.items()},
                 {
                     names[level]: pa.RecordBatchReader.from_batches(schema(level, dim), stream)
@@ -221,19 +222,17 @@ def _project_missing(
                 },
             )
     if groups:
-        commits.maintain(catalog, vectors, names.values())
+        writer.publish(maintained=names.values())
     return atoms
 
 
 def _missing_chunks(
-    catalog: Catalog, source: VectorTable, target: str
+    writer: Writer, source: VectorTable, target: str
 ) -> list[dict[Level, dict[int, int]]]:
     """The source's chunks that the target lacks: groups of {level: {chunk: rows}}."""
     pooled = table_name(source.model, source.layer, "structure")
-    with catalog.reading() as connection:
-        appends = connection.execute(
-            sa.select(t.table_appends).where(t.table_appends.c.committed)
-        ).all()
+    with writer.reading() as connection:
+        appends = connection.execute(sa.select(t.table_appends)).all()
     rows = {
         name: {one.chunk_id: one.rows for one in appends if one.table_name == name}
         for name in (source.name, pooled, target)
@@ -248,7 +247,7 @@ def _missing_chunks(
 
 
 def _coordinates(
-    vectors: Vectors,
+    snapshot: Snapshot,
     source: VectorTable,
     fitted: Projection,
     chunks: Iterable[int],
@@ -257,7 +256,7 @@ def _coordinates(
 ) -> Iterator[pa.RecordBatch]:
     """Stream the atoms' coordinates, leaving those of their structures in `pooled`."""
     for chunk in chunks:
-        points = vectors.points(source.name, source.version, "atom", f"chunk_id = {chunk}")
+        points = snapshot.points(source, f"chunk_id = {chunk}")
         atoms, structures = _project_chunk(points, fitted, chunk)
         pooled.append(structures)
         advance(atoms.num_rows)

@@ -1,4 +1,4 @@
-"""Scores of typicality, written into the catalogue."""
+"""Scores of typicality, written into the store."""
 
 import pandas as pd
 import pyarrow as pa
@@ -7,18 +7,17 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.questions.shared import references
 from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scored
-from platonic_store.storage import deletions
+from platonic_store.storage import bulk, deletions
 from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog, insert_arrow
-from platonic_store.storage.snapshot import ModelLayer, take
-from platonic_store.storage.vectors import Vectors
+from platonic_store.storage.catalog import insert_arrow
+from platonic_store.storage.snapshot import ModelLayer
+from platonic_store.storage.writer import Writer
 
 CHUNK = 4_000  # structures scored and committed at once
 
 
 def score_model(
-    catalog: Catalog,
-    vectors: Vectors,
+    writer: Writer,
     side: ModelLayer,
     *,
     among: str | None = None,
@@ -30,7 +29,7 @@ def score_model(
     They are scored against the stored reference, unless there is none, another is asked for by
     `among` or `seed`, or `renew` asks for one of all that the store holds now.
     """
-    with take(catalog, vectors) as snapshot:
+    with writer.snapshot() as snapshot:
         reference = None if renew else references.stored(snapshot, side)
         if reference is not None and (
             among not in (None, reference.among) or seed not in (None, reference.seed)
@@ -44,17 +43,17 @@ def score_model(
             these = references.load_set(snapshot, side, reference.seed)
     if reference.calibration is None:
         reference = references.calibrated(reference, these)
-        _save(catalog, reference)
-    return Scored(reference.id, *side, _score_missing(catalog, reference, these))
+        _save(writer, reference)
+    return Scored(reference.id, *side, _score_missing(writer, reference, these))
 
 
-def _save(catalog: Catalog, reference: Reference) -> None:
+def _save(writer: Writer, reference: Reference) -> None:
     """Keep a reference in the place of the model's last one, whose scores go with it."""
     sets = t.reference_sets.c
     model, layer = reference.model, reference.layer
-    with catalog.writing() as connection:
+    with writer.writing() as connection:
         last = sa.select(sets.id).where(sets.model == model, sets.layer == layer)
-        deletions.delete_references(connection, connection.scalars(last).all())
+        deletions.delete_references(writer, connection, connection.scalars(last).all())
         connection.execute(
             sa.insert(t.reference_sets).values(
                 id=reference.id,
@@ -66,30 +65,30 @@ def _save(catalog: Catalog, reference: Reference) -> None:
                 calibration=reference.scales.to_bytes(),
             )
         )
-        _insert(connection, "reference_structures", reference, reference.members)
+        members = reference.members.assign(reference=reference.id)
+        rows = pa.Table.from_pandas(members, preserve_index=False)
+        insert_arrow(connection, "reference_structures", rows)
 
 
-def _score_missing(catalog: Catalog, reference: Reference, these: EmbeddedSet) -> int:
+def _score_missing(writer: Writer, reference: Reference, these: EmbeddedSet) -> int:
     """Score and commit the structures without scores; returns how many those are."""
-    done = t.structure_scores.c
-    with catalog.reading() as connection:
-        ids = connection.scalars(
-            sa.select(done.structure_id).where(done.reference == reference.id)
-        ).all()
+    done = sa.text("SELECT structure_id FROM structure_scores WHERE reference = :reference")
+    with writer.reading() as connection:
+        ids = connection.scalars(done, {"reference": reference.id}).all()
     todo = these.ids[~pd.Index(these.ids).isin(ids)]
     with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
         for start in range(0, len(todo), CHUNK):
             part = todo[start : start + CHUNK]
             found = references.scores(reference, references.subset(these, part))
-            with catalog.writing() as connection:
-                _insert(connection, "structure_scores", reference, found.structures)
-                _insert(connection, "atom_scores", reference, found.atoms)
+            with writer.writing():
+                _add(writer, "structure_scores", reference, found.structures)
+                _add(writer, "atom_scores", reference, found.atoms)
+            writer.publish_if_due()
             advance(len(part))
     return len(todo)
 
 
-def _insert(
-    connection: sa.Connection, table: str, reference: Reference, rows: pd.DataFrame
-) -> None:
-    rows = rows.assign(reference=reference.id)
-    insert_arrow(connection, table, pa.Table.from_pandas(rows, preserve_index=False))
+def _add(writer: Writer, table: str, reference: Reference, scores: pd.DataFrame) -> None:
+    schema = bulk.SCHEMAS[table]
+    scores = scores.assign(reference=reference.id)
+    writer.add_rows(table, pa.Table.from_pandas(scores[schema.names], schema, preserve_index=False))

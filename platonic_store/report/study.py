@@ -18,6 +18,7 @@ class Study(NamedTuple):
 
     Attributes:
         store: the store's name.
+        snapshot: its state's number.
         sides: a layer of each model, trained models first, then controls.
         shared: those of them that are projected into the space.
         space: the shared space's id; None where nothing is projected.
@@ -25,6 +26,7 @@ class Study(NamedTuple):
     """
 
     store: str
+    snapshot: int
     sides: list[ModelLayer]
     shared: list[ModelLayer]
     space: str | None
@@ -128,7 +130,7 @@ def resolve_study(
     sides = sorted(dict.fromkeys(named), key=is_control)
     projected = {(t.model, t.layer) for t in snapshot.tables if space and t.space == space}
     shared = [side for side in sides if side in projected]
-    return Study(store, sides, shared, space, seed)
+    return Study(store, snapshot.id, sides, shared, space, seed)
 
 
 def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | None:

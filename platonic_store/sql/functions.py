@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from platonic_store import questions
@@ -20,6 +19,9 @@ from platonic_store.questions.shared.declaration import (
 from platonic_store.questions.shared.inputs import ids_only
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import quote
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TYPES = {str: "VARCHAR", int: "INTEGER", float: "DOUBLE", bool: "BOOLEAN"}
 _ARROW_TYPES = {
@@ -165,8 +167,10 @@ def duckdb_type(arrow: str) -> str:
     return _ARROW_TYPES[arrow]
 
 
-def as_arrow(frames: list[pd.DataFrame | None], type_: pa.DataType) -> pa.Array:
+def as_arrow(frames: "list[pd.DataFrame | None]", type_: pa.DataType) -> pa.Array:
     """A list of rows for each frame; no Python object a row, for there may be millions."""
+    import pandas as pd
+
     fields = list(type_.value_type)
     whole = pd.concat([f for f in frames if f is not None and len(f)] or [pd.DataFrame()])
     columns = [

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from platonic_store.geometry.neighbours import row_lengths
 
@@ -53,6 +52,8 @@ class Points:
 
     def is_of(self, structure_id: str) -> np.ndarray:
         """(n,) bool: the rows of one structure."""
+        import pyarrow.compute as pc
+
         return np.asarray(pc.equal(self.keys["structure_id"], structure_id))
 
     def column(self, name: str) -> np.ndarray:

@@ -4,9 +4,9 @@ Each function raises an error that names what is there instead.
 """
 
 import difflib
+from typing import TYPE_CHECKING
 
 import duckdb
-import pandas as pd
 
 from platonic_store.errors import (
     AnchorsNotFound,
@@ -17,9 +17,12 @@ from platonic_store.errors import (
     StructureNotFound,
 )
 from platonic_store.geometry.projection import Projection
+from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import one_line, require_condition
-from platonic_store.storage.vectors import Level
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def model(snapshot: Snapshot, name: str | None) -> str:
@@ -132,22 +135,26 @@ def _not_projected(space: str, side: ModelLayer) -> AnchorsNotFound:
 
 def require_structure(snapshot: Snapshot, structure_id: str) -> None:
     """Raises: StructureNotFound, naming ids that look alike."""
-    if snapshot.has_structure(structure_id):
-        return
+    if not snapshot.has_structure(structure_id):
+        raise no_structure(snapshot, structure_id)
+
+
+def no_structure(snapshot: Snapshot, structure_id: str) -> StructureNotFound:
+    """The error for an id that is not in the store, naming ids that look alike."""
     alike = snapshot.rows(
         "SELECT id FROM catalog.main.structures "
         "ORDER BY jaro_winkler_similarity(lower(id), lower(?)) DESC, id LIMIT 3",
         [structure_id],
     )
     names = ", ".join(row[0] for row in alike)
-    raise StructureNotFound(
+    return StructureNotFound(
         f"no structure {structure_id!r} in the store"
         + (f"; the closest ids are {names}" if names else " (it is empty)"),
         Call("sql", "SELECT structure_id, formula FROM structure"),
     )
 
 
-def matching(snapshot: Snapshot, condition: str, level: Level) -> pd.DataFrame:
+def matching(snapshot: Snapshot, condition: str, level: Level) -> "pd.DataFrame":
     """Keys of the structures or sites for which a user's SQL condition holds.
 
     Raises: InvalidQuery with what DuckDB says of the condition.

@@ -1,26 +1,28 @@
 """A state of a store as it was published: a value, which never changes and needs no closing."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple, Self
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import duckdb
-import pandas as pd
+import numpy as np
+import pyarrow as pa
 from ase.data import chemical_symbols
 
 from platonic_store.resources import folder
-from platonic_store.storage.catalog import Catalog
+from platonic_store.storage import bulk
+from platonic_store.storage.files import Files
+from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.sqltext import literals
-from platonic_store.storage.vectors import Level, Points, Vectors
+from platonic_store.storage.vectors import Vectors
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class VectorTable(NamedTuple):
-    """A Lance table and the version of it that is committed."""
+    """A Lance table of a snapshot."""
 
     name: str
     space: str | None
@@ -28,7 +30,6 @@ class VectorTable(NamedTuple):
     layer: int
     level: Level
     dim: int
-    version: int
     rows: int
 
     @property
@@ -55,30 +56,34 @@ class ModelLayer(NamedTuple):
 
 
 class Snapshot:
-    """What queries read: SQL over the catalogue, and the vector tables at their versions.
+    """What queries read: SQL over the catalogue, and the vector tables.
 
-    `id` is the number of the published state, `path` its file. Threads may share it. It is closed
-    when the last reference to it goes; `with` is for those who like to see where they use one.
+    `id` is its number, `path` its catalogue's file on this machine, `row_files` those of its bulk
+    rows. Threads may share it. It is
+    closed when the last reference to it goes; `with` is for those who like to see where they use
+    one.
     """
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, vectors: Vectors):
-        self.id = int(path.stem) if path.stem.isdigit() else 0
-        self.path = path
-        self.connection = connection
-        self.vectors = vectors
-        connection.execute(element_symbol_macro())
-        connection.execute((folder("queries") / "views.sql").read_text())
-        self.tables = [
-            VectorTable(*row)
-            for row in self.rows(
-                """
-                SELECT v.*, coalesce(sum(a.rows), 0)::BIGINT
-                FROM catalog.main.vector_tables AS v
-                LEFT JOIN catalog.main.table_appends AS a ON a.table_name = v.name AND a.committed
-                GROUP BY ALL ORDER BY v.name
-                """
-            )
-        ]
+    def __init__(self, manifest: Manifest, files: Files, *, allow_files: bool = False):
+        """It reaches no other files, no network and no Python objects unless `allow_files`."""
+        self.id, self.manifest = manifest.id, manifest
+        self.path = files.catalog(manifest)
+        self.connection = duckdb.connect()
+        self._vectors = Vectors(files, manifest)
+        self.connection.execute(f"ATTACH {literals([str(self.path)])} AS catalog (READ_ONLY)")
+        self.connection.execute("SET parquet_metadata_cache = true")  # no file ever changes
+        self.connection.execute(element_symbol_macro())
+        self.row_files = {
+            table: [str(path.resolve()) for path in files.paths(manifest, named)]
+            for table, named in ((table, manifest.rows.get(table, [])) for table in bulk.SCHEMAS)
+        }
+        for table, paths in self.row_files.items():
+            self.connection.execute(bulk.view(table, paths))
+        self.connection.execute((folder("queries") / "views.sql").read_text())
+        if not allow_files:
+            _confine(self.connection, [path for paths in self.row_files.values() for path in paths])
+        known = self.rows("FROM catalog.main.vector_tables ORDER BY name")
+        self.tables = [VectorTable._make((*row, manifest.vectors[row[0]].rows)) for row in known]
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +94,7 @@ class Snapshot:
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         return self.cursor().execute(sql, parameters or []).fetchall()
 
-    def frame(self, sql: str, parameters: list[Any] | None = None) -> pd.DataFrame:
+    def frame(self, sql: str, parameters: list[Any] | None = None) -> "pd.DataFrame":
         return _frame(self.cursor().execute(sql, parameters or []))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -114,84 +119,58 @@ class Snapshot:
         return [name for name, model in self.models.items() if model.kind == "trained"]
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
-        return self.vectors.points(table.name, table.version, table.level, condition)
+        return self._vectors.points(table.name, table.level, condition)
 
     def of_structure(self, table: VectorTable, id_: str) -> Points:
         """The rows of one structure."""
-        return self.vectors.of_structure(table.name, table.version, table.level, id_)
+        return self._vectors.of_structure(table.name, table.level, id_)
+
+    def keys_of_structures(self, table: VectorTable, ids: list[str]) -> pa.Table:
+        """The keys of the rows of some structures, in any order."""
+        return self._vectors.keys_of_structures(table.name, table.level, ids)
+
+    def nearest_indexed(
+        self, table: VectorTable, vector: np.ndarray, k: int, condition: str | None = None
+    ) -> pa.Table:
+        """The k nearest rows by the table's index; see `Vectors.nearest_indexed`."""
+        return self._vectors.nearest_indexed(table.name, vector, k, table.level, condition)
+
+    def rows_by_chunk(self, name: str) -> dict[int, int]:
+        """How many rows each chunk has in a vector table."""
+        return self._vectors.rows_by_chunk(name)
 
     def has_structure(self, id_: str) -> bool:
         return bool(self.rows("SELECT 1 FROM catalog.main.structures WHERE id = ?", [id_]))
 
-    def describe(self, ids: list[str]) -> pd.DataFrame:
-        """The `structure` rows of some ids."""
+    def describe(self, ids: list[str]) -> "pd.DataFrame":
+        """The `structure` rows of some ids, one for each, in their order."""
+        import pyarrow.compute as pc
+
         # Literals, because DuckDB would read all properties to join them with a parameter.
-        return self.frame(f"FROM structure WHERE structure_id IN ({literals(ids) or 'NULL'})")
+        some = literals(dict.fromkeys(ids)) or "NULL"
+        found = self.cursor().execute(f"FROM structure WHERE structure_id IN ({some})")
+        table = found.to_arrow_table()
+        frame: pd.DataFrame = table.take(
+            pc.index_in(pa.array(ids, pa.string()), table["structure_id"].combine_chunks())
+        ).to_pandas()
+        return frame
 
 
-def _frame(result: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def _frame(result: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
     frame: pd.DataFrame = result.to_arrow_table().to_pandas()
     return frame
 
 
-_newest: WeakKeyDictionary[Catalog, tuple[tuple[int, int], Snapshot]] = WeakKeyDictionary()
-_newest_lock = threading.Lock()
-
-
-def newest(catalog: Catalog, vectors: Vectors) -> Snapshot:
-    """The newest published state: the same `Snapshot` until another state is published.
-
-    Raises: StoreNotFound, StoreTooNew, StoreBusy, StoreNotWritable; see `Catalog.published`.
-    """
-    with _newest_lock:
-        known = _newest.get(catalog)
-        if known is None or known[0] != _identity(catalog.published()):
-            snapshot = open_newest(catalog, vectors)
-            known = _identity(snapshot.path), snapshot
-            _newest[catalog] = known
-        return known[1]
-
-
-def open_newest(catalog: Catalog, vectors: Vectors, *, allow_files: bool = False) -> Snapshot:
-    """The newest published state, in a DuckDB instance that nobody else has.
-
-    It reaches no other files, no network and no Python objects unless `allow_files`.
-
-    Raises: as `newest`.
-    """
-    path, connection = catalog.attached()
-    snapshot = Snapshot(path, connection, vectors)
-    if not allow_files:
-        _confine(connection)
-    return snapshot
-
-
-@contextmanager
-def take(catalog: Catalog, vectors: Vectors, *, allow_files: bool = False) -> Iterator[Snapshot]:
-    """As `open_newest`, closed at the end of the block."""
-    snapshot = open_newest(catalog, vectors, allow_files=allow_files)
-    with snapshot.connection:
-        yield snapshot
-
-
-def _confine(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let the instance read and write no file, for good, but what is attached.
+def _confine(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Let the instance read no files but these, and write none, for good.
 
     DuckDB allows a folder for temporary files, if there is one, to be written to by anybody.
     """
     connection.execute(
-        "SET temp_directory = ''; SET python_enable_replacements = false; "
-        "SET enable_external_access = false; SET lock_configuration = true"
+        f"SET temp_directory = ''; SET allowed_paths = [{literals(paths)}]; "
+        "SET python_enable_replacements = false; SET enable_external_access = false; "
+        "SET lock_configuration = true"
     )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Of a file, and not of another that was made in the same place; (0, 0) of one that is gone."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return 0, 0
-    return found.st_ino, found.st_ctime_ns
 
 
 def element_symbol_macro() -> str:

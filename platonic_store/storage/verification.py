@@ -1,46 +1,53 @@
-"""Whether the catalogue and the vector tables agree: it finds what is wrong, and mends nothing."""
+"""Whether the parts of a snapshot agree: it finds what is wrong, and mends nothing."""
 
 from collections import defaultdict
 
-import sqlalchemy as sa
-
-from platonic_store.storage import tables as t
-from platonic_store.storage.catalog import Catalog
-from platonic_store.storage.vectors import Vectors
+from platonic_store.storage.snapshot import Snapshot
 
 # A line of text for everything that the catalogue's tables do not agree on among themselves.
 _CONTRADICTIONS = (
     """
     SELECT format('{} embedded structures are not in the catalogue', count(*))
-    FROM chunk_structures ANTI JOIN structures ON structures.id = chunk_structures.structure_id
+    FROM catalog.main.chunk_structures AS c
+    ANTI JOIN catalog.main.structures AS s ON s.id = c.structure_id
+    HAVING count(*) > 0
+    """,
+    """
+    SELECT format('{} structures lack their crystal, or have several', count(*))
+    FROM catalog.main.structures AS s
+    LEFT JOIN (SELECT structure_id, count(*) AS n FROM crystals GROUP BY ALL) AS c
+        ON c.structure_id = s.id
+    WHERE c.n IS DISTINCT FROM 1
     HAVING count(*) > 0
     """,
     """
     SELECT format('{} has {} structures more than once', table_name, count(*))
     FROM (
         SELECT f.table_name, c.structure_id
-        FROM table_appends AS f JOIN chunk_structures AS c USING (chunk_id)
-        WHERE f.committed GROUP BY ALL HAVING count(*) > 1
+        FROM catalog.main.table_appends AS f
+        JOIN catalog.main.chunk_structures AS c USING (chunk_id)
+        GROUP BY ALL HAVING count(*) > 1
     ) GROUP BY table_name
     """,
     """
     SELECT format('{} should have {} rows by its structures, and {} by its chunks', name, due, rows)
     FROM (
         SELECT v.name, sum(f.rows)::BIGINT AS rows, sum(c.due)::BIGINT AS due
-        FROM table_appends AS f
-        JOIN vector_tables AS v ON v.name = f.table_name
+        FROM catalog.main.table_appends AS f
+        JOIN catalog.main.vector_tables AS v ON v.name = f.table_name
         JOIN (
             SELECT c.chunk_id, level, sum(if(level = 'atom', s.nsites, 1)) AS due
-            FROM chunk_structures AS c JOIN structures AS s ON s.id = c.structure_id,
+            FROM catalog.main.chunk_structures AS c
+            JOIN catalog.main.structures AS s ON s.id = c.structure_id,
             unnest(['atom', 'structure']) AS levels (level)
             GROUP BY ALL
         ) AS c ON c.chunk_id = f.chunk_id AND c.level = v.level
-        WHERE f.committed GROUP BY v.name
+        GROUP BY v.name
     ) WHERE rows != due
     """,
     """
     SELECT format('{} structures are scored against a reference that is not there', count(*))
-    FROM structure_scores AS c ANTI JOIN reference_sets AS r ON r.id = c.reference
+    FROM structure_scores AS c ANTI JOIN catalog.main.reference_sets AS r ON r.id = c.reference
     HAVING count(*) > 0
     """,
     """
@@ -49,41 +56,37 @@ _CONTRADICTIONS = (
         SELECT reference, structure_id, count(*) AS atoms FROM atom_scores GROUP BY ALL
     ) AS a
     FULL JOIN structure_scores AS c USING (reference, structure_id)
-    LEFT JOIN structures AS s ON s.id = structure_id
-    WHERE c.atypicality IS NULL OR a.atoms IS DISTINCT FROM len(list_distinct(s.orbits))
+    LEFT JOIN catalog.main.structures AS s ON s.id = structure_id
+    WHERE c.atypicality IS NULL OR a.atoms IS DISTINCT FROM s.distinct_sites
     GROUP BY reference
     """,
 )
 
 
-def verify(catalog: Catalog, vectors: Vectors) -> list[str]:
-    """What does not hold between catalogue and vectors, a line each; empty when all is well."""
-    with catalog.reading() as connection:
-        tables = connection.execute(sa.select(t.vector_tables)).all()
-        appends = connection.execute(
-            sa.select(t.table_appends).where(t.table_appends.c.committed)
-        ).all()
-        problems = [
-            line for sql in _CONTRADICTIONS for line in connection.scalars(sa.text(sql)).all()
-        ]
+def verify(snapshot: Snapshot) -> list[str]:
+    """What does not hold between catalogue, bulk rows and vectors, a line each; empty when all is
+    well."""
+    problems = [line for sql in _CONTRADICTIONS for (line,) in snapshot.rows(sql)]
     expected: dict[str, dict[int, int]] = defaultdict(dict)
-    for append in appends:
-        expected[append.table_name][append.chunk_id] = append.rows
-    for table in tables:
-        problems += _damage(vectors, table.name, table.version, expected[table.name])
+    for table, chunk, rows in snapshot.rows(
+        "SELECT table_name, chunk_id, rows FROM catalog.main.table_appends"
+    ):
+        expected[table][chunk] = rows
+    named = {table.name for table in snapshot.tables}
+    problems += [f"{name} has rows and is no vector table" for name in expected.keys() - named]
+    for name in sorted(named):
+        problems += _damage(snapshot, name, expected[name])
     return problems
 
 
-def _damage(vectors: Vectors, name: str, committed: int, expected: dict[int, int]) -> list[str]:
-    """What is wrong with a table as readers see it, or as the next commit would build on it."""
+def _damage(snapshot: Snapshot, name: str, expected: dict[int, int]) -> list[str]:
+    """What is wrong with a vector table."""
     try:
-        for version in sorted({committed, vectors.latest(name)}):
-            present = vectors.rows_by_chunk(name, version)
-            if present != expected:
-                return [
-                    f"{name} holds {sum(present.values())} rows at version {version}, "
-                    f"the catalogue expects {sum(expected.values())}"
-                ]
+        present = snapshot.rows_by_chunk(name)
     except (OSError, ValueError, RuntimeError) as error:
         return [f"{name} cannot be read: {str(error).splitlines()[0]}"]
-    return []
+    if present == expected:
+        return []
+    return [
+        f"{name} holds {sum(present.values())} rows, the catalogue expects {sum(expected.values())}"
+    ]

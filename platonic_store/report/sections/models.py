@@ -15,9 +15,9 @@ TITLE = "Models and provenance"
 def section(snapshot: Snapshot, study: Study) -> Section:
     """A row a model: weights, packages, layer, device and what it cost."""
     cards = snapshot.frame("FROM model")
-    runs = snapshot.frame("FROM run ORDER BY id")
+    runs = snapshot.frame("FROM run ORDER BY started_at")
     ((structures, atoms, orbits),) = snapshot.rows(
-        "SELECT count(*), sum(nsites)::BIGINT, sum(len(list_distinct(orbits)))::BIGINT "
+        "SELECT count(*), sum(nsites)::BIGINT, sum(distinct_sites)::BIGINT "
         "FROM catalog.main.structures"
     )
     sources = snapshot.rows("SELECT DISTINCT source FROM run WHERE source IS NOT NULL")

@@ -1,0 +1,171 @@
+"""Repair: what is damaged in a store and can be computed again is deleted and computed again."""
+
+import sqlalchemy as sa
+
+from platonic_store.jobs import ingest
+from platonic_store.jobs.project import project_again
+from platonic_store.jobs.score import score_model
+from platonic_store.runtimes.preparation import prepare
+from platonic_store.storage import records
+from platonic_store.storage import tables as t
+from platonic_store.storage.manifest import StoredFile
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.writer import Writer
+
+_SCORES = ("structure_scores", "atom_scores")
+# Folders of a Lance table without whose files its rows cannot be told.
+_ESSENTIAL = ("_versions", "_deletions")
+
+
+def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
+    """Embed, project and score again what damaged files held; returns what was done, a line each.
+
+    Raises: what `ingest` raises where a model cannot run here.
+    """
+    snapshot = writer.snapshot()
+    paths = {file.path for file in damaged}
+    hurt = [table for table in snapshot.tables if _damage(table, paths)]
+    lost = _lost_structures(writer, snapshot, hurt, paths)
+    references = snapshot.rows("SELECT model, layer FROM catalog.main.reference_sets ORDER BY ALL")
+    spaces = _spaces(snapshot, hurt, set(lost))
+    is_scored_anew = any(map(_is_score, paths))
+    with writer.writing() as connection:
+        for model, ids in lost.items():
+            _forget_embeddings(writer, connection, snapshot, model, ids, paths)
+        for space, side in spaces:
+            _forget_coordinates(writer, connection, snapshot, space, side)
+        for table in hurt:
+            if any("/_indices/" in path for path in _damage(table, paths)):
+                writer.drop_index(table.name)
+        if is_scored_anew:
+            for name in _SCORES:
+                writer.clear_rows(name)
+    # Files of rows are named by their content: the same ones would be taken for being there.
+    # A version that Lance cannot read would be its newest.
+    writer.location.delete(path for path in paths if _is_score(path) or "/_versions/" in path)
+    writer.publish(maintained=[table.name for table in hurt if table.name in writer.vector_tables])
+    done = [_embed_again(writer, snapshot, model, ids) for model, ids in lost.items()]
+    for space, side in spaces:
+        atoms = project_again(writer, space, side)
+        done.append(f"{atoms} atoms of {side} projected again into {space}")
+    if is_scored_anew:
+        for side in (ModelLayer(*row) for row in references):
+            scored = score_model(writer, side)
+            done.append(f"{scored.new_structures} structures scored again by {side}")
+    return done
+
+
+def _is_score(path: str) -> bool:
+    return any(path.startswith(f"rows/{table}/") for table in _SCORES)
+
+
+def _damage(table: VectorTable, paths: set[str]) -> set[str]:
+    """Those of the paths that are files of a table."""
+    return {path for path in paths if path.startswith(f"vectors/{table.name}.lance/")}
+
+
+def _is_unreadable(table: VectorTable, paths: set[str]) -> bool:
+    return any(f"/{folder}/" in path for path in _damage(table, paths) for folder in _ESSENTIAL)
+
+
+def _lost_structures(
+    writer: Writer, snapshot: Snapshot, hurt: list[VectorTable], paths: set[str]
+) -> dict[str, set[str]]:
+    """By model the structures with rows in damaged files of its embeddings."""
+    lost: dict[str, set[str]] = {}
+    for table in hurt:
+        if table.space is not None:
+            continue
+        ids = {
+            id
+            for (id,) in snapshot.rows(
+                "SELECT c.structure_id FROM catalog.main.chunk_structures AS c "
+                "JOIN catalog.main.table_appends AS a USING (chunk_id) WHERE a.table_name = ?",
+                [table.name],
+            )
+        }
+        if not _is_unreadable(table, paths):
+            names = {path.rpartition("/")[2] for path in paths}
+            ids -= writer.readable_structures(table.name, names)
+        if ids:
+            lost.setdefault(table.model, set()).update(ids)
+    return lost
+
+
+def _spaces(
+    snapshot: Snapshot, hurt: list[VectorTable], models: set[str]
+) -> list[tuple[str, ModelLayer]]:
+    """The projections to be computed again: of damaged tables, and of models that embed again."""
+    return sorted(
+        {
+            (table.space, ModelLayer(table.model, table.layer))
+            for table in snapshot.tables
+            if table.space is not None and (table in hurt or table.model in models)
+        }
+    )
+
+
+def _forget_embeddings(
+    writer: Writer,
+    connection: sa.Connection,
+    snapshot: Snapshot,
+    model: str,
+    ids: set[str],
+    paths: set[str],
+) -> None:
+    """Delete a model's embeddings of some structures, of all layers, and whatever is unreadable."""
+    own = [table for table in snapshot.tables if table.model == model and table.space is None]
+    chunks = sa.select(t.chunks.c.id).join(t.runs, t.runs.c.id == t.chunks.c.run_id)
+    chunks = chunks.where(t.runs.c.model == model)
+    members = t.chunk_structures.c
+    connection.execute(
+        sa.delete(t.chunk_structures).where(
+            members.chunk_id.in_(chunks), members.structure_id.in_(ids)
+        )
+    )
+    names = {path.rpartition("/")[2] for path in paths}
+    for table in own:
+        if _is_unreadable(table, paths):
+            _drop(writer, connection, table)
+            continue
+        writer.delete_damaged(table.name, names, ids)
+        rows = sa.func.coalesce(
+            sa.func.sum(t.structures.c.nsites if table.level == "atom" else 1), 0
+        )
+        left = (
+            sa.select(rows)
+            .join_from(t.chunk_structures, t.structures, t.structures.c.id == members.structure_id)
+            .where(members.chunk_id == t.table_appends.c.chunk_id)
+            .scalar_subquery()
+        )
+        connection.execute(
+            sa.update(t.table_appends)
+            .where(t.table_appends.c.table_name == table.name)
+            .values(rows=left)
+        )
+    connection.execute(sa.delete(t.table_appends).where(t.table_appends.c.rows <= 0))
+
+
+def _forget_coordinates(
+    writer: Writer, connection: sa.Connection, snapshot: Snapshot, space: str, side: ModelLayer
+) -> None:
+    for table in snapshot.tables:
+        if (table.space, table.model, table.layer) == (space, *side):
+            _drop(writer, connection, table)
+
+
+def _drop(writer: Writer, connection: sa.Connection, table: VectorTable) -> None:
+    writer.drop_table(table.name)
+    for column in (t.table_appends.c.table_name, t.vector_tables.c.name):
+        connection.execute(sa.delete(column.table).where(column == table.name))
+
+
+def _embed_again(writer: Writer, snapshot: Snapshot, model: str, ids: set[str]) -> str:
+    layers = {table.layer for table in snapshot.tables if table.model == model and not table.space}
+    source = records.begin_source(writer, "repair")
+    records.add_members(writer, source, sorted(ids))
+    (ready,) = prepare([model])
+    report = ingest.embed(
+        writer, ready, source_id=source, layers=",".join(map(str, sorted(layers)))
+    )
+    return f"{report.structures} structures embedded again by {model}"

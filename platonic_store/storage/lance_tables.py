@@ -1,0 +1,292 @@
+"""Lance tables, written: fragments first, which nobody sees, then one commit for all of them.
+
+Lance never changes a file. What is named by no manifest of the store may be written again.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import pyarrow as pa
+
+from platonic_store.errors import LeaseLost
+from platonic_store.storage import disk
+from platonic_store.storage.layout import Level, schema
+from platonic_store.storage.location import Location
+from platonic_store.storage.manifest import StoredFile, VectorFiles, describe
+
+if TYPE_CHECKING:
+    from lance import FragmentMetadata, LanceDataset, LanceFragment
+
+Options = dict[str, str] | None
+
+# Lance's 2.3 files make DuckDB's Lance extension panic.
+_STORAGE_VERSION: Final = "2.2"
+# Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
+INDEX_FROM_ROWS = 100_000
+PARTITION_ROWS = 4096
+MOST_FRAGMENTS = 64
+# How often a commit is made again beside a writer who does not know yet that it lost the lease.
+_ATTEMPTS: Final = 5
+
+
+class Deletion(NamedTuple):
+    """Rows of a table to be deleted: its fragments as they shall be, and those that go whole.
+
+    rows: how many go.
+    """
+
+    changed: "list[FragmentMetadata]"
+    gone: list[int]
+    condition: str
+    rows: int
+
+
+def open_table(uri: str, version: int | None = None, options: Options = None) -> "LanceDataset":
+    """A Lance table at a version, the newest if None."""
+    os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
+    import lance  # half a second that `--help` need not wait for
+
+    return lance.dataset(uri, version=version, storage_options=options)
+
+
+def create(uri: str, level: Level, dim: int, options: Options = None) -> int:
+    """Make an empty table in the place of a left-over of that name; returns its version."""
+    os.environ.setdefault("LANCE_LOG", "error")
+    import lance
+
+    table = lance.write_dataset(
+        schema(level, dim).empty_table(),
+        uri,
+        mode="overwrite",
+        data_storage_version=_STORAGE_VERSION,
+        storage_options=options,
+    )
+    return table.version
+
+
+def write_fragments(
+    uri: str, rows: pa.Table | pa.RecordBatchReader, options: Options = None
+) -> "list[FragmentMetadata]":
+    """Write rows beside a table; they belong to it once they are committed."""
+    from lance.fragment import write_fragments
+
+    written = write_fragments(
+        rows, uri, data_storage_version=_STORAGE_VERSION, storage_options=options
+    )
+    assert isinstance(written, list)
+    return written
+
+
+def rows_by_chunk(table: "LanceDataset", condition: str | None = None) -> dict[int, int]:
+    """How many rows (of those that meet a condition) each chunk has in the table."""
+    counts: Counter[int] = Counter()
+    for batch in table.to_batches(columns=["chunk_id"], filter=condition):
+        counts.update(batch["chunk_id"].to_pylist())
+    return dict(counts)
+
+
+def prepare_deletion(
+    table: "LanceDataset", condition: str, damaged: Collection[int] = ()
+) -> Deletion:
+    """Mark the rows that meet a condition, and all of damaged fragments, by their numbers.
+
+    They are gone once this is committed.
+    """
+    changed, gone, rows = [], [], 0
+    for fragment in table.get_fragments():
+        if fragment.fragment_id in damaged:
+            rows += fragment.count_rows()
+            gone.append(fragment.fragment_id)
+        elif count := _count(fragment, condition):
+            rows += count
+            left = fragment.delete(condition)
+            if left is None:
+                gone.append(fragment.fragment_id)
+            else:
+                changed.append(left)
+    return Deletion(changed, gone, condition, rows)
+
+
+def _count(fragment: "LanceFragment", condition: str) -> int:
+    # Its own `count_rows` keeps all threads waiting, the one that renews the lease among them.
+    count: int = fragment.scanner(columns=[], with_row_id=True, filter=condition).count_rows()
+    return count
+
+
+def damaged_fragments(table: "LanceDataset", paths: Collection[str]) -> set[int]:
+    """The numbers of the fragments with rows in some data files of the table, by their names."""
+    return {
+        fragment.fragment_id
+        for fragment in table.get_fragments()
+        if any(Path(file.path).name in paths for file in fragment.data_files())
+    }
+
+
+def structures_in(table: "LanceDataset", damaged: Collection[int]) -> set[str]:
+    """The ids of all structures with rows in the other fragments."""
+    whole = [one for one in table.get_fragments() if one.fragment_id not in damaged]
+    ids: set[str] = set()
+    for fragment in whole:
+        for batch in fragment.to_batches(columns=["structure_id"]):
+            ids.update(batch["structure_id"].to_pylist())
+    return ids
+
+
+def commit(
+    uri: str,
+    base: int,
+    fragments: "list[FragmentMetadata]",
+    deletions: list[Deletion],
+    options: Options = None,
+) -> "LanceDataset":
+    """Make a version of a table from its version `base`, which need not be the newest any more.
+
+    Raises: LeaseLost if another writer interfered.
+    """
+    for _ in range(_ATTEMPTS):
+        with _conflicts():
+            table, expected = _commit(uri, base, fragments, deletions, options)
+            if table.count_rows() == expected:
+                return table
+    raise LeaseLost(f"another writer is writing to {uri}", "run the same again")
+
+
+def _commit(
+    uri: str,
+    base: int,
+    fragments: "list[FragmentMetadata]",
+    deletions: list[Deletion],
+    options: Options,
+) -> "tuple[LanceDataset, int]":
+    """The table, and how many rows it has if nobody else has written to it."""
+    from lance import LanceDataset, LanceOperation
+
+    table = open_table(uri, base, options)
+    expected = table.count_rows()
+    if table.latest_version != base:  # versions that no manifest names
+        _restore(table)
+        table = open_table(uri, None, options)
+    for one in deletions:
+        operation = LanceOperation.Delete(one.changed, one.gone, one.condition)
+        table = LanceDataset.commit(
+            uri, operation, read_version=table.version, storage_options=options
+        )
+        expected -= one.rows
+    if fragments:
+        table = LanceDataset.commit(
+            uri,
+            LanceOperation.Append(fragments),
+            read_version=table.version,
+            storage_options=options,
+        )
+        expected += sum(fragment.physical_rows for fragment in fragments)
+    return table, expected
+
+
+def is_fragmented(table: "LanceDataset") -> bool:
+    """Whether a table has so many fragments that its manifests grow long."""
+    return len(table.get_fragments()) > MOST_FRAGMENTS
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    """Pass over Lance's refusal to commit beside another writer."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if "conflict" not in str(error).lower():
+            raise
+
+
+def maintain(uri: str, version: int, options: Options = None) -> "LanceDataset":
+    """Compact, index a large table, and bring its index up to date; returns it as it is then.
+
+    It is as before where another writer interferes: maintenance can wait.
+    """
+    before = open_table(uri, version, options)
+    with _conflicts():
+        maintained = _maintain(uri, options)
+        if maintained.count_rows() == before.count_rows():
+            return maintained
+    return before
+
+
+def _maintain(uri: str, options: Options) -> "LanceDataset":
+    table = open_table(uri, None, options)
+    if len(table.get_fragments()) > 1 or any(
+        fragment.num_deletions for fragment in table.get_fragments()
+    ):
+        table.optimize.compact_files()
+    if table.count_rows() >= INDEX_FROM_ROWS and not table.describe_indices():
+        _index(uri, options)
+        table = open_table(uri, None, options)
+    rows = table.count_rows()
+    if any(index.num_rows_indexed < rows for index in table.describe_indices()):
+        table.optimize.optimize_indices()
+    return open_table(uri, None, options)
+
+
+def _restore(table: "LanceDataset") -> None:
+    restore: Callable[[], None] = table.restore  # Lance gives it no types
+    restore()
+
+
+def drop_index(uri: str, version: int, options: Options = None) -> int:
+    """Drop the index of a version of a table; returns the version without."""
+    table = open_table(uri, version, options)
+    if table.latest_version != version:
+        _restore(table)
+        table = open_table(uri, None, options)
+    for index in table.describe_indices():
+        table.drop_index(index.name)
+    return table.latest_version
+
+
+def _index(uri: str, options: Options) -> None:
+    import lancedb  # two seconds that only a large table is worth
+    from lancedb.index import IvfFlat
+
+    folder, _, file = uri.rpartition("/")
+    index = IvfFlat(distance_type="cosine", target_partition_size=PARTITION_ROWS)
+    database = lancedb.connect(folder, storage_options=options)
+    database.open_table(file.removesuffix(".lance")).create_index("vector", config=index)
+
+
+def inventory(
+    location: Location, name: str, table: "LanceDataset", known: Mapping[str, StoredFile]
+) -> VectorFiles:
+    """Every file of a version of a table with its checksum.
+
+    known: files that were described before, by path.
+    """
+    version = table.version
+    named = table.tracked_files(min_version=version).read_all().to_pylist()
+    paths = [f"vectors/{name}.lance/{row['path']}" for row in named if row["version"] == version]
+    files = [known.get(path) or _describe(location, path) for path in sorted(set(paths))]
+    if location.folder is not None:
+        new = (location.folder / file.path for file in files if file.path not in known)
+        _sync_names(location.folder, new)
+    return VectorFiles(version, table.count_rows(), files)
+
+
+def _describe(location: Location, path: str) -> StoredFile:
+    """Read back what Lance wrote, and have it on the disk."""
+    if location.folder is not None:
+        disk.sync(location.folder / path)
+        return describe(location.folder / path, path)
+    with TemporaryDirectory() as folder:
+        local = Path(folder) / "file"
+        location.download(path, local)
+        return describe(local, path)
+
+
+def _sync_names(store: Path, files: Iterable[Path]) -> None:
+    """Have the names of new files, and of the folders that Lance made for them, on the disk."""
+    above = {folder for file in files for folder in file.parents}
+    for folder in above - {*store.parents}:
+        disk.sync(folder)

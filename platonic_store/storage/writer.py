@@ -1,0 +1,411 @@
+"""The one writer of a store: transactions over catalogue, vectors and bulk rows, published at once.
+
+The writer works on a copy of the newest catalogue that nobody else sees. Rows go to files that no
+manifest names yet. To publish is to name all of it in the next manifest: until then nothing is
+acknowledged, and what a killed writer leaves does not exist.
+"""
+
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from platonic_store import progress
+from platonic_store.errors import Call, LeaseLost, PlatonicError, StoreDamaged
+from platonic_store.storage import bulk, disk, lance_tables, legacy, manifest, migrate
+from platonic_store.storage import tables as t
+from platonic_store.storage.cleanup import clean_up
+from platonic_store.storage.interrupts import uninterrupted
+from platonic_store.storage.lance_tables import Deletion
+from platonic_store.storage.layout import Level
+from platonic_store.storage.lease import Lease, take
+from platonic_store.storage.location import Location
+from platonic_store.storage.manifest import Manifest, StoredFile, VectorFiles, describe
+from platonic_store.storage.reader import Reader
+from platonic_store.storage.revision import REVISION
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.sqltext import literals
+
+if TYPE_CHECKING:
+    from lance import FragmentMetadata, LanceDataset
+
+_log = logging.getLogger(__name__)
+
+# To publish may take this share of a job's time. At most this much work is unacknowledged.
+PUBLISH_SHARE: Final = 0.05
+PUBLISH_SECONDS: Final = 60.0
+
+
+@dataclass
+class _Changes:
+    """What was written and not published: of vectors what is new, of bulk rows all files."""
+
+    rows: dict[str, list[Path]]
+    fragments: "dict[str, list[FragmentMetadata]]" = field(default_factory=dict)
+    deletions: dict[str, list[Deletion]] = field(default_factory=dict)
+    created: dict[str, int] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
+
+    def copy(self) -> "_Changes":
+        return _Changes(
+            {name: [*paths] for name, paths in self.rows.items()},
+            {name: [*fragments] for name, fragments in self.fragments.items()},
+            {name: [*deletions] for name, deletions in self.deletions.items()},
+            {**self.created},
+            {*self.dropped},
+        )
+
+    @property
+    def tables(self) -> set[str]:
+        """The vector tables that need a new version."""
+        return {*self.fragments, *self.deletions, *self.created} - self.dropped
+
+
+class Writer:
+    """A store, to be written to under a lease."""
+
+    def __init__(self, reader: Reader, lease: Lease, folder: Path, base: Manifest, change: str):
+        """base: the manifest that it begins with; its `id` is 0 where there is no store yet.
+
+        folder: for its private files, the working catalogue among them.
+        """
+        self.reader, self.location = reader, reader.location
+        self._change, self._lease, self._folder, self._base = change, lease, folder, base
+        self._catalog = folder / "catalog.duckdb"
+        self._engine = sa.create_engine(f"duckdb:///{self._catalog}", poolclass=StaticPool)
+        rows = {
+            table: [reader.files.path(base, file) for file in base.rows.get(table, [])]
+            for table in bulk.SCHEMAS
+        }
+        self._changes, self._transaction = _Changes(rows), _Changes({})
+        self._is_changed = base.revision != REVISION
+        self._published_at, self._publish_seconds = time.monotonic(), 0.0
+        self._show_rows()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """The catalogue as this writer has it, published or not, with views of the bulk rows."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction: at the end of the block all of it is in the next snapshot, or none.
+
+        The other methods that write belong into such a block.
+
+        Raises: StoreNotWritable if the disk refuses.
+        """
+        self._transaction = self._changes.copy()
+        with (
+            disk.refusals(self.location.uri),
+            self.location.explained(),
+            self._engine.connect() as connection,
+            connection.begin(),
+        ):
+            yield connection
+        is_same = self._transaction.rows == self._changes.rows
+        self._changes, self._is_changed = self._transaction, True
+        progress.note(f"snapshot {self._base.id or '–'} + unpublished")
+        if not is_same:
+            self._show_rows()
+
+    def create_table(self, name: str, level: Level, dim: int) -> None:
+        """Make an empty vector table."""
+        uri, options = self._lance(name)
+        self._transaction.created[name] = lance_tables.create(uri, level, dim, options)
+
+    def append(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+        """Add rows to a vector table."""
+        uri, options = self._lance(table)
+        written = lance_tables.write_fragments(uri, rows, options)
+        self._transaction.fragments.setdefault(table, []).extend(written)
+
+    def delete(self, table: str, condition: str) -> dict[int, int]:
+        """Delete the published rows of a vector table that meet a condition.
+
+        Returns how many there are of each chunk.
+        """
+        found = self._published(table)
+        counts = lance_tables.rows_by_chunk(found, condition)
+        if counts:
+            deletion = lance_tables.prepare_deletion(found, condition)
+            self._transaction.deletions.setdefault(table, []).append(deletion)
+        return counts
+
+    def delete_damaged(self, table: str, files: Collection[str], lost: Collection[str]) -> None:
+        """Delete the rows of some structures, and all rows that are in damaged data files."""
+        found = self._published(table)
+        damaged = lance_tables.damaged_fragments(found, files)
+        condition = f"structure_id IN ({literals(lost)})"
+        deletion = lance_tables.prepare_deletion(found, condition, damaged)
+        self._transaction.deletions.setdefault(table, []).append(deletion)
+
+    def readable_structures(self, table: str, damaged: Collection[str]) -> set[str]:
+        """The ids of the structures with rows in the whole data files of a vector table."""
+        found = self._published(table)
+        return lance_tables.structures_in(found, lance_tables.damaged_fragments(found, damaged))
+
+    def drop_index(self, table: str) -> None:
+        """Forget the index of a vector table; the next maintenance makes another."""
+        uri, options = self._lance(table)
+        version = lance_tables.drop_index(uri, self._base.vectors[table].version, options)
+        self._transaction.created[table] = version
+
+    def drop_table(self, name: str) -> None:
+        """Forget a vector table."""
+        self._transaction.dropped.add(name)
+
+    def add_rows(self, table: str, rows: pa.Table) -> None:
+        """Add bulk rows to one of the tables of `bulk.SCHEMAS`."""
+        if rows.num_rows:
+            self._transaction.rows[table].append(bulk.write(rows, table, self._folder / "rows"))
+
+    def delete_rows(self, table: str, condition: str) -> None:
+        """Delete the bulk rows that meet a condition."""
+        left = [
+            bulk.without(path, table, condition, self._folder / "rows")
+            for path in self._transaction.rows[table]
+        ]
+        self._transaction.rows[table] = [path for path in left if path is not None]
+
+    def clear_rows(self, table: str) -> None:
+        """Delete all bulk rows of a table, whose files need not be readable."""
+        self._transaction.rows[table] = []
+
+    def _published(self, table: str) -> "LanceDataset":
+        uri, options = self._lance(table)
+        return lance_tables.open_table(uri, self._base.vectors[table].version, options)
+
+    def _lance(self, name: str) -> tuple[str, dict[str, str] | None]:
+        return self.location.lance_uri(name), self.location.lance_options
+
+    def _show_rows(self) -> None:
+        with self._engine.connect() as connection:
+            for table, paths in self._changes.rows.items():
+                rows = bulk.select(table, paths)
+                connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {table} AS {rows}")
+            connection.commit()
+
+    def snapshot(self) -> Snapshot:
+        """All that was written, as readers see it: it is published first."""
+        self.publish()
+        return self.reader.open(self._base)
+
+    @property
+    def vector_tables(self) -> dict[str, int]:
+        """How many rows each published vector table has."""
+        return {name: table.rows for name, table in self._base.vectors.items()}
+
+    def publish_if_due(self) -> None:
+        """Publish where that takes little of the job's time, or much is unacknowledged."""
+        elapsed = time.monotonic() - self._published_at
+        if elapsed >= min(PUBLISH_SECONDS, self._publish_seconds / PUBLISH_SHARE):
+            self.publish()
+
+    @uninterrupted()
+    def publish(self, maintained: Collection[str] = ()) -> None:
+        """Show readers all that was committed, if they do not see it yet.
+
+        maintained: vector tables to be compacted and indexed before.
+
+        Raises: LeaseLost if another writer has taken the store over; StoreNotWritable.
+        """
+        if not self._is_changed and not maintained:
+            return
+        started = time.monotonic()
+        self._lease.require()
+        with disk.refusals(self.location.uri), self.location.explained():
+            vectors = self._publish_vectors(maintained)
+            if not self._is_changed and vectors == self._base.vectors:
+                return
+            rows = {table: self._publish_rows(table) for table in self._changes.rows}
+            catalog = self._publish_catalog()
+            made = Manifest(
+                id=self._base.id + 1,
+                parent=self._base.id or None,
+                store=self._base.store,
+                writer=self._lease.holder,
+                created_at=manifest.now(),
+                change=self._change,
+                revision=REVISION,
+                structures=self._count_structures(),
+                catalog=catalog,
+                rows={table: files for table, files in rows.items() if files},
+                vectors=vectors,
+            )
+            if not manifest.create(self.location, made):
+                raise LeaseLost(
+                    f"another writer has published snapshot {made.id} of {self.location.uri}; "
+                    "what was published before is safe",
+                    "run the same again",
+                )
+        self._begin_with(made)
+        with suppress(PlatonicError, OSError):  # readers find it without
+            manifest.note_newest(self.location, made)
+        self._published_at = time.monotonic()
+        self._publish_seconds = self._published_at - started
+        progress.note(f"snapshot {made.id}")
+        _log.info("published snapshot %d in %.2f s", made.id, self._publish_seconds)
+
+    def _begin_with(self, made: Manifest) -> None:
+        self._base, self._is_changed = made, False
+        self._changes = _Changes(self._changes.rows)
+
+    def _publish_vectors(self, maintained: Collection[str]) -> dict[str, VectorFiles]:
+        changes, published = self._changes, self._base.vectors
+        known = {file.path: file for table in published.values() for file in table.files}
+        found = {name: table for name, table in published.items() if name not in changes.dropped}
+        for name in changes.tables | {*maintained} - changes.dropped:
+            uri, options = self._lance(name)
+            base = changes.created.get(name) or published[name].version
+            fragments, deletions = changes.fragments.get(name, []), changes.deletions.get(name, [])
+            table = lance_tables.commit(uri, base, fragments, deletions, options)
+            if name in maintained or lance_tables.is_fragmented(table):
+                table = lance_tables.maintain(uri, table.version, options)
+            found[name] = lance_tables.inventory(self.location, name, table, known)
+        return found
+
+    def _publish_rows(self, table: str) -> list[StoredFile]:
+        paths = self._changes.rows[table]
+        while (count := bulk.to_merge([path.stat().st_size for path in paths])) > 1:
+            merged = bulk.merge(paths[-count:], table, self._folder / "rows")
+            paths = [*paths[:-count], merged]
+        if paths != self._changes.rows[table]:
+            self._changes.rows[table] = paths
+            self._show_rows()  # what was merged may be cleaned up during a long job
+        known = {file.path: file for file in self._base.rows.get(table, [])}
+        return [
+            known.get(_row_key(path)) or self._upload(describe(path, _row_key(path)), path)
+            for path in paths
+        ]
+
+    def _count_structures(self) -> int:
+        with self.reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(t.structures)) or 0
+
+    def _publish_catalog(self) -> StoredFile:
+        path = self._catalog
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("CHECKPOINT")  # and nobody writes until it is copied
+            if migrate.is_sparse(connection):
+                path = self._folder / "compact.duckdb"
+                path.unlink(missing_ok=True)
+                migrate.compact(connection, path)
+        found = describe(path, "")
+        return self._upload(found._replace(path=f"catalog/{found.sha256}.duckdb"), path)
+
+    def _upload(self, file: StoredFile, path: Path) -> StoredFile:
+        if not self.location.exists(file.path):
+            self.location.upload(file.path, path)
+        return file
+
+    def clean_up(self) -> None:
+        """Remove snapshots that are no longer kept, and their files."""
+        clean_up(self.location)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _row_key(path: Path) -> str:
+    return f"rows/{path.parent.name}/{path.name}"
+
+
+@contextmanager
+def writing_to(reader: Reader, change: str) -> Iterator[Writer]:
+    """Be the one writer of a store, which is made if there is none, to the end of the block.
+
+    Its catalogue is brought to this program's revision. What is committed within the block is
+    published at its end, if not before.
+
+    change: what it does, in a line, for the list of snapshots.
+
+    Raises: StoreBusy, StoreNotWritable, StoreTooNew, LeaseLost.
+    """
+    location = reader.location
+    location.require_conditional_create()
+    with (
+        take(location) as lease,
+        legacy.guarded(location),
+        _private_folder(location, lease) as folder,
+    ):
+        with disk.refusals(location.uri):
+            writer = Writer(reader, lease, folder, _prepared(reader, folder), change)
+        try:
+            _end_interrupted_runs(writer)
+            if location.folder is not None and legacy.is_left(location.folder):
+                writer.publish()
+                legacy.retire(location.folder)
+            yield writer
+        except Exception:
+            lease.require()  # its files may be gone with it
+            raise
+        finally:
+            try:
+                writer.publish()
+                writer.clean_up()
+            finally:
+                writer.close()
+
+
+@contextmanager
+def _private_folder(location: Location, lease: Lease) -> Iterator[Path]:
+    """A folder for one writer's files: where it can be, on the disk of the store."""
+    if location.folder is None:
+        with tempfile.TemporaryDirectory(prefix="platonic-store-") as name:
+            yield Path(name)
+        return
+    working = location.folder / "working"
+    shutil.rmtree(working, ignore_errors=True)  # what killed writers left
+    # Its own: one whose lease has lapsed may wake, write, and clear up behind itself.
+    own = working / lease.holder
+    own.mkdir(parents=True)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):  # of a successor's
+            working.rmdir()
+
+
+def _prepared(reader: Reader, folder: Path) -> Manifest:
+    """Put a working catalogue of this program's revision into a folder: a copy of the newest.
+
+    Returns the manifest to begin with.
+    """
+    (folder / "rows").mkdir()
+    working = folder / "catalog.duckdb"
+    newest = reader.newest_manifest()
+    if newest is None:
+        newest = legacy.adopted(reader.location, folder) or manifest.empty()
+    else:
+        reader.files.require_known(newest)
+        shutil.copyfile(reader.files.path(newest, newest.catalog), working)
+        if describe(working, newest.catalog.path) != newest.catalog:
+            raise StoreDamaged(
+                f"the catalogue of snapshot {newest.id} of {reader.location.uri} is damaged",
+                Call("doctor", deep=True, repair=True),
+            )
+    if newest.revision != REVISION:
+        migrate.upgrade_file(working)
+    return newest
+
+
+def _end_interrupted_runs(writer: Writer) -> None:
+    is_running = t.runs.c.state == "running"
+    with writer.reading() as connection:
+        count = connection.scalar(sa.select(sa.func.count()).where(is_running))
+    if count:
+        with writer.writing() as connection:
+            connection.execute(sa.update(t.runs).where(is_running).values(state="interrupted"))
+        _log.info("%d runs had been interrupted", count)
