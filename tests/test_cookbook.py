@@ -22,7 +22,7 @@ def store(prototypes_path, tmp_path_factory) -> Store:
     """The prototypes, scored, with a volume an atom and a made-up energy above the hull."""
     copy = shutil.copytree(prototypes_path, tmp_path_factory.mktemp("cookbook") / "own.store")
     opened = Store.open(copy)
-    with opened.catalog.writing() as connection:
+    with opened._writing("volumes and energies") as writer, writer.writing() as connection:
         for statement in (
             "ALTER TABLE properties ADD COLUMN e_above_hull DOUBLE",
             "ALTER TABLE properties ADD COLUMN atomic_volume DOUBLE",

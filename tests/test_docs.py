@@ -18,7 +18,7 @@ def test_pages_made_from_the_code_are_current():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The site, built as `make docs` builds it."""
     pytest.importorskip("mkdocstrings", reason="the extra `docs` is not installed")

@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
+from ase.build import bulk
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
 from platonic_store.resources import folder
 from platonic_store.sql.functions import functions
+from platonic_store.store import Store
 
 ROOT = Path(__file__).parent.parent
 VIEWS = ("structure", "site", "model", "run", "quarantine", "anchor", "projection")
@@ -148,6 +151,14 @@ def test_the_plain_client_has_views_and_embeddings(prototypes, tmp_path):
         assert client(tmp_path / "init.sql", ask) == [str(prototypes.sql(ask)["n"][0])]
     ask = "SELECT len(embedding('Spinel')), len(embedding('Spinel', site := 2, space := 'cosine'))"
     assert client(tmp_path / "init.sql", ask) == ["128,100"]
+
+
+def test_the_plain_client_opens_a_store_without_models_and_spaces(tmp_path):
+    store = Store.open(tmp_path / "new.store")
+    store.ingest({"copper": bulk("Cu")})
+    with duckdb.connect() as connection:
+        connection.execute(store.init_sql())
+        assert connection.execute("SELECT formula FROM structure").fetchall() == [("Cu",)]
 
 
 def test_every_view_and_function_is_documented():

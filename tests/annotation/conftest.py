@@ -28,7 +28,8 @@ def annotating(prototypes_path, tmp_path_factory) -> Store:
 def crystals(annotating) -> dict[str, Atoms]:
     """Forty crystals of the store, by their ids."""
     frame = annotating.sql(
-        "SELECT id, numbers, positions, cell FROM catalog.main.structures ORDER BY id LIMIT 40"
+        "SELECT structure_id AS id, numbers, positions, cell FROM crystals "
+        "ORDER BY structure_id LIMIT 40"
     )
     return {
         row.id: Atoms(

@@ -191,7 +191,7 @@ def test_a_structure_that_is_deleted_meanwhile_has_no_answers(
 ):
     anchors = set(own_prototypes.sql("SELECT structure_id FROM anchor")["structure_id"])
     gone = next(id for id in crystals if id not in anchors)
-    store = Interrupted(own_prototypes.path)
+    store = Interrupted.open(own_prototypes.path)
     store.gone = gone
     mine = target(kind)
     report = store.annotate(mine, models=["sevennet-0"], by_id=kind == "csv")

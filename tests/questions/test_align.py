@@ -7,7 +7,7 @@ from platonic_store.plots.heat_map import draw, matrix
 MODELS = ["sevennet-0", "chgnet-0.3.0"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def aligned(prototypes):
     return prototypes.align(MODELS, space="aligned", atoms=300)
 

@@ -16,7 +16,7 @@ from platonic_store.store import Store
 MODEL = "chgnet-0.3.0"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def salts(tmp_path_factory) -> Store:
     """Twelve rock salts, and a second CsCl in the caesium chloride structure."""
     crystals = {

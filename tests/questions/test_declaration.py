@@ -136,7 +136,7 @@ def test_columns_that_are_not_declared_are_refused(prototypes):
 
 
 def test_the_methods_are_those_of_today():
-    written = (ROOT / "platonic_store" / "methods.py").read_text()
+    written = (ROOT / "platonic_store" / "methods.pyi").read_text()
     assert written == methods.source(questions.names()), "run `make docs`"
 
 

@@ -11,7 +11,7 @@ from platonic_store.store import Store
 PAIR = ("sevennet-0", "chgnet-0.3.0")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def volume(prototypes):
     return prototypes.stitch(*PAIR, "volume")
 

@@ -12,7 +12,7 @@ from platonic_store.errors import InvalidQuery, StructureNotFound
 def atoms_of(store, id_: str) -> Atoms:
     with store.snapshot() as snapshot:
         ((numbers, positions, cell),) = snapshot.rows(
-            "SELECT numbers, positions, cell FROM catalog.main.structures WHERE id = ?", [id_]
+            "SELECT numbers, positions, cell FROM crystals WHERE structure_id = ?", [id_]
         )
     return Atoms(
         numbers, positions=np.reshape(positions, (-1, 3)), cell=np.reshape(cell, (3, 3)), pbc=True

@@ -41,7 +41,7 @@ class Page(HTMLParser):
             self.sections[self.ids[-1]] += data
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def written(prototypes, tmp_path_factory):
     path = prototypes.report(tmp_path_factory.mktemp("report") / "page.html", seed=3)
     return path, Page(path.read_text())

@@ -1,37 +1,45 @@
-"""A writer in a process of its own, to be killed: `python store_driver.py STORE '<options>'`
+"""A writer in a process of its own, to be killed.
 
-Options, JSON: crystals (how many), seed, kill_at (the point at which it kills itself, null: none),
-in_process, quirk, job ("pipeline", "ingest"). It prints what it has done: "ready", "point N",
-"ok MODEL ID…" for each committed chunk, "deleting ID…", "error …", "done".
+Options: crystals (how many), seed, kill_at (the point at which it kills itself, None: none),
+in_process, quirk, job ("pipeline", "ingest"). It prints what it has done: "ready", "ok MODEL ID…"
+for what is published, "deleting ID…", "killed STEP", "error …", "done".
 """
 
-import json
 import os
 import signal
 import sys
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import kill_points
 import store_fakes
 
 from platonic_store.errors import PlatonicError
 from platonic_store.storage import commits
+from platonic_store.storage.writer import Writer
 from platonic_store.store import Store
 
 
 def acknowledge() -> None:
-    """Say which structures are committed, as soon as they are."""
-    commit_chunk = commits.commit_chunk
+    """Say which structures are published, as soon as they are."""
+    committed: list[tuple[str, ...]] = []
+    commit_chunk, publish = commits.commit_chunk, Writer.publish
 
-    def commit(catalog, vectors, run_id, structure_ids, appends, record):
-        chunk = commit_chunk(catalog, vectors, run_id, structure_ids, appends, record)
-        print("ok", appends[0].table.split(".")[0], *structure_ids, flush=True)
-        return chunk
+    def commit(writer, run_id, structure_ids, appends, record):
+        committed.append((appends[0].table.split(".")[0], *structure_ids))
+        return commit_chunk(writer, run_id, structure_ids, appends, record)
 
-    commits.commit_chunk = commit
+    def published(writer, *arguments, **options):
+        publish(writer, *arguments, **options)
+        while committed:
+            print("ok", *committed.pop(), flush=True)
+
+    commits.commit_chunk, Writer.publish = commit, published
 
 
-def die_at(point: int | None) -> None:
+def die_at(point: int) -> None:
     count = 0
 
     def reached(what: str) -> None:
@@ -40,18 +48,18 @@ def die_at(point: int | None) -> None:
         if count == point:
             print("killed", what, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
-        print("point", count, flush=True)
 
     kill_points.install(reached)
 
 
-def main() -> None:
-    path, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+def main(path: Path, options: dict[str, Any], said: Connection) -> None:
+    os.dup2(said.fileno(), sys.stdout.fileno())
     store_fakes.know_fakes(
         options.get("quirk", ""), small_chunks=True, in_process=options["in_process"]
     )
     acknowledge()
-    die_at(options.get("kill_at"))
+    if kill_at := options.get("kill_at"):
+        die_at(kill_at)
     pool = store_fakes.crystals(options["crystals"], options.get("seed", 0))
     print("ready", flush=True)
     try:
@@ -68,5 +76,25 @@ def main() -> None:
     print("done", flush=True)
 
 
-if __name__ == "__main__":
-    main()
+# Forked from a process that has imported what is slow to import, and has no threads yet.
+_context = get_context("forkserver")
+_context.set_forkserver_preload(
+    [
+        "ase",
+        "platonic_store.jobs.project",
+        "platonic_store.sql",
+        "platonic_store.structures",
+    ]
+)
+
+
+class Driver(_context.Process):
+    """A running driver; `stdout` is what it says."""
+
+    def __init__(self, path: Path, **options: Any):
+        receives, sends = _context.Pipe(duplex=False)
+        super().__init__(target=main, args=(path, options, sends))
+        self.start()
+        sends.close()
+        self.stdout = os.fdopen(os.dup(receives.fileno()))
+        receives.close()

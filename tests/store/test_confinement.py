@@ -4,7 +4,6 @@ import pytest
 from store_fakes import crystals, know_fakes
 
 from platonic_store.errors import InvalidQuery
-from platonic_store.storage.snapshot import open_newest
 from platonic_store.storage.sqltext import require_select
 from platonic_store.store import Store
 
@@ -84,10 +83,16 @@ def test_any_one_expression_is_a_condition(filled, where):
     assert len(filled.similar("c1", where=where)) == 3
 
 
+def files_of(store: Store) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize(
     "query",
     [
         "COPY (SELECT 1) TO '.tmp/out.csv'",
+        "COPY (SELECT 1) TO '{crystals}' (FORMAT csv, USE_TMP_FILE false)",
+        "COPY crystals TO '{crystals}'",
         "COPY (SELECT 1) TO '{published}' (FORMAT csv, USE_TMP_FILE false)",
         "COPY (SELECT 1) TO '{published}.wal' (FORMAT csv, USE_TMP_FILE false)",
         "EXPLAIN ANALYZE COPY (SELECT 1) TO '{published}' (FORMAT csv, USE_TMP_FILE false)",
@@ -108,13 +113,13 @@ def test_any_one_expression_is_a_condition(filled, where):
     ],
 )
 def test_sql_writes_nowhere(filled, here, query):
-    published = filled.catalog.published()
-    before = published.read_bytes()
+    before = files_of(filled)
+    snapshot = filled.snapshot()
+    (crystals,) = snapshot.row_files["crystals"]
     with pytest.raises(InvalidQuery):
-        filled.sql(query.format(published=published))
+        filled.sql(query.format(published=snapshot.path, crystals=crystals))
     assert [path.name for path in here.rglob("*")] == [".tmp"]
-    assert published.read_bytes() == before
-    assert [path.name for path in published.parent.glob("*.wal*")] == []
+    assert files_of(filled) == before
     assert len(filled.sql("FROM structure")) == 4
 
 
@@ -123,7 +128,12 @@ def test_an_instance_is_confined_even_where_any_statement_is_run(filled, here):
     connection = filled.snapshot().cursor()
     frame = filled.sql("FROM structure")
     assert len(frame) == 4
+    other = next(filled.path.rglob("*.lance/_versions/*"))
+    before = files_of(filled)
     for statement in (
+        f"FROM read_text('{other}')",
+        f"FROM glob('{filled.path}/*')",
+        f"COPY (SELECT 1) TO '{filled.path}/rows/crystals/new.parquet'",
         "COPY (SELECT 1) TO 'out.csv'",
         "COPY (SELECT 1) TO './.tmp/out.csv'",
         "FROM 'secret.csv'",
@@ -139,10 +149,11 @@ def test_an_instance_is_confined_even_where_any_statement_is_run(filled, here):
         with pytest.raises(Exception, match=r"(?i)disabled|locked|does not exist|read-only"):
             connection.execute(statement)
     assert {path.name for path in here.rglob("*")} == {".tmp", "secret.csv"}
+    assert files_of(filled) == before
 
 
 def test_functions_are_made_in_a_confined_instance(filled):
-    snapshot = open_newest(filled.catalog, filled.vectors)
+    snapshot = filled._reader.open(filled.snapshot().manifest)
     snapshot.connection.create_function("twice", lambda x: 2 * x, ["BIGINT"], "BIGINT")
     assert snapshot.rows("SELECT twice(21)") == [(42,)]
 

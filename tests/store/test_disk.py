@@ -51,6 +51,8 @@ def test_a_full_disk_loses_nothing_that_was_committed(disk, monkeypatch):
         one_line(full)
         assert before <= embedded(Store.open(store.path), "fake-a")
     ballast.unlink()
+    monkeypatch.undo()  # chunks of the usual size from here on
+    know_fakes(in_process=True, patch=monkeypatch.setattr)
     roomy = disk("remount", "size=200m")
     assert roomy == folder
     store = Store.open(store.path)

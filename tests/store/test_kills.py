@@ -1,46 +1,43 @@
 """kill -9 at any moment: nothing twice, nothing lost that was acknowledged, and the same end."""
 
-import json
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import kill_points
 import psutil
+from kill_points import Deadly
+from store_driver import Driver
 from store_fakes import MODELS, content, crystals, embedded, know_fakes, pipeline
 
+from platonic_store.storage import cleanup, writer
+from platonic_store.storage.damage import damaged
+from platonic_store.storage.manifest import Manifest
+from platonic_store.storage.verification import verify
 from platonic_store.store import Store
 
-DRIVER = Path(__file__).with_name("store_driver.py")
 
-
-def start(path: Path, **options) -> subprocess.Popen:
+def start(path: Path, **options) -> Driver:
     """The driver, ready to write."""
-    process = subprocess.Popen(
-        [sys.executable, DRIVER, str(path), json.dumps(options)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
+    process = Driver(path, **options)
     assert process.stdout.readline() == "ready\n"
     return process
 
 
-def rest(process: subprocess.Popen) -> list[list[str]]:
+def rest(process: Driver) -> list[list[str]]:
     """What the driver said until it ended, a list of words a line."""
-    assert process.stdout is not None
     with process.stdout as said:
         lines = [line.split() for line in said.read().splitlines()]
-    process.wait()
+    process.join()
     return [words for words in lines if words and words[0] != "point"]
 
 
 def acknowledged(said: list[list[str]]) -> dict[str, set[str]]:
-    """model → structures that must be there: committed, and not about to be deleted."""
+    """model → structures that must be there: published, and not about to be deleted."""
     found: dict[str, set[str]] = {model: set() for model in MODELS}
     for words in said:
         if words[0] == "ok":
@@ -51,57 +48,66 @@ def acknowledged(said: list[list[str]]) -> dict[str, set[str]]:
     return found
 
 
-STORES = 4
+MIDDLE = (
+    "Lance write_fragments",
+    "Lance commit",
+    "fsync vectors",
+    "fsync partial",
+    "link manifests",
+)
 
 
-class Killed(BaseException):
-    """Nothing in the program expects it."""
-
-
-def test_dying_at_every_point_of_the_protocol(tmp_path, monkeypatch):
-    """Each kind of point once, in one process: a dead writer writes nothing more."""
+def test_dying_before_every_step(tmp_path, monkeypatch):
+    """In each life at another step: the first of its kind, then one in the middle of the job."""
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
-    job = partial(pipeline, pool=crystals(5), folder=tmp_path, models=("fake-a",))
-    points: list[str] = []
-    fatal = None, 0
+    monkeypatch.setattr(writer, "PUBLISH_SHARE", 1e9)
+    monkeypatch.setattr(cleanup, "KEEP_NUMBER", 2)
+    for name in ("KEEP_AGE", "UNNAMED_AGE"):
+        monkeypatch.setattr(cleanup, name, timedelta(hours=-1))
+    pool = crystals(5)
 
-    def reached(what):
-        points.append(what)
-        if (what, points.count(what)) == fatal:
-            raise Killed
-
-    kill_points.install(reached, monkeypatch.setattr)
-    job(undisturbed := Store.open(tmp_path / "undisturbed.store"))
-    expected = content(undisturbed)
-    assert len(points) > 100
-    every = list(dict.fromkeys(points))
-
-    def dies(path: Path, what: str, count: int) -> bool:
-        nonlocal fatal
-        points.clear()
-        fatal = what, count
-        try:
-            job(Store.open(path))
-        except Killed:
-            return True
-        finally:
-            fatal = None, 0
-        return False
-
-    stores = []
-    for first in range(STORES):  # each is killed again and again, a little later each time
-        stores.append(path := tmp_path / f"{first}.store")
-        for trial, what in enumerate(every[first::STORES]):
-            if not dies(path, what, trial + 1):  # the job is past it there: a new store
-                stores.append(path := tmp_path / f"{first}.{trial}.store")
-                assert dies(path, what, 1), what
-            if trial % 2:
-                assert Store.open(path).doctor()["problems"] == [], what
-    for path in stores:
-        job(store := Store.open(path))
-        assert content(store) == expected, path.name
+    def job(path: Path) -> None:
+        store = Store.open(path)
+        pipeline(store, pool, tmp_path, models=("fake-a",))
         assert store.doctor()["problems"] == []
+
+    deadly = Deadly(monkeypatch.setattr)
+    path = tmp_path / "undisturbed.store"
+    assert not deadly.kills(partial(job, path))
+    expected, steps = content(Store.open(path)), Counter(deadly.steps)
+    for step in ("link manifests", "replace catalog", "unlink vectors", "unlink retired"):
+        assert step in steps
+    fatal = [(what, 1) for what in steps]
+    fatal += [(what, steps[what] // 2) for what in MIDDLE]
+    # Where Lance has committed and nobody knows, the next life goes back to what is published.
+    fatal += [("CHECKPOINT", steps["CHECKPOINT"] - 1), ("Lance restore", 1)]
+
+    def ends_well(path: Path) -> None:
+        store = Store.open(path)
+        assert content(store) == expected, path.name
         assert set(store.sql("FROM run").state) <= {"finished", "failed", "interrupted"}
+
+    path = tmp_path / "0.store"
+    for number, (what, count) in enumerate(fatal, 1):
+        if not deadly.kills(partial(job, path), what, count):  # the job was past it
+            ends_well(path)
+            path = tmp_path / f"{number}.store"
+            assert deadly.kills(partial(job, path), what, count), what
+        holds_what_was_published(path, deadly.published, what)
+    assert not deadly.kills(partial(job, path))
+    ends_well(path)
+
+
+def holds_what_was_published(path: Path, published: Manifest | None, what: str) -> None:
+    """Nothing that was acknowledged is lost or half there."""
+    store = Store.open(path)
+    newest = store._reader.newest_manifest()
+    if newest is None:
+        assert published is None, what
+        return
+    assert published is None or newest.id >= published.id, what
+    assert damaged(store.location, newest) == [], what
+    assert verify(store.snapshot()) == [], what
 
 
 def test_kill_9_again_and_again(tmp_path, fakes):
@@ -114,20 +120,19 @@ def test_kill_9_again_and_again(tmp_path, fakes):
         path = tmp_path / f"{seed}.store"
         for kill in range(4):
             if kill % 2 == 0:
-                process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 60))
+                process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 300))
             else:
                 process = start(path, crystals=size, in_process=False)
                 time.sleep(dice.uniform(0.0, 3.0))
                 process.kill()
             said = rest(process)
-            assert process.returncode == -signal.SIGKILL, said
-            if said or (path / "catalog.duckdb").exists():
-                store = Store.open(path)
-                for model, ids in acknowledged(said).items():
-                    if ids:
-                        assert ids <= embedded(store, model), said[-1]
-                if dice.random() < 0.5 and store.catalog.revision() is not None:
-                    assert store.doctor()["problems"] == []
+            assert process.exitcode == -signal.SIGKILL, said
+            store = Store.open(path)
+            for model, ids in acknowledged(said).items():
+                if ids:
+                    assert ids <= embedded(store, model), said[-1]
+            if dice.random() < 0.5 and store._reader.newest_manifest():
+                assert store.doctor()["problems"] == []
         store = Store.open(path)
         pipeline(store, pool, tmp_path)
         expected = expected or _undisturbed(tmp_path, pool)
@@ -142,6 +147,7 @@ def _undisturbed(folder: Path, pool: dict) -> dict:
 
 def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
     know_fakes("mortal", small_chunks=True, patch=monkeypatch.setattr)
+    before = psutil.Process().children()
     pool = crystals(30)
     store = Store.open(tmp_path / "killed.store")
     for _ in range(20):  # what killed its worker twice is in quarantine, and tried again
@@ -155,20 +161,19 @@ def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
     other.ingest(pool, ["fake-a"])
     assert content(store) == content(other)
     assert store.doctor()["problems"] == []
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
 def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     path = tmp_path / "stopped.store"
     process = start(path, crystals=100, in_process=False, quirk="slow", job="ingest")
-    assert process.stdout is not None
     said = []
-    while len(said) < 3:
+    while not said:
         words = process.stdout.readline().split()
         said += [words] if words[0] == "ok" else []
-    process.send_signal(signal.SIGINT)
+    os.kill(process.pid, signal.SIGINT)
     said += rest(process)
-    assert process.returncode == 130
+    assert process.exitcode == 130
     assert said[-1] == ["stopped"]
     store = Store.open(path)
     kept = embedded(store, "fake-a")

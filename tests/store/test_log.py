@@ -5,21 +5,21 @@ import logging
 from store_fakes import crystals
 
 
-def test_commits_publications_and_recoveries_are_logged(store, caplog):
+def test_commits_snapshots_and_interruptions_are_logged(store, caplog):
     caplog.set_level(logging.INFO, logger="platonic_store")
-    store.ingest(crystals(4), ["fake-a"])
+    _, (run,) = store.ingest(crystals(4), ["fake-a"])
     store.delete(["c3"])
-    with store.catalog.writing() as connection:
+    with store._writing("as if killed") as writer, writer.writing() as connection:
         connection.exec_driver_sql("UPDATE runs SET state = 'running'")
     store.doctor()
     for what in (
-        "migrated",
-        "fake-a embeds layers [1]",
-        "committed chunk 1: 4 structures of run 1",
-        "run 1 finished",
+        "published snapshot 1 ",
+        f"run {run.run}: fake-a embeds layers [1]",
+        f"4 structures of run {run.run}",
+        f"run {run.run} finished",
         "published",
         "deleted 1 structures",
-        "recovered",
+        "1 runs had been interrupted",
     ):
         assert what in caplog.text, what
     assert all("\n" not in record.getMessage() for record in caplog.records)

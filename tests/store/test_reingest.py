@@ -11,7 +11,7 @@ from platonic_store.errors import ConflictingStructure, InvalidQuery, StructureN
 
 def versions(store):
     with store.snapshot() as snapshot:
-        return {table.name: table.version for table in snapshot.tables}
+        return {name: table.version for name, table in snapshot.manifest.vectors.items()}
 
 
 def test_the_same_again_is_a_no_op(store):
@@ -164,7 +164,7 @@ def test_a_structure_that_a_model_accepts_at_last_leaves_the_quarantine(store, m
     from platonic_store.storage import records
 
     store.ingest(crystals(3))
-    with store.catalog.writing() as connection:
+    with store._writing("reject one") as writer, writer.writing() as connection:
         records.quarantine(connection, None, "fake-a", [("c1", "c1", "killed its worker twice")])
     store.ingest(models=["fake-b"])
     assert len(store.sql("FROM quarantine")) == 1

@@ -1,8 +1,12 @@
 """Any order of work on a store, against a dict of what it must then hold."""
 
+import os
 import shutil
 import tempfile
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import store_fakes
@@ -12,17 +16,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from store_fakes import MODELS, content, crystals, vectors_of
 
 from platonic_store.geometry.projection import fit, project
+from platonic_store.storage import cleanup, manifest, vectors
 from platonic_store.store import Store
 
 POOL = crystals(12)
 IDS = st.lists(st.sampled_from(list(POOL)), min_size=1, max_size=6, unique=True)
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """`has`: model → structures embedded; `projected`: model → structures in `space`."""
+class Killed(BaseException):
+    """Nothing in the program expects it."""
 
-    @initialize()
-    def begin(self):
+
+class StoreMachine(RuleBasedStateMachine):
+    """`has`: model → structures embedded; `projected`: model → structures in `space`; `held`:
+    readers of earlier snapshots with what these held; `pinned`: snapshot → what it held."""
+
+    @initialize(ids=IDS)
+    def begin(self, ids):
         self.folder = Path(tempfile.mkdtemp())
         self.store = Store.open(self.folder / "any.store")
         self.known: set[str] = set()
@@ -30,11 +40,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.anchors: list[tuple[str, int]] = []
         self.every_anchor: set[str] = set()
         self.projected: dict[str, set[str]] = {}
+        self.held: list[tuple[Store, dict]] = []
+        self.pinned: dict[int, dict] = {}
+        self.ingest(ids, MODELS[0])
 
     def teardown(self):
         if hasattr(self, "store"):
             if self.known:
                 assert self.store.doctor()["problems"] == []
+                self.earlier_snapshots_hold_what_they_did()
             shutil.rmtree(self.folder)
 
     @rule(ids=IDS, model=st.sampled_from(MODELS))
@@ -74,15 +88,64 @@ class StoreMachine(RuleBasedStateMachine):
             self.space = done.space
             self.projected[done.model] = set(self.has[done.model])
 
-    @rule()
-    def reopen(self):
-        self.store = Store.open(self.store.path)
-
     @precondition(lambda self: self.known)
     @rule()
     def doctor(self):
+        self.store = Store.open(self.store.path)
         settled = self.store.doctor()
-        assert not any(settled.values()), settled
+        assert (settled["problems"], settled["mended"]) == ([], [])
+
+    @rule(ids=IDS, model=st.sampled_from(MODELS))
+    def crash(self, ids, model):
+        """A writer dies before anything is published: nothing has happened."""
+        with patch.object(manifest, "create", side_effect=Killed), suppress(Killed):
+            self.store.ingest({id_: POOL[id_] for id_ in ids}, [model])
+
+    @precondition(lambda self: self.known and len(self.held) < 4)
+    @rule()
+    def hold(self):
+        """A reader stays at a snapshot, opened or only remembered."""
+        one = Store.open(self.store.path, at=self.store.snapshot().id)
+        self.held.append((one, content(self.store)))
+
+    @precondition(lambda self: self.held or self.pinned)
+    @rule()
+    def earlier_snapshots_hold_what_they_did(self):
+        with patch.object(vectors, "_cache", vectors.PointsCache()):  # from the files
+            for one, expected in self.held:
+                assert content(one) == expected
+            for id, expected in self.pinned.items():
+                assert content(Store.open(self.store.path, at=id)) == expected
+
+    @precondition(lambda self: self.known)
+    @rule(pins=st.booleans())
+    def time_passes(self, pins):
+        """Hours go by: earlier snapshots retire, and their files go, unless they are pinned."""
+        if pins:
+            self.store.pin(self.store.snapshot().id)
+            self.pinned[self.store.snapshot().id] = content(self.store)
+        self.held = [(one, held) for one, held in self.held if one.at in self.pinned]
+        for _ in range(2):
+            for path in self.store.path.rglob("0*.json"):
+                os.utime(path, (path.stat().st_mtime - 20_000,) * 2)
+            self.store.ingest({id_: POOL[id_] for id_ in self.known})
+        assert len(self.store.snapshots()) == len({*self.pinned, *self.newest(2)})
+        self.earlier_snapshots_hold_what_they_did()
+
+    def newest(self, count: int) -> list[int]:
+        last = self.store.snapshot().id
+        return list(range(last - count + 1, last + 1))
+
+    @precondition(lambda self: self.known)
+    @rule()
+    def copy(self):
+        """To the same place again: it is brought up to date."""
+        place = self.folder / "copy.store"
+        self.store.copy(place)
+        copied = Store.open(place)
+        assert copied.snapshot().id == self.store.snapshot().id
+        assert content(copied) == content(self.store)
+        assert self.store.copy(place) == 0
 
     @precondition(lambda self: any(self.has.values()))
     @rule()
@@ -154,10 +217,12 @@ def agrees(hits, query, others, k):
         assert abs(distance(others[id_]) - found) < 1e-5
 
 
-def test_any_order_of_work(fakes):
+def test_any_order_of_work(fakes, monkeypatch):
     from hypothesis.stateful import run_state_machine_as_test
 
     assert store_fakes.MODELS == MODELS
+    monkeypatch.setattr(cleanup, "KEEP_NUMBER", 1)
+    monkeypatch.setattr(cleanup, "UNNAMED_AGE", timedelta(seconds=-1))
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(

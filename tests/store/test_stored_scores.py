@@ -1,10 +1,10 @@
-"""Scores of typicality in the catalogue: kept once, brought up to date, gone in due time."""
+"""Scores of typicality in the store: kept once, brought up to date, gone in due time."""
 
 from shutil import copytree
 
-import kill_points
 import pandas as pd
 import pytest
+from kill_points import Deadly
 from store_fakes import crystals, know_fakes
 
 from platonic_store.errors import InvalidQuery
@@ -92,14 +92,10 @@ def test_scores_go_with_their_structure_and_its_reference(store):
 def test_doctor_sees_scores_that_lack_atoms(store):
     store.ingest(POOL, ["fake-a"])
     store.score()
-    with store.catalog.writing() as connection:
-        connection.exec_driver_sql("DELETE FROM atom_scores WHERE structure_id = 'c7'")
+    with store._writing("lose atoms") as writer, writer.writing():
+        writer.delete_rows("atom_scores", "structure_id = 'c7'")
     (problem,) = store.doctor()["problems"]
     assert problem.startswith("1 of the structures scored against")
-
-
-class Killed(BaseException):
-    """Nothing in the program expects it."""
 
 
 def test_dying_at_any_point_of_scoring(tmp_path, monkeypatch):
@@ -107,23 +103,13 @@ def test_dying_at_any_point_of_scoring(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK", 30)
     whole = Store.open(tmp_path / "whole.store")
     whole.ingest(POOL, ["fake-a"])
-    countdown, points = 10**9, 0
-
-    def reached(_):
-        nonlocal countdown, points
-        countdown, points = countdown - 1, points + 1
-        if countdown <= 0:
-            raise Killed
-
-    kill_points.install(reached, monkeypatch.setattr)
+    deadly = Deadly(monkeypatch.setattr)
     stores = [Store.open(copytree(whole.path, tmp_path / f"{i}.store")) for i in range(4)]
-    whole.score()
-    expected, total = scores(whole), points
-    for store, point in zip(stores, range(2, total, total // 4), strict=False):
-        countdown = point
-        with pytest.raises(Killed):
-            store.score()
-        countdown = 10**9
+    assert not deadly.kills(whole.score)
+    expected, steps = scores(whole), [*deadly.steps]
+    for store, point in zip(stores, range(2, len(steps), len(steps) // 4), strict=False):
+        what, count = steps[point], steps[: point + 1].count(steps[point])
+        assert deadly.kills(store.score, what, count), what
         assert store.doctor()["problems"] == []
         store.score()
         same(scores(store), expected)

@@ -1,6 +1,6 @@
 """The Lance tables: versions, deletion, and an index that finds what brute force finds."""
 
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,13 +10,17 @@ import pyarrow as pa
 import pytest
 
 from platonic_store.arrow import vector_array
+from platonic_store.storage import lance_tables, manifest
 from platonic_store.storage import vectors as module
+from platonic_store.storage.files import Files
+from platonic_store.storage.layout import schema
+from platonic_store.storage.location import Disk
 from platonic_store.storage.sqltext import literals
-from platonic_store.storage.vectors import NPROBES, REFINE, Vectors, schema
+from platonic_store.storage.vectors import NPROBES, REFINE, Vectors
 
 DIM = 32
 # With partitions of a fourth of their size, so many that not all of them are probed.
-PARTITION_ROWS = module.PARTITION_ROWS // 4
+PARTITION_ROWS = lance_tables.PARTITION_ROWS // 4
 ROWS = 100_000
 TAIL = 10_000
 QUERIES = 30
@@ -37,94 +41,153 @@ def rows(vectors: np.ndarray, chunk: int, start: int = 0) -> pa.Table:
     return pa.table(columns).cast(schema("atom", vectors.shape[1]))
 
 
+class Tables:
+    """Vector tables, written as a writer does; what reads a version, as a snapshot's."""
+
+    def __init__(self, folder: Path):
+        self.location = Disk(folder)
+        self._files = Files(self.location)
+        self._store = manifest.empty()
+
+    def uri(self, name: str) -> str:
+        return self.location.lance_uri(name)
+
+    def create(self, name: str, level: str, dim: int) -> int:
+        return lance_tables.create(self.uri(name), level, dim)
+
+    def append(self, name: str, base: int, rows: pa.Table) -> int:
+        written = lance_tables.write_fragments(self.uri(name), rows)
+        return lance_tables.commit(self.uri(name), base, written, []).version
+
+    def delete(self, name: str, base: int, *conditions: str) -> int:
+        found = lance_tables.open_table(self.uri(name), base)
+        deletions = [lance_tables.prepare_deletion(found, one) for one in conditions]
+        return lance_tables.commit(self.uri(name), base, [], deletions).version
+
+    def maintain(self, name: str, base: int) -> int:
+        return lance_tables.maintain(self.uri(name), base).version
+
+    def at(self, **versions: int) -> Vectors:
+        named = {}
+        for name, version in versions.items():
+            table = lance_tables.open_table(self.uri(name), version)
+            named[name] = lance_tables.inventory(self.location, name, table, {})
+        return Vectors(self._files, replace(self._store, vectors=named))
+
+
 @pytest.fixture
-def tables(tmp_path) -> Vectors:
-    (tmp_path / "vectors").mkdir()
-    return Vectors(tmp_path / "vectors")
+def tables(tmp_path, monkeypatch) -> Tables:
+    monkeypatch.setattr(module, "_cache", module.PointsCache())
+    return Tables(tmp_path)
 
 
 def test_a_reader_sees_its_version_and_no_other(tables):
     rng = np.random.default_rng(0)
-    tables.create("t", "atom", 4)
-    first = tables.append("t", rows(rng.normal(size=(6, 4)), 1))
-    second = tables.append("t", rows(rng.normal(size=(4, 4)), 2, start=6))
-    assert tables.rows_by_chunk("t", first) == {1: 6}
-    assert tables.rows_by_chunk("t", second) == tables.rows_by_chunk("t") == {1: 6, 2: 4}
-    third = tables.delete("t", "structure_id = 's0'")
-    assert tables.rows_by_chunk("t", third) == {1: 4, 2: 4}
-    assert len(tables.points("t", second, "atom").vectors) == 10
-    assert len(tables.points("t", first, "atom", "site_index = 1").vectors) == 3
-    empty = tables.delete("t", "true")
-    assert tables.points("t", empty, "atom").vectors.shape == (0, 4)
-    assert len(tables.points("t", first, "atom").vectors) == 6
-    assert tables.latest("t") == empty
+    empty = tables.create("t", "atom", 4)
+    first = tables.append("t", empty, rows(rng.normal(size=(6, 4)), 1))
+    second = tables.append("t", first, rows(rng.normal(size=(4, 4)), 2, start=6))
+    third = tables.delete("t", second, "structure_id = 's0'")
+    last = tables.delete("t", third, "true")
+    assert tables.at(t=first).rows_by_chunk("t") == {1: 6}
+    assert tables.at(t=second).rows_by_chunk("t") == {1: 6, 2: 4}
+    assert tables.at(t=third).rows_by_chunk("t") == {1: 4, 2: 4}
+    assert len(tables.at(t=second).points("t", "atom").vectors) == 10
+    assert len(tables.at(t=first).points("t", "atom", "site_index = 1").vectors) == 3
+    assert tables.at(t=last).points("t", "atom").vectors.shape == (0, 4)
+    assert tables.at(t=empty).points("t", "atom").vectors.shape == (0, 4)
+    assert len(tables.at(t=first).points("t", "atom").vectors) == 6
+
+
+def test_versions_that_no_snapshot_names_do_not_count(tables):
+    """A killed writer's, of any kind, however often."""
+    vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    base = tables.append("t", tables.create("t", "atom", 4), rows(vectors[:10], 1))
+    tables.append("t", base, rows(vectors[10:20], 2, start=10))
+    tables.append("t", base, rows(vectors[10:20], 2, start=10))
+    tables.maintain("t", tables.delete("t", base, "structure_id = 's1'"))
+    after = tables.append("t", base, rows(vectors[20:], 3, start=20))
+    assert tables.at(t=after).rows_by_chunk("t") == {1: 10, 3: 10}
+    found = tables.at(t=after).points("t", "atom")
+    order = np.argsort([int(id_[1:]) * 2 + site for id_, site in _keys(found)])
+    assert np.array_equal(found.vectors[order], np.r_[vectors[:10], vectors[20:]])
+    assert tables.at(t=base).rows_by_chunk("t") == {1: 10}
+    gone = tables.delete("t", after, "structure_id = 's1'", "chunk_id = 3")
+    assert tables.at(t=gone).rows_by_chunk("t") == {1: 8}
+
+
+def _keys(points):
+    return list(zip(points.column("structure_id"), points.column("site_index"), strict=True))
+
+
+def test_a_table_made_again_begins_empty_and_the_old_one_can_be_read(tables):
+    base = tables.append("t", tables.create("t", "atom", 4), rows(np.ones((10, 4)), 1))
+    again = tables.create("t", "atom", 6)
+    assert again > base
+    filled = tables.append("t", again, rows(np.ones((2, 6)), 2))
+    assert tables.at(t=filled).points("t", "atom").vectors.shape == (2, 6)
+    assert tables.at(t=base).points("t", "atom").vectors.shape == (10, 4)
 
 
 def test_the_cache_is_bounded(tables, monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 3000)
-    tables.create("t", "atom", 4)
+    version = tables.create("t", "atom", 4)
     for chunk in range(40):
-        version = tables.append("t", rows(np.ones((10, 4)), chunk, start=10 * chunk))
-        assert len(tables.points("t", version, "atom").vectors) == 10 * (chunk + 1)
-        assert sum(points.vectors.nbytes for points in tables._cache.values()) <= 3000
+        version = tables.append("t", version, rows(np.ones((10, 4)), chunk, start=10 * chunk))
+        points = tables.at(t=version).points("t", "atom")
+        assert len(points.vectors) == 10 * (chunk + 1)
+        held = module._cache._points.values()
+        assert sum(points.vectors.nbytes for points in held) <= 3000
 
 
 def test_a_table_beyond_the_cache_is_neither_kept_nor_drives_out_others(tables, monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 1000)
     versions = {}
     for name, count in (("small", 10), ("large", 100)):
-        tables.create(name, "atom", 4)
-        versions[name] = tables.append(name, rows(np.ones((count, 4)), 1))
-    small = tables.points("small", versions["small"], "atom")
-    assert not tables.fits_cache(100 * 4 * 4)
-    assert len(tables.points("large", versions["large"], "atom").vectors) == 100
-    assert tables.points("small", versions["small"], "atom") is small
-    assert list(tables._cache) == [("small", versions["small"])]
+        empty = tables.create(name, "atom", 4)
+        versions[name] = tables.append(name, empty, rows(np.ones((count, 4)), 1))
+    snapshot = tables.at(**versions)
+    small = snapshot.points("small", "atom")
+    assert not module.fits_cache(100 * 4 * 4)
+    assert len(snapshot.points("large", "atom").vectors) == 100
+    assert snapshot.points("small", "atom") is small
+    assert tables.at(**versions).points("small", "atom") is small, "snapshots share it"
+    assert list(module._cache._points.values()) == [small]
+
+
+def test_tables_of_two_stores_are_not_taken_for_each_other(tables, tmp_path):
+    other = Tables(tmp_path / "other")
+    found = []
+    for one, count in ((tables, 2), (other, 4)):
+        version = one.append("t", one.create("t", "atom", 4), rows(np.ones((count, 4)), 1))
+        found.append((version, len(one.at(t=version).points("t", "atom").vectors)))
+    assert found == [(version, 2), (version, 4)]
 
 
 @pytest.mark.parametrize("level", ["atom", "structure"])
 def test_lance_filters_and_reads_no_table_whole(tables, monkeypatch, level):
     monkeypatch.setattr(module, "CACHE_BYTES", 1000)
-    monkeypatch.setattr(tables, "points", lambda *_: pytest.fail("read whole"))
     data = np.random.default_rng(0).normal(size=(500, DIM)).astype(np.float32)
     table = rows(data, 1)
     if level == "structure":
         table = table.select(["structure_id", "chunk_id", "vector"])
-    tables.create("t", level, DIM)
-    version = tables.append("t", table)
+    version = tables.append("t", tables.create("t", level, DIM), table)
+    snapshot = tables.at(t=version)
+    monkeypatch.setattr(snapshot, "points", lambda *_: pytest.fail("read whole"))
     site = np.arange(500)
     speaks = (site // 2 % 2 == 1) | (site % 2 == 0) if level == "atom" else site >= 0
     for wanted in ({3, 4, 9}, set(range(0, 250, 7))):
         condition = f"structure_id IN ({literals(f's{i}' for i in wanted)})"
         may = np.isin(site // 2, list(wanted)) & speaks
-        hits = tables.nearest_indexed("t", version, data[0], 10, level, condition).to_pandas()
+        hits = snapshot.nearest_indexed("t", data[0], 10, level, condition).to_pandas()
         expected = np.sort(1 - (unit(data[may]) @ unit(data[:1]).T)[:, 0])[:10]
         assert np.allclose(hits["_distance"], expected, atol=1e-5)
     either = "structure_id = 's1' OR structure_id = 's2'"
-    hits = tables.nearest_indexed("t", version, data[0], 10, level, either).to_pandas()
+    hits = snapshot.nearest_indexed("t", data[0], 10, level, either).to_pandas()
     assert set(hits["structure_id"]) == {"s1", "s2"}
     assert level == "structure" or (hits["site_index"] == hits["orbit"]).all()
 
 
-def test_versions_are_kept_until_no_reader_can_be_on_them(tables, monkeypatch):
-    tables.create("t", "atom", 4)
-    for chunk in range(5):
-        version = tables.append("t", rows(np.ones((10, 4)), chunk, start=10 * chunk))
-    # However long ago it was written: it was the newest version until now.
-    monkeypatch.setattr(module, "_MARGIN", timedelta())
-    compacted = tables.maintain("t")
-    assert compacted > version
-    assert tables.rows_by_chunk("t", version) == tables.rows_by_chunk("t", compacted)
-    tables.forget_old_versions("t")
-    assert tables.rows_by_chunk("t", version), "not the newest for a moment only"
-    monkeypatch.setattr(module, "KEEP_VERSIONS", timedelta())
-    tables.forget_old_versions("t")
-    assert sum(tables.rows_by_chunk("t", compacted).values()) == 50
-    with pytest.raises((OSError, ValueError, RuntimeError)):
-        tables.rows_by_chunk("t", version)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def synthetic() -> tuple[np.ndarray, np.ndarray]:
     """Vectors around 2,000 centres, as atoms gather around environments, and queries near some."""
     rng = np.random.default_rng(0)
@@ -136,19 +199,18 @@ def synthetic() -> tuple[np.ndarray, np.ndarray]:
     return data, queries.astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def indexed(synthetic, tmp_path_factory) -> Vectors:
-    """One table with an index; a tenth came after the index was first made."""
+@pytest.fixture(scope="session")
+def indexed(synthetic, tmp_path_factory) -> tuple[Tables, list[int]]:
+    """A table with an index, at two versions: a tenth came after the index was made, and it was
+    brought up to date."""
     data, _ = synthetic
-    folder = tmp_path_factory.mktemp("indexed")
-    tables = Vectors(folder)
-    tables.create(NAME, "atom", DIM)
-    tables.append(NAME, rows(data[:ROWS], 1))
+    tables = Tables(tmp_path_factory.mktemp("indexed"))
+    base = tables.append(NAME, tables.create(NAME, "atom", DIM), rows(data[:ROWS], 1))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "PARTITION_ROWS", PARTITION_ROWS)
-        tables.maintain(NAME)
-    tables.append(NAME, rows(data[ROWS:], 2, start=ROWS))
-    return tables
+        patched.setattr(lance_tables, "PARTITION_ROWS", PARTITION_ROWS)
+        base = tables.maintain(NAME, base)
+    with_tail = tables.append(NAME, base, rows(data[ROWS:], 2, start=ROWS))
+    return tables, [with_tail, tables.maintain(NAME, with_tail)]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -172,11 +234,13 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
     site = np.arange(len(data))
     speaks = (site // 2 % 2 == 1) | (site % 2 == 0)
     expected = exact(data, queries, speaks)
-    for state in ("with a tail that is not indexed", "after maintenance"):
-        version = indexed.latest(NAME)
+    tables, versions = indexed
+    states = ("with a tail that is not indexed", "after maintenance")
+    for state, version in zip(states, versions, strict=True):
+        snapshot = tables.at(**{NAME: version})
         found = []
         for query in queries:
-            hits = indexed.nearest_indexed(NAME, version, query, 10, "atom").to_pandas()
+            hits = snapshot.nearest_indexed(NAME, query, 10, "atom").to_pandas()
             assert len(hits) == 10
             numbers = 2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]
             found.append(numbers.tolist())
@@ -185,20 +249,19 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
         reached = recall(found, expected)
         print(f"recall@10 through Python, {state}: {reached:.4f}")
         assert reached >= 0.99, state
-        indexed.maintain(NAME)
     # A condition that few rows meet: they may all be in partitions that are far.
     some = np.random.default_rng(2).choice(len(data) // 2, 200, replace=False)
     among = speaks & np.isin(np.arange(len(data)) // 2, some)
     condition = f"structure_id IN ({literals(f's{i}' for i in some)})"
     found = []
     for query in queries:
-        hits = indexed.nearest_indexed(NAME, version, query, 10, "atom", condition).to_pandas()
+        hits = snapshot.nearest_indexed(NAME, query, 10, "atom", condition).to_pandas()
         found.append((2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]).tolist())
     assert all(len(one) == 10 for one in found)
     reached = recall(found, exact(data, queries, among))
     print(f"recall@10 among {among.sum()} atoms: {reached:.4f}")
     assert reached >= 0.99
-    table = indexed._open(NAME)
+    table = snapshot._open(NAME)
     (index,) = table.describe_indices()
     assert index.num_rows_indexed == table.count_rows()
 
@@ -209,7 +272,7 @@ def test_recall_of_the_index_through_duckdb(indexed, synthetic):
     extension = next(Path(duckdb_extension_lance.__file__).parent.rglob("*.duckdb_extension"))
     with duckdb.connect() as connection:
         connection.load_extension(str(extension))
-        connection.execute(f"ATTACH '{indexed.folder}' AS vectors (TYPE lance)")
+        connection.execute(f"ATTACH '{indexed[0].location.folder}/vectors' AS vectors (TYPE lance)")
         found = [
             connection.execute(
                 "SELECT 2 * structure_id[2:]::INT + site_index "

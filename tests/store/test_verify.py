@@ -1,8 +1,8 @@
-"""`doctor` sees what happened behind the catalogue's back, and does no harm by looking."""
+"""`doctor` sees what the parts of a store do not agree on, and does no harm by looking."""
 
 import os
 import shutil
-from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,11 +10,16 @@ from store_fakes import content, crystals
 from typer.testing import CliRunner
 
 from platonic_store import cli
-from platonic_store.storage import commits, vectors
+from platonic_store.storage import lance_tables, manifest
 from platonic_store.storage import tables as t
 from platonic_store.store import Store
 
 ATOMS = "fake-a.1.atom"
+
+
+def rows_of(store, name):
+    """All rows of a vector table, as Lance gives them."""
+    return store.snapshot()._vectors._open(name).to_table()
 
 
 @pytest.fixture
@@ -26,44 +31,57 @@ def filled(store) -> Store:
 
 
 def rows_deleted(store):
-    store.vectors.delete(ATOMS, "structure_id = 'c3'")
+    with store._writing("damage") as writer, writer.writing():
+        writer.delete(ATOMS, "structure_id = 'c3'")
 
 
 def rows_added(store):
-    with store.snapshot() as snapshot:
-        (table,) = [table for table in snapshot.tables if table.name == ATOMS]
-        (batch, *_) = store.vectors.read(
-            ATOMS, table.version, [*vectors.key_names("atom"), "vector"]
-        )
-    store.vectors.append(ATOMS, batch.slice(0, 1))
+    with store._writing("damage") as writer, writer.writing():
+        writer.append(ATOMS, rows_of(store, ATOMS).slice(0, 1))
 
 
 def files_removed(store):
-    for file in (store.vectors.folder / f"{ATOMS}.lance" / "data").iterdir():
+    for file in (store.path / "vectors" / f"{ATOMS}.lance" / "data").iterdir():
         file.unlink()
 
 
 def files_truncated(store):
-    for file in (store.vectors.folder / f"{ATOMS}.lance" / "data").iterdir():
+    for file in (store.path / "vectors" / f"{ATOMS}.lance" / "data").iterdir():
         os.truncate(file, 10)
 
 
 def table_removed(store):
-    shutil.rmtree(store.vectors.folder / f"{ATOMS}.lance")
+    shutil.rmtree(store.path / "vectors" / f"{ATOMS}.lance")
 
 
 def structure_forgotten(store):
-    with store.catalog.writing() as connection:
+    with store._writing("damage") as writer, writer.writing() as connection:
         connection.execute(sa.delete(t.structures).where(t.structures.c.id == "c3"))
 
 
 def structure_counted_twice(store):
-    with store.catalog.writing() as connection:
+    with store._writing("damage") as writer, writer.writing() as connection:
         chunks = connection.scalars(sa.select(t.chunk_structures.c.chunk_id).distinct()).all()
         where = t.chunk_structures.c.structure_id == "c3"
         own = connection.scalar(sa.select(t.chunk_structures.c.chunk_id).where(where))
         (other,) = set(chunks) - {own}
         connection.execute(sa.insert(t.chunk_structures).values(chunk_id=other, structure_id="c3"))
+
+
+def crystal_lost(store):
+    with store._writing("damage") as writer, writer.writing():
+        writer.delete_rows("crystals", "structure_id = 'c3'")
+
+
+def crystal_twice(store):
+    crystals = store.snapshot().cursor().execute("FROM crystals LIMIT 1").to_arrow_table()
+    with store._writing("damage") as writer, writer.writing():
+        writer.add_rows("crystals", crystals)
+
+
+def table_unknown(store):
+    with store._writing("damage") as writer, writer.writing() as connection:
+        connection.execute(sa.delete(t.vector_tables).where(t.vector_tables.c.name == ATOMS))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +94,9 @@ def structure_counted_twice(store):
         table_removed,
         structure_forgotten,
         structure_counted_twice,
+        crystal_lost,
+        crystal_twice,
+        table_unknown,
     ],
 )
 def test_damage_is_found_and_stays_found(filled, damage):
@@ -95,11 +116,9 @@ def test_a_deletion_does_not_hide_damage(filled):
     assert filled.doctor()["problems"]
 
 
-def test_compaction_that_dies_leaves_the_committed_version(filled, monkeypatch):
-    """Even where every version is old enough to be forgotten."""
-    before = content(filled)
-    monkeypatch.setattr(vectors, "KEEP_VERSIONS", timedelta())
-    monkeypatch.setattr(vectors, "_MARGIN", timedelta())
+def test_compaction_that_dies_leaves_the_published_version(filled, monkeypatch):
+    filled.delete(["c3", "c4", "c5"])  # leaves something to compact
+    before, at = content(filled), filled.snapshot().manifest
 
     class Killed(BaseException):
         pass
@@ -107,12 +126,24 @@ def test_compaction_that_dies_leaves_the_committed_version(filled, monkeypatch):
     def die(*_):
         raise Killed
 
-    for name in ("fake-a.1.atom", "fake-a.1.structure"):
-        filled.vectors.delete(name, "false")  # so that the newest version is another
+    compacted = {}
+    maintain = lance_tables.maintain
+
+    def noted(uri, version, options):
+        found = maintain(uri, version, options)
+        compacted[Path(uri).stem] = found.version
+        return found
+
+    monkeypatch.setattr(lance_tables, "maintain", noted)
     with monkeypatch.context() as patched:
-        patched.setattr(commits, "commit_versions", die)
+        patched.setattr(manifest, "create", die)
         with pytest.raises(Killed):
             filled.doctor()
+    assert compacted.keys() == at.vectors.keys()
+    assert all(version > at.vectors[name].version for name, version in compacted.items())
     reader = Store.open(filled.path)
+    assert reader.snapshot().manifest == at
     assert content(reader) == before
     assert reader.doctor()["problems"] == []
+    assert reader.snapshot().id == at.id + 1
+    assert content(reader) == before

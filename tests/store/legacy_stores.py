@@ -1,0 +1,69 @@
+"""Stores as programs before snapshots left them: one mutable catalogue with all rows in it."""
+
+import shutil
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+
+from platonic_store.storage import migrate
+from platonic_store.store import Store
+
+_SAME = (
+    *("sources", "source_structures", "quarantined", "models", "runs", "chunks"),
+    *("chunk_structures", "anchor_sets", "anchors", "spaces", "projections"),
+    *("reference_sets", "reference_structures"),
+)
+
+
+def older(store: Store, path: Path, revision: str = "0004") -> Path:
+    """The newest snapshot of a store as an older program would have left it.
+
+    revision: "0004" of version 0.1, or "0005" of a working copy, which had published files. The
+    ids of sources, runs and chunks must fit 32 bits.
+    """
+    snapshot = store.snapshot()
+    shutil.copytree(store.path / "vectors", path / "vectors")
+    catalog = path / "catalog.duckdb"
+    _migrate(catalog, command.upgrade, "0005")
+    connection = store._reader.open(snapshot.manifest, allow_files=True).connection
+    connection.execute(f"ATTACH '{catalog}' AS old")
+    for name, kind, *_ in connection.execute("DESCRIBE catalog.main.properties").fetchall()[1:]:
+        connection.execute(f'ALTER TABLE old.properties ADD COLUMN "{name}" {kind}')
+    for table in (*_SAME, "properties"):
+        connection.execute(f"INSERT INTO old.{table} BY NAME FROM catalog.main.{table}")
+    for table in ("structure_scores", "atom_scores"):
+        connection.execute(f"INSERT INTO old.{table} BY NAME FROM {table}")
+    connection.execute(
+        "INSERT INTO old.structures BY NAME SELECT s.* EXCLUDE (distinct_sites), "
+        "c.* EXCLUDE (structure_id) FROM catalog.main.structures AS s "
+        "JOIN crystals AS c ON c.structure_id = s.id"
+    )
+    connection.execute(
+        "INSERT INTO old.table_appends BY NAME SELECT *, true AS committed "
+        "FROM catalog.main.table_appends"
+    )
+    for name, table in snapshot.manifest.vectors.items():
+        connection.execute(
+            "INSERT INTO old.vector_tables BY NAME SELECT *, ? AS version "
+            "FROM catalog.main.vector_tables WHERE name = ?",
+            [table.version, name],
+        )
+    connection.close()
+    if revision == "0004":
+        _migrate(catalog, command.downgrade, "0004")
+        locks = ("writer.lock", "catalog.lock", "catalog.turnstile")
+    else:
+        (path / "published").mkdir()
+        shutil.copyfile(catalog, path / "published" / "000007.duckdb")
+        locks = ("writer.lock",)
+    for name in locks:
+        (path / name).touch()
+    return path
+
+
+def _migrate(catalog: Path, change, revision: str) -> None:
+    engine = sa.create_engine(f"duckdb:///{catalog}")
+    with engine.begin() as connection:
+        change(migrate.config(connection), revision)
+    engine.dispose()
