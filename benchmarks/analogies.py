@@ -57,7 +57,7 @@ def exchanges(snapshot: Snapshot, cases: pd.DataFrame, n: int) -> pd.DataFrame:
             pairs[["start", "target"]],
         ]
     ).drop_duplicates()
-    numbers = snapshot.frame("SELECT id, numbers FROM catalog.main.structures").set_index("id")
+    numbers = snapshot.frame("SELECT structure_id, numbers FROM crystals").set_index("structure_id")
     elements = numbers["numbers"].map(lambda one: frozenset(int(z) for z in one))
     rows = []
     for start, target in both.itertuples(index=False):

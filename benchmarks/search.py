@@ -22,28 +22,31 @@ import numpy as np
 from anchors import ATOMS, FEATURES, synthetic
 from rich.console import Console
 from rich.table import Table
-from tables import NAME, Way, duckdb_way, fill
+from tables import NAME, Way, duckdb_way, fill, stored
 
 from platonic_store.geometry.neighbours import nearest
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.storage.vectors import Vectors
 from platonic_store.store import Store
 
 K, QUERIES, BATCH = 10, 30, 100
 ONE_BY_ONE = ("ours, IVF_FLAT index", "DuckDB extension, the same index")
 COLD = """
-import sys, numpy as np
+import sys
 from pathlib import Path
 from platonic_store.geometry.neighbours import nearest
+from platonic_store.storage.location import Disk
+from platonic_store.storage.reader import Reader
 from platonic_store.storage.vectors import Vectors
-points = Vectors(Path(sys.argv[1])).points(sys.argv[2], int(sys.argv[3]), "atom")
+reader = Reader(Disk(Path(sys.argv[1])))
+points = Vectors(reader.files, reader.newest_manifest()).points(sys.argv[2], "atom")
 nearest(points.vectors[:1], points.vectors, 10)
 """
 
 
-def ways(vectors: Vectors, version: int, rows: np.ndarray) -> dict[str, Way]:
+def ways(folder: Path, rows: np.ndarray) -> dict[str, Way]:
     """Each finds the K nearest rows of each query; plain numpy comes first."""
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = stored(folder)
     flat = faiss.IndexFlatIP(FEATURES)
     flat.add(unit)
 
@@ -53,11 +56,11 @@ def ways(vectors: Vectors, version: int, rows: np.ndarray) -> dict[str, Way]:
         return np.take_along_axis(best, np.argsort(-np.take_along_axis(dot, best, 1)), 1)
 
     def exact(query: np.ndarray) -> np.ndarray:
-        points = vectors.points(NAME, version, "atom")
+        points = vectors.points(NAME, "atom")
         return nearest(query, points.vectors, K)[0]
 
     def indexed(query: np.ndarray) -> np.ndarray:
-        found = [vectors.nearest_indexed(NAME, version, row, K, "atom") for row in query]
+        found = [vectors.nearest_indexed(NAME, row, K, "atom") for row in query]
         return np.array([table["structure_id"].to_pylist() for table in found]).astype(int)
 
     return {
@@ -65,7 +68,7 @@ def ways(vectors: Vectors, version: int, rows: np.ndarray) -> dict[str, Way]:
         "faiss IndexFlatIP": lambda query: flat.search(query, K)[1],
         "ours, exact": exact,
         ONE_BY_ONE[0]: indexed,
-        ONE_BY_ONE[1]: duckdb_way(vectors.folder, K),
+        ONE_BY_ONE[1]: duckdb_way(folder, K),
     }
 
 
@@ -83,15 +86,14 @@ def compare(table: Table, folder: Path, n: int) -> None:
     """Synthetic rows: a line for each way and size of batch."""
     rows = synthetic("clustered", n + BATCH)
     rows, queries = rows[:n], rows[n:]
-    vectors = Vectors(folder)
     start = time.perf_counter()
-    version = fill(vectors, rows)
+    fill(folder, rows)
     print(f"{n:,} rows written and indexed in {time.perf_counter() - start:.1f} s")
     truth = nearest(queries, rows.astype(np.float64), K)[0]
     for size, times in ((1, QUERIES), (BATCH, 3)):
         portions = [np.roll(queries, -i, axis=0)[:size] for i in range(times + 1)]
         base = 0.0
-        for name, way in ways(vectors, version, rows).items():
+        for name, way in ways(folder, rows).items():
             if size > 1 and name in ONE_BY_ONE:
                 continue
             took = milliseconds(way, portions) / size
@@ -101,7 +103,7 @@ def compare(table: Table, folder: Path, n: int) -> None:
             base = base or float(np.median(took))
             add(table, f"{name}, {size} at once", took, base, f"{recall:.3f}")
         table.add_section()
-    command = [sys.executable, "-c", COLD, str(folder), NAME, str(version)]
+    command = [sys.executable, "-c", COLD, str(folder), NAME]
     took = milliseconds(lambda _: subprocess.run(command, check=True), range(4))
     add(table, "ours, exact, a new process", took)
 
@@ -112,7 +114,7 @@ def add(table: Table, name: str, took: np.ndarray, base: float = 0, recall: str 
 
 
 def end_to_end(table: Table, path: Path) -> None:
-    """`Store.similar` on a real store, the catalogue opened anew each time."""
+    """`Store.similar` on a real store."""
     store = Store.open(path)
     ids = store.sql("SELECT structure_id FROM structure ORDER BY hash(structure_id) LIMIT 11")[
         "structure_id"

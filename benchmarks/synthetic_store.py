@@ -12,7 +12,9 @@ from platonic_store.arrow import vector_array
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.storage import commits
 from platonic_store.storage import tables as t
+from platonic_store.storage.bulk import SCHEMAS
 from platonic_store.storage.catalog import insert_arrow
+from platonic_store.storage.writer import Writer
 from platonic_store.store import Store
 
 FEATURES, LATENT, ELEMENTS = 128, 16, 89
@@ -36,11 +38,12 @@ def make(path: Path, atoms: int, models: int = 2) -> Store:
     numbers = palette[structure, orbit % 3 % 2 + (orbit > 8)]
     latent = _latent(rng, numbers, structure, orbit)
     store = Store.open(path)
-    with store._writing(create=True):
-        _add_structures(store, rng, sizes, structure, numbers, orbit, latent)
+    with store._writing("synthetic structures", create=True) as writer:
+        _add_structures(writer, rng, sizes, structure, numbers, orbit, latent)
         for index in range(models):
-            _embed(store, rng, f"synthetic-{index}", structure, site, orbit, numbers, latent)
-        commits.maintain(store.catalog, store.vectors)
+            _embed(writer, rng, f"synthetic-{index}", structure, site, orbit, numbers, latent)
+        writer.publish()
+        writer.publish(maintained=writer.vector_tables)
     return store
 
 
@@ -58,7 +61,7 @@ def _latent(
 
 
 def _add_structures(
-    store: Store,
+    writer: Writer,
     rng: np.random.Generator,
     sizes: np.ndarray,
     structure: np.ndarray,
@@ -70,6 +73,7 @@ def _add_structures(
     parts = [slice(*pair) for pair in pairwise(starts)]
     ids = [f"s{i}" for i in range(len(sizes))]
     symbols = [sorted({chemical_symbols[z] for z in numbers[part]}) for part in parts]
+    distinct = np.unique(structure * 64 + orbit) // 64
     rows = pa.table(
         {
             "id": ids,
@@ -77,25 +81,32 @@ def _add_structures(
             "formula": ["".join(names) for names in symbols],
             "elements": symbols,
             "nsites": pa.array(sizes, pa.int32()),
+            "distinct_sites": pa.array(np.bincount(distinct), pa.int32()),
+            "volume": sizes * 12.0,
+            "spacegroup": pa.array(rng.integers(1, 231, len(ids)), pa.int16()),
+        }
+    )
+    crystals = pa.table(
+        {
+            "structure_id": ids,
             "numbers": [numbers[part] for part in parts],
             "positions": [rng.uniform(0, 9, 3 * size) for size in sizes],
             "cell": [np.eye(3).ravel() * 9] * len(ids),
             "pbc": [[True] * 3] * len(ids),
-            "volume": sizes * 12.0,
-            "spacegroup": pa.array(rng.integers(1, 231, len(ids)), pa.int16()),
             "orbits": [orbit[part] for part in parts],
         }
     )
     weights = rng.standard_normal(ELEMENTS + 1)
     energy = mean_by_structure((weights[numbers] + np.sin(latent[:, 0]))[:, None], structure)[:, 0]
-    with store.catalog.writing() as connection:
+    with writer.writing() as connection:
+        writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
         insert_arrow(connection, "structures", rows)
         connection.execute(sa.text("ALTER TABLE properties ADD COLUMN energy DOUBLE"))
         insert_arrow(connection, "properties", pa.table({"structure_id": ids, "energy": energy}))
 
 
 def _embed(
-    store: Store,
+    writer: Writer,
     rng: np.random.Generator,
     model: str,
     structure: np.ndarray,
@@ -104,7 +115,7 @@ def _embed(
     numbers: np.ndarray,
     latent: np.ndarray,
 ) -> None:
-    with store.catalog.writing() as connection:
+    with writer.writing() as connection:
         connection.execute(
             sa.insert(t.models).values(
                 name=model, family="synthetic", checkpoint_sha256="0" * 64, default_layer=0, card={}
@@ -116,7 +127,7 @@ def _embed(
     vectors = (vectors + 0.1 * rng.standard_normal((len(first), FEATURES))[same]).astype(np.float32)
     ids = np.char.add("s", structure.astype(str))
     tables = {
-        level: commits.ensure_vector_table(store.catalog, store.vectors, model, 0, level, FEATURES)
+        level: commits.ensure_vector_table(writer, model, 0, level, FEATURES)
         for level in ("atom", "structure")
     }
     rows = pa.table(
@@ -136,4 +147,4 @@ def _embed(
         commits.TableAppend(tables["atom"], rows),
         commits.TableAppend(tables["structure"], means),
     ]
-    commits.commit_chunk(store.catalog, store.vectors, 0, whole, appends)
+    commits.commit_chunk(writer, 0, whole, appends)

@@ -28,7 +28,7 @@ from platonic_store.geometry.transport import barycentric_map, carry, share, tra
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.storage import lookup
-from platonic_store.storage.vectors import Points
+from platonic_store.storage.layout import Points
 
 K = 512
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened")

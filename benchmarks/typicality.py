@@ -41,11 +41,11 @@ def crystals(store: Store, condition: str) -> dict[str, Atoms]:
     frame = store.sql(f"SELECT structure_id FROM structure WHERE {condition} ORDER BY structure_id")
     with store.snapshot() as snapshot:
         rows = snapshot.frame(
-            "SELECT id, numbers, positions, cell FROM catalog.main.structures "
-            "WHERE id IN (SELECT unnest(?))",
+            "SELECT structure_id, numbers, positions, cell FROM crystals "
+            "WHERE structure_id IN (SELECT unnest(?))",
             [frame["structure_id"].tolist()],
         )
-    columns = (rows[name] for name in ("id", "numbers", "positions", "cell"))
+    columns = (rows[name] for name in ("structure_id", "numbers", "positions", "cell"))
     return {
         id_: Atoms(numbers, positions=positions.reshape(-1, 3), cell=cell.reshape(3, 3), pbc=True)
         for id_, numbers, positions, cell in zip(*columns, strict=True)
