@@ -3,7 +3,6 @@
 from typing import Any
 
 from platonic_store.jobs.repair import repair
-from platonic_store.storage.cleanup import clean_up
 from platonic_store.storage.damage import damaged
 from platonic_store.storage.verification import verify
 from platonic_store.storage.writer import Writer
@@ -19,5 +18,5 @@ def examine(writer: Writer, *, deep: bool, repairs: bool) -> dict[str, Any]:
     problems = [f"{file.path} is damaged" for file in hurt] + verify(writer.snapshot())
     if not problems:
         writer.publish(maintained=writer.vector_tables)
-    removed = clean_up(writer.location, thoroughly=True)
+    removed = writer.clean_up(thoroughly=True)
     return {"problems": problems, "mended": mended, "removed": removed}

@@ -309,9 +309,13 @@ class Writer:
             self.location.upload(file.path, path)
         return file
 
-    def clean_up(self) -> None:
-        """Remove snapshots that are no longer kept, and their files."""
-        clean_up(self.location)
+    def clean_up(self, *, thoroughly: bool = False) -> int:
+        """Remove snapshots that are no longer kept, and their files; see `cleanup.clean_up`.
+
+        Raises: LeaseLost if another writer has taken the store over.
+        """
+        self._lease.require()
+        return clean_up(self.location, thoroughly=thoroughly)
 
     def close(self) -> None:
         self._engine.dispose()
