@@ -33,7 +33,9 @@ def clean_up(location: Location, *, thoroughly: bool = False) -> int:
     Returns how many files went.
     """
     times = manifest.times(location)
-    outdated = _outdated(times) - history.pinned(location).keys()
+    # By the store's own clock: the writer's lease was renewed just now.
+    before = max(entry.modified for entry in location.names("lease/")) - KEEP_AGE
+    outdated = _outdated(times, before) - history.pinned(location).keys()
     retired = location.names(f"{_RETIRED}/")
     if not outdated and not retired and not thoroughly:
         return 0
@@ -46,7 +48,6 @@ def clean_up(location: Location, *, thoroughly: bool = False) -> int:
     for id in outdated:
         location.write(f"{_RETIRED}/{id:08}.json", manifest.to_bytes(kept[id]))
         location.delete([manifest.key(id)])
-    before = max(times.values()) - KEEP_AGE
     old = {entry.key for entry in retired if entry.modified < before}
     young = [one for key, one in gone.items() if key not in old]
     named = {file.path for one in [*kept.values(), *young] for file in one.files()}
@@ -63,11 +64,8 @@ def _read(location: Location, key: str) -> Manifest:
     return manifest.from_bytes(location.read(key), key)
 
 
-def _outdated(times: dict[int, datetime]) -> set[int]:
-    """The numbers of the snapshots that so many others have followed for so long."""
-    if not times:
-        return set()
-    before = max(times.values()) - KEEP_AGE
+def _outdated(times: dict[int, datetime], before: datetime) -> set[int]:
+    """The numbers of the snapshots that so many others have followed, the first before a time."""
     old = {id for id, successor in pairwise(times) if times[successor] < before}
     return old - set(list(times)[-KEEP_NUMBER:])
 
