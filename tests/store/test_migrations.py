@@ -217,9 +217,7 @@ def test_an_older_program_that_writes_keeps_the_store(older, tmp_path):
     before = (path / "catalog.duckdb").read_bytes()
     with filelock.FileLock(path / "writer.lock"):
         for use in (lambda: Store.open(path).sql("FROM run"), Store.open(path).doctor):
-            with pytest.raises(
-                StoreBusy, match=r"an older version of .* is writing"
-            ) as busy:
+            with pytest.raises(StoreBusy, match=r"an older version of .* is writing") as busy:
                 use()
             assert "\n" not in str(busy.value)
     assert (path / "catalog.duckdb").read_bytes() == before
