@@ -429,9 +429,12 @@ class Store(Questions):
 
         Returns: snapshot, created_at, change, structures, vectors (rows of all vector tables), MB
         (of all files, which snapshots share), pinned (the note of a pin, else None).
+
+        Raises: as `snapshot`.
         """
         from platonic_store.storage import history
 
+        self.snapshot()
         return history.snapshots(self.location)
 
     def pin(self, snapshot: int, note: str = "") -> None:
@@ -442,7 +445,7 @@ class Store(Questions):
         history.pin(self.location, snapshot, note)
 
     def unpin(self, snapshot: int) -> None:
-        """Let a pinned snapshot go in its time. Raises: StoreNotWritable."""
+        """Let a pinned snapshot go in its time. Raises: SnapshotNotFound, StoreNotWritable."""
         from platonic_store.storage import history
 
         self._require_writable()

@@ -6,6 +6,7 @@ from typing import Final
 
 import pandas as pd
 
+from platonic_store.errors import Call, SnapshotNotFound
 from platonic_store.storage import manifest
 from platonic_store.storage.location import Location
 
@@ -40,7 +41,9 @@ def pin(location: Location, id: int, note: str = "") -> None:
 
 
 def unpin(location: Location, id: int) -> None:
-    """Let a snapshot go in its time."""
+    """Let a snapshot go in its time. Raises: SnapshotNotFound if it is not pinned."""
+    if not location.exists(_pin_key(id)):
+        raise SnapshotNotFound(f"snapshot {id} is not pinned", Call("snapshots"))
     location.delete([_pin_key(id)])
 
 

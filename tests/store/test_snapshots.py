@@ -417,3 +417,13 @@ def test_a_second_writer_is_told_who_the_first_is(store):
     assert f"process {lease.os.getpid()} on {lease.socket.gethostname()} is writing" in text
     assert "\n" not in text
     Store.open(store.path).ingest(new(1))
+
+
+def test_of_no_store_and_no_pin_a_line_is_said_and_nothing_made(store):
+    for ask in (store.snapshots, lambda: store.doctor(repair=True)):
+        with pytest.raises(StoreNotFound, match="there is no store at"):
+            ask()
+    assert not store.path.exists()
+    store.ingest(crystals(2), ["fake-a"])
+    with pytest.raises(SnapshotNotFound, match="snapshot 1 is not pinned"):
+        store.unpin(1)
