@@ -70,7 +70,7 @@ def ingest(path: Path, seconds: float, portion: int) -> Ingested:
     store = Store.open(path)
     start = time.monotonic()
     for number in itertools.count(1):
-        store.ingest(crystals(portion, number), MODELS)
+        store.ingest(crystals(portion, number, f"{number}-"), MODELS)
         if (elapsed := time.monotonic() - start) > seconds:
             return Ingested(number * portion, elapsed)
     raise AssertionError("unreachable")
@@ -78,7 +78,7 @@ def ingest(path: Path, seconds: float, portion: int) -> Ingested:
 
 def read(path: Path, seed: int, end: Path) -> Read:
     """Ask one thing after the other, as fast as it goes, until there is a file `end`."""
-    store, ids = Store.open(path), list(crystals(200))
+    store, ids = Store.open(path), list(crystals(200, 0, "0-"))
     seconds: list[float] = []
     failures: list[str] = []
     last = 0
@@ -195,7 +195,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         first = Path(name) / "first.store"
-        Store.open(first).ingest(crystals(asked.portion), MODELS)
+        Store.open(first).ingest(crystals(asked.portion, 0, "0-"), MODELS)
         other, same = (Path(shutil.copytree(first, Path(name) / f"{i}.store")) for i in "ab")
         found = [
             phase(written, read, asked.readers, asked.seconds, asked.portion)

@@ -1,11 +1,11 @@
-"""For concurrency.py and soak.py: random crystals, as many as one likes, each another."""
+"""For concurrency.py, soak.py and the tests: random crystals, as many as one likes."""
 
 import ase
 import numpy as np
 
 
-def crystals(count: int, seed: int = 0) -> dict[str, ase.Atoms]:
-    """Triclinic crystals of 1 to 6 atoms, none closer than 1.2 Å, by id; always the same."""
+def crystals(count: int, seed: int = 0, prefix: str = "c") -> dict[str, ase.Atoms]:
+    """Random triclinic crystals of 1 to 6 atoms, none closer than 1.2 Å; ids "c0" and on."""
     rng = np.random.default_rng(seed)
     found: dict[str, ase.Atoms] = {}
     while len(found) < count:
@@ -17,5 +17,5 @@ def crystals(count: int, seed: int = 0) -> dict[str, ase.Atoms]:
         near = atoms.get_all_distances(mic=True)[np.triu_indices(size, 1)]
         if not near.size or near.min() > 1.2:
             atoms.info["gap"] = round(float(rng.uniform(0, 3)), 3)
-            found[f"c{seed}-{len(found)}"] = atoms
+            found[f"{prefix}{len(found)}"] = atoms
     return found

@@ -59,7 +59,7 @@ class Pool:
         self.first, self.rest = dict(made[: 2 * size // 3]), dict(made[2 * size // 3 :])
         self.victims = list(self.first)[-size // 10 :]
         self.anchors = list(self.first)[: size // 5]
-        self.new = crystals(size // 10, seed + 1_000_000)
+        self.new = crystals(size // 10, seed + 1_000_000, "new")
 
 
 def ingest_first(store: Store, pool: Pool, _: Path) -> None:

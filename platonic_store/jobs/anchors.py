@@ -19,8 +19,6 @@ from platonic_store.storage.sqltext import literals
 from platonic_store.storage.writer import Writer
 
 METHODS = ("random", "direct", "maml", "farthest")
-# By evidence: see docs/recipes.md.
-DEFAULT_METHOD = "random"
 MOST_ANCHORS = 2048
 
 

@@ -37,7 +37,8 @@ def clean_up(location: Location, *, thoroughly: bool = False) -> int:
     before = max(entry.modified for entry in location.names("lease/")) - KEEP_AGE
     outdated = _outdated(times, before) - history.pinned(location).keys()
     retired = location.names(f"{_RETIRED}/")
-    if not outdated and not retired and not thoroughly:
+    old = {entry.key for entry in retired if entry.modified < before}
+    if not outdated and not old and not thoroughly:
         return 0
     try:
         kept = {id: manifest.load(location, id) for id in times}
@@ -48,7 +49,6 @@ def clean_up(location: Location, *, thoroughly: bool = False) -> int:
     for id in outdated:
         location.write(f"{_RETIRED}/{id:08}.json", manifest.to_bytes(kept[id]))
         location.delete([manifest.key(id)])
-    old = {entry.key for entry in retired if entry.modified < before}
     young = [one for key, one in gone.items() if key not in old]
     named = {file.path for one in [*kept.values(), *young] for file in one.files()}
     files = {file.path for key in old for file in gone[key].files()} - named

@@ -1,9 +1,8 @@
 """A snapshot copied to another place, whole and verified."""
 
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from platonic_store import progress
 from platonic_store.errors import Call, StoreDamaged, StoreNotWritable
@@ -74,20 +73,15 @@ def _send(
     files: list[StoredFile],
     advance: Callable[[float], None],
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="platonic-store-") as folder:
-        local = Path(folder) / "file"
-        for file in files:
-            path = local if source.folder is None else source.folder / file.path
-            try:
-                if source.folder is None:
-                    source.download(file.path, local)
-                found = describe(path, file.path)
-            except FileNotFoundError:
-                found = None
-            if found != file:
-                raise StoreDamaged(
-                    f"{file.path} of {source.uri} is not what its manifest says",
-                    Call("doctor", deep=True, repair=True),
-                )
-            target.upload(file.path, path)
-            advance(file.size / 1e6)
+    for file in files:
+        is_sent = False
+        with suppress(FileNotFoundError), source.fetched(file.path) as path:
+            if describe(path, file.path) == file:
+                target.upload(file.path, path)
+                is_sent = True
+        if not is_sent:
+            raise StoreDamaged(
+                f"{file.path} of {source.uri} is not what its manifest says",
+                Call("doctor", deep=True, repair=True),
+            )
+        advance(file.size / 1e6)

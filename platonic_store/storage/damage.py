@@ -1,8 +1,6 @@
 """Files that are not what their manifest says, and how to come to a snapshot that can be read."""
 
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from platonic_store import progress
 from platonic_store.errors import StoreDamaged
@@ -28,12 +26,8 @@ def damaged(location: Location, snapshot: Manifest) -> list[StoredFile]:
 def is_whole(location: Location, file: StoredFile) -> bool:
     """Whether a file is there, and what its manifest says."""
     try:
-        if location.folder is not None:
-            return describe(location.folder / file.path, file.path) == file
-        with TemporaryDirectory(prefix="platonic-store-") as folder:
-            local = Path(folder) / "file"
-            location.download(file.path, local)
-            return describe(local, file.path) == file
+        with location.fetched(file.path) as path:
+            return describe(path, file.path) == file
     except FileNotFoundError:
         return False
 
@@ -46,6 +40,8 @@ def restore_newest(location: Location) -> list[str]:
 
     Returns what was done, a line each. Raises: StoreDamaged if no snapshot is left; StoreBusy.
     """
+    if not manifest.ids(location):
+        return []
     with take(location) as lease:
         done = _restore_manifest(location)
         ids = manifest.ids(location)

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-import platformdirs
-
 from platonic_store.errors import Call, InvalidQuery, StoreDamaged, StoreTooNew
+from platonic_store.runtimes import user_dirs
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import Manifest, StoredFile, describe
 from platonic_store.storage.revision import REVISION
@@ -149,8 +148,7 @@ def _is_here(local: Path, file: StoredFile) -> bool:
 
 def mirrors() -> Path:
     """The folder of the mirrors, one a store."""
-    cache = os.environ.get("PLATONIC_STORE_CACHE") or platformdirs.user_cache_dir("platonic-store")
-    return Path(cache) / "stores"
+    return user_dirs.cache() / "stores"
 
 
 def limit_bytes(environment: Mapping[str, str] = os.environ) -> float:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
@@ -276,12 +275,9 @@ def inventory(
 
 def _describe(location: Location, path: str) -> StoredFile:
     """Read back what Lance wrote, and have it on the disk."""
-    if location.folder is not None:
-        disk.sync(location.folder / path)
-        return describe(location.folder / path, path)
-    with TemporaryDirectory() as folder:
-        local = Path(folder) / "file"
-        location.download(path, local)
+    with location.fetched(path) as local:
+        if location.folder is not None:
+            disk.sync(local)
         return describe(local, path)
 
 

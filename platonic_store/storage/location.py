@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
@@ -73,6 +74,17 @@ class Location(ABC):
 
         Raises: FileNotFoundError, StoreUnreachable.
         """
+
+    @contextmanager
+    def fetched(self, key: str) -> Iterator[Path]:
+        """A file as one of this machine: a disk's own, else a copy that goes at the end.
+
+        Raises: FileNotFoundError, StoreUnreachable.
+        """
+        with TemporaryDirectory(prefix="platonic-store-") as folder:
+            local = Path(folder) / "file"
+            self.download(key, local)
+            yield local
 
     @abstractmethod
     def names(self, prefix: str) -> list[Entry]:
@@ -191,6 +203,13 @@ class Disk(Location):
             raise FileNotFoundError(f"no {key} in {self.uri}")
         with refusals(path), completed(path) as partial:
             _copy(source, partial)
+
+    @contextmanager
+    def fetched(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        if not path.exists():
+            raise FileNotFoundError(f"no {key} in {self.uri}")
+        yield path
 
     def names(self, prefix: str) -> list[Entry]:
         entries = []

@@ -6,9 +6,8 @@ does not exist.
 
 import hashlib
 import json
-import time
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -207,6 +206,4 @@ def describe(path: Path, name: str) -> StoredFile:
 
 def now() -> str:
     """UTC, to the millisecond."""
-    seconds = time.time()
-    milliseconds = int(seconds * 1000) % 1000
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03}Z"
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -87,6 +87,7 @@ class Writer:
             for table in bulk.SCHEMAS
         }
         self._changes, self._transaction = _Changes(rows), _Changes({})
+        self._snapshot: Snapshot | None = None
         self._is_changed = base.revision != REVISION
         self._published_at, self._publish_seconds = time.monotonic(), 0.0
         self._show_rows()
@@ -199,7 +200,9 @@ class Writer:
     def snapshot(self) -> Snapshot:
         """All that was written, as readers see it: it is published first."""
         self.publish()
-        return self.reader.open(self._base)
+        if self._snapshot is None or self._snapshot.manifest is not self._base:
+            self._snapshot = self.reader.open(self._base)
+        return self._snapshot
 
     @property
     def vector_tables(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ import ase
 import numpy as np
 from fake.adapter import Fake, embedding
 
+from benchmarks.made_crystals import crystals  # noqa: F401 (for the tests)
 from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
 from platonic_store.jobs import ingest as ingestion
@@ -79,24 +80,6 @@ def know_fakes(
     if in_process:
         patch(ingestion, "WorkerPool", PoolOfNone)
         patch(workers, "WorkerPool", PoolOfNone)
-
-
-def crystals(count: int, seed: int = 0) -> dict[str, ase.Atoms]:
-    """Random triclinic crystals of 1 to 6 atoms, none closer than 1.2 Å; ids "c0" and on."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, ase.Atoms] = {}
-    while len(found) < count:
-        cell = np.diag(rng.uniform(4, 7, 3)) + rng.uniform(-0.8, 0.8, (3, 3))
-        size = int(rng.integers(1, 7))
-        atoms = ase.Atoms(
-            rng.integers(1, 80, size), scaled_positions=rng.random((size, 3)), cell=cell, pbc=True
-        )
-        near = atoms.get_all_distances(mic=True)[np.triu_indices(size, 1)]
-        if not near.size or near.min() > 1.2:
-            name = f"c{len(found)}"
-            atoms.info["gap"] = round(float(rng.uniform(0, 3)), 3)
-            found[name] = atoms
-    return found
 
 
 def vectors_of(atoms: ase.Atoms, model: str, layer: int) -> np.ndarray:
