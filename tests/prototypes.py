@@ -19,12 +19,12 @@ ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".pytest_cache" / "d" / "prototypes"  # `pytest --cache-clear` empties it
 MODELS = ["sevennet-0", "chgnet-0.3.0"]
 # Rooms of the package that only read a store, or write elsewhere.
-READERS = ("annotation", "cli", "plots", "questions", "report", "sql")
+READERS = ("annotation", "cli", "exports", "plots", "questions", "report", "sql")
 
 
 def stored() -> Path:
-    """The folder of two stores, `embedded.store` and `prototypes.store` (which also has anchors and
-    spaces), made if they are not there as this code would make them."""
+    """The folder of two stores, `embedded.store` and `prototypes.store` (which also has anchors,
+    spaces and a map), made if they are not there as this code would make them."""
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = CACHE / fingerprint()
     with FileLock(CACHE / "lock"):
@@ -43,6 +43,7 @@ def _make(folder: Path) -> None:
     store.select_anchors("direct", 100, model="sevennet-0")
     store.project(recipe="cosine")
     store.project()
+    store.map()
 
 
 def fingerprint() -> str:

@@ -12,6 +12,7 @@ from platonic_store.cli import (
     annotate,
     delete,
     doctor,
+    export,
     hints,
     ingest,
     map,
@@ -44,6 +45,7 @@ app.command("map")(map.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)
+app.command("export")(export.run)
 app.command("sql")(sql.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
