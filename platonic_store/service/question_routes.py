@@ -105,16 +105,20 @@ def _add(
         asked = ask(question, given(parameters, question))
         return await answers.respond(request, asked, parameters, format)
 
-    about: dict[str, Any] = {
+    name = question.name
+    routes.get(f"/{name}", operation_id=name, **about(question))(get)
+    routes.get(f"/{name}.{{suffix}}", include_in_schema=False)(get)
+
+
+def about(question: "Question[..., Any]") -> dict[str, Any]:
+    """What OpenAPI is to know of a question."""
+    return {
         "summary": question.summary,
         "description": _description(question),
         "responses": responses(),
         "response_class": Response,
         "tags": ["questions"],
     }
-    name = question.name
-    routes.get(f"/{name}", operation_id=name, **about)(get)
-    routes.get(f"/{name}.{{suffix}}", include_in_schema=False)(get)
 
 
 async def wanted(request: Request) -> Format:
