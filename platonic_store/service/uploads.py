@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from platonic_store.errors import NotEmbedded, PlatonicError, ServiceBusy, StructureNotFound
 from platonic_store.questions.shared.inputs import (
+    GUEST,
     ExternalStructure,
     NotYetEmbedded,
     known_guests,
@@ -23,7 +24,6 @@ from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import ModelLayer
 
-PREFIX: Final = "upload:"
 WAITING: Final = 32  # uploads that wait to be read
 
 
@@ -31,7 +31,7 @@ class Upload:
     """A structure (one row of STRUCTURE_SCHEMA) and what models say of it, as they say it."""
 
     def __init__(self, structure: pa.RecordBatch, name: str):
-        self.id = PREFIX + structure["content_hash"][0].as_py()
+        self.id = GUEST + structure["content_hash"][0].as_py()
         self.name = name
         place = structure.schema.get_field_index("id")
         column = pa.array([self.id], pa.string())
@@ -148,7 +148,7 @@ class Uploads:
 
         Raises: StructureNotFound, NotEmbedded, NotYetEmbedded, and what running a model raises.
         """
-        if not id.startswith(PREFIX):
+        if not id.startswith(GUEST):
             return None
         upload = self.get(id)
         future = self.embed(upload, side.model)
