@@ -166,7 +166,7 @@ def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
 
 def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     path = tmp_path / "stopped.store"
-    process = start(path, crystals=100, in_process=False, quirk="slow", job="ingest")
+    process = start(path, crystals=200, in_process=False, quirk="slow", job="ingest", eager=True)
     said = []
     while not said:
         words = process.stdout.readline().split()
@@ -178,10 +178,10 @@ def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     store = Store.open(path)
     kept = embedded(store, "fake-a")
     assert acknowledged(said)["fake-a"] == kept
-    assert 0 < len(kept) < 100
+    assert 0 < len(kept) < 200
     assert store.sql("SELECT state FROM run").state.tolist() == ["interrupted"]
     assert store.sql("SELECT structures FROM run").structures.tolist() == [len(kept)]
-    _, (run, _) = store.ingest(crystals(100), MODELS)
-    assert run.structures == 100 - len(kept)
-    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(crystals(100))
+    _, (run, _) = store.ingest(crystals(200), MODELS)
+    assert run.structures == 200 - len(kept)
+    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(crystals(200))
     assert store.doctor()["problems"] == []
