@@ -151,8 +151,8 @@ def test_the_batch_grows_until_a_gpus_memory_is_half_full_and_is_remembered(home
     ("poison", "cause"),
     [
         ("poison", "signal 9"),
-        ("exits", "exit code 1: gave up"),
-        ("garbage", "invalid data on stdout"),
+        pytest.param("exits", "exit code 1: gave up", marks=pytest.mark.faults),
+        pytest.param("garbage", "invalid data on stdout", marks=pytest.mark.faults),
     ],
 )
 def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
