@@ -1,0 +1,1 @@
+"""A store over HTTP: the API, OPTIMADE, tools for agents; read-only."""
