@@ -133,7 +133,8 @@ def test_optimade_get_follows_the_pages(base):
          and "i" in s.structure_id),
         ("nsites = nelements", lambda s: s.nsites == s.nelements),
         ("_platonic_mineral IS UNKNOWN", lambda s: not isinstance(s.mineral, str)),
-        ('NOT _platonic_mineral = "Spinel"', lambda s: isinstance(s.mineral, str) and s.mineral != "Spinel"),
+        ('NOT _platonic_mineral = "Spinel"', lambda s: isinstance(s.mineral, str)
+         and s.mineral != "Spinel"),
         ("_exmpl_gap > 1 OR NOT _exmpl_gap > 1", lambda s: False),
         ("_exmpl_gap IS UNKNOWN", lambda s: True),
         ("space_group_it_number = 225", lambda s: s.spacegroup == 225),
