@@ -19,6 +19,7 @@ from platonic_store.cli import (
     project,
     report,
     score,
+    serve,
     snapshots,
     sql,
 )
@@ -43,6 +44,7 @@ app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)
 app.command("sql")(sql.run)
+app.command("serve")(serve.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)

@@ -1,1 +1,4 @@
-"""A store over HTTP: the API, OPTIMADE, tools for agents; read-only."""
+"""A store over HTTP: the declared questions as routes, and what else is reached by a browser.
+
+`app.create_app` puts it together, `run.serve` runs it. Everything here only reads the store.
+"""

@@ -16,6 +16,7 @@ from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Vectors
+from platonic_store.storage.watch import check, watched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +65,24 @@ class Snapshot:
     one.
     """
 
-    def __init__(self, manifest: Manifest, files: Files, *, allow_files: bool = False):
-        """It reaches no other files, no network and no Python objects unless `allow_files`."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        files: Files,
+        *,
+        allow_files: bool = False,
+        memory: str | None = None,
+    ):
+        """It reaches no other files, no network and no Python objects unless `allow_files`.
+
+        memory: what DuckDB may take at most, such as "2GB"; by default 80 % of the machine's.
+        """
         self.id, self.manifest = manifest.id, manifest
         self.path = files.catalog(manifest)
         self.connection = duckdb.connect()
         self._vectors = Vectors(files, manifest)
+        if memory is not None:
+            self.connection.execute(f"SET memory_limit = {literals([memory])}")
         self.connection.execute(f"ATTACH {literals([str(self.path)])} AS catalog (READ_ONLY)")
         self.connection.execute("SET parquet_metadata_cache = true")  # no file ever changes
         self.connection.execute(element_symbol_macro())
@@ -98,8 +111,11 @@ class Snapshot:
         return _frame(self.cursor().execute(sql, parameters or []))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own: SQL functions and other threads query at the same time."""
-        return self.connection.cursor()
+        """A connection of its own: SQL functions and other threads query at the same time.
+
+        Raises: OutOfTime where a `Watch` was stopped.
+        """
+        return watched(self.connection.cursor())
 
     @cached_property
     def models(self) -> dict[str, StoredModel]:
@@ -119,6 +135,7 @@ class Snapshot:
         return [name for name, model in self.models.items() if model.kind == "trained"]
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
+        check()
         return self._vectors.points(table.name, table.level, condition)
 
     def of_structure(self, table: VectorTable, id_: str) -> Points:
@@ -144,16 +161,20 @@ class Snapshot:
 
     def describe(self, ids: list[str]) -> "pd.DataFrame":
         """The `structure` rows of some ids, one for each, in their order."""
+        frame: pd.DataFrame = self.described(ids).to_pandas()
+        return frame
+
+    def described(self, ids: list[str]) -> pa.Table:
+        """`describe` as an Arrow table."""
         import pyarrow.compute as pc
 
         # Literals, because DuckDB would read all properties to join them with a parameter.
         some = literals(dict.fromkeys(ids)) or "NULL"
         found = self.cursor().execute(f"FROM structure WHERE structure_id IN ({some})")
         table = found.to_arrow_table()
-        frame: pd.DataFrame = table.take(
+        return table.take(
             pc.index_in(pa.array(ids, pa.string()), table["structure_id"].combine_chunks())
-        ).to_pandas()
-        return frame
+        )
 
 
 def _frame(result: duckdb.DuckDBPyConnection) -> "pd.DataFrame":

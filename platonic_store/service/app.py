@@ -1,0 +1,81 @@
+"""The service as an ASGI application, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import RedirectResponse
+
+from platonic_store import __version__
+from platonic_store.service import problems, question_routes, store_routes, watching
+from platonic_store.service.guard import Guard
+from platonic_store.service.question_routes import SNAPSHOT_HEADER, Answers
+from platonic_store.service.settings import Settings
+from platonic_store.service.work import Work
+from platonic_store.store import Store
+
+
+def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
+    """The service of a store: `app.state.work` does its work, `app.state.settings` say how.
+
+    Raises: StoreNotFound, StoreDamaged, StoreTooNew, StoreUnreachable.
+    """
+    settings = settings or Settings()
+    store.snapshot()
+    work = Work(store, settings)
+    work.snapshot()
+    answers, measures = Answers(work, settings), watching.Measures()
+    app = FastAPI(
+        title="platonic-store",
+        version=__version__,
+        description="What foundation interatomic potentials know of every crystal of a store.",
+        lifespan=lambda app: _life(work),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.work, app.state.settings = work, settings
+    problems.install(app)
+    app.include_router(watching.router(measures))
+    app.include_router(store_routes.router(answers))
+    app.include_router(question_routes.router(answers))
+    # Places of the parts to come, a line each:
+    # app.include_router(explorer.routes.router(work, settings))
+    # app.include_router(optimade.router(work, settings))
+    # app.mount("/mcp", mcp.app(work, settings))
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> RedirectResponse:
+        return RedirectResponse("/api")
+
+    _measure(measures, work, answers)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match"],
+            expose_headers=["ETag", "Link", "Retry-After", SNAPSHOT_HEADER],
+        )
+    app.add_middleware(Guard, settings=settings, measures=measures)
+    return app
+
+
+@asynccontextmanager
+async def _life(work: Work) -> AsyncIterator[None]:
+    yield
+    work.close()
+
+
+def _measure(measures: watching.Measures, work: Work, answers: Answers) -> None:
+    measures.gauges |= {
+        "snapshot": ("The number of the snapshot.", lambda: work.snapshot().id),
+        "answers_asked": ("Answers at work or waiting.", lambda: work.asked),
+        "threads_busy": ("Threads that answer.", lambda: work.busy_threads),
+        "kept_bytes": (
+            "Size of the answers that are kept.",
+            lambda: answers.bodies.nbytes + answers.tables.nbytes,
+        ),
+        "kept_hits": ("Answers that were kept.", lambda: answers.bodies.hits),
+    }
