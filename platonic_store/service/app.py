@@ -9,6 +9,8 @@ from fastapi.responses import RedirectResponse
 
 from platonic_store import __version__
 from platonic_store.service import (
+    docs_routes,
+    optimade,
     problems,
     question_routes,
     store_routes,
@@ -48,17 +50,18 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     app.state.work, app.state.settings, app.state.uploads = work, settings, uploads
     problems.install(app)
     app.include_router(watching.router(measures))
+    app.include_router(docs_routes.router())
     app.include_router(store_routes.router(answers))
-    app.include_router(upload_routes.router(answers, uploads))
     app.include_router(question_routes.router(answers))
+    app.include_router(upload_routes.router(answers, uploads))
+    app.include_router(optimade.router(work, settings))
     # Places of the parts to come, a line each:
     # app.include_router(explorer.routes.router(work, settings))
-    # app.include_router(optimade.router(work, settings))
     # app.mount("/mcp", mcp.app(work, settings))
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:
-        return RedirectResponse("/api")
+        return RedirectResponse("/docs")
 
     _measure(measures, work, answers, uploads)
     if settings.cors:

@@ -18,7 +18,7 @@ from platonic_store.service import formats
 from platonic_store.service.answers import answer
 from platonic_store.service.formats import Format, Head
 from platonic_store.service.kept import Kept
-from platonic_store.service.parameters import Page, given, model_of, page_model
+from platonic_store.service.parameters import Page, given, model_of
 from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import Snapshot
@@ -86,16 +86,13 @@ def ask(question: "Question[..., Any]", arguments: dict[str, Any]) -> Asked:
 def router(answers: Answers) -> APIRouter:
     """`/api/QUESTION` and `/api/QUESTION.SUFFIX` for all that are declared."""
     routes = APIRouter(prefix="/api")
-    page = page_model(answers.settings.page_rows, answers.settings.most_rows)
     for name in questions.names():
-        _add(routes, answers, questions.get(name), page)
+        _add(routes, answers, questions.get(name))
     return routes
 
 
-def _add(
-    routes: APIRouter, answers: Answers, question: "Question[..., Any]", page: type[Page]
-) -> None:
-    parameters = model_of(question, page)
+def _add(routes: APIRouter, answers: Answers, question: "Question[..., Any]") -> None:
+    parameters = model_of(question, answers.settings)
 
     async def get(
         request: Request,

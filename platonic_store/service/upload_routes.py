@@ -11,7 +11,7 @@ from platonic_store import questions
 from platonic_store.errors import InvalidQuery, OutOfTime
 from platonic_store.questions.shared.declaration import Question
 from platonic_store.service.formats import Format
-from platonic_store.service.parameters import Page, Text, given, model_of, page_model
+from platonic_store.service.parameters import Text, given, model_of
 from platonic_store.service.question_routes import Answers, about, ask, responses, wanted
 from platonic_store.service.uploads import Upload, Uploads
 
@@ -54,11 +54,10 @@ def router(answers: Answers, uploads: Uploads) -> APIRouter:
     async def progress(id: str) -> JSONResponse:
         return JSONResponse(uploads.get(id).as_json(), headers={"Cache-Control": "no-store"})
 
-    page = page_model(answers.settings.page_rows, answers.settings.most_rows)
     for name in questions.names():
         question = questions.get(name)
         if any(one.is_structure for one in question.parameters):
-            _add(routes, answers, uploads, question, page)
+            _add(routes, answers, uploads, question)
     return routes
 
 
@@ -67,10 +66,9 @@ def _add(
     answers: Answers,
     uploads: Uploads,
     question: "Question[..., Any]",
-    page: type[Page],
 ) -> None:
     structure = next(one for one in question.parameters if one.is_structure)
-    parameters = model_of(question, page, without=structure)
+    parameters = model_of(question, answers.settings, without=structure)
 
     async def post(
         request: Request,

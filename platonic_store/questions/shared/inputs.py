@@ -76,7 +76,8 @@ def known_guests(
 ) -> Iterator[None]:
     """Within the block a text may also name a structure that `find` knows.
 
-    find: the structure of an id that begins with GUEST as a layer of a model embeds it, None if there is none of that id.
+    find: the structure of an id that begins with GUEST, as a layer of a model embeds it; None for
+    other ids.
     It may raise NotYetEmbedded.
     """
     token = _guests.set(find)
