@@ -14,6 +14,7 @@ from platonic_store.cli import (
     doctor,
     hints,
     ingest,
+    mcp,
     models,
     picture,
     project,
@@ -45,6 +46,7 @@ app.command("picture")(picture.run)
 app.command("report")(report.run)
 app.command("sql")(sql.run)
 app.command("serve")(serve.run)
+app.command("mcp")(mcp.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)

@@ -1,14 +1,14 @@
 """The service as an ASGI application, put together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 
 from platonic_store import __version__
-from platonic_store.service import problems, question_routes, store_routes, watching
+from platonic_store.service import mcp, optimade, problems, question_routes, store_routes, watching
 from platonic_store.service.guard import Guard
 from platonic_store.service.question_routes import SNAPSHOT_HEADER, Answers
 from platonic_store.service.settings import Settings
@@ -26,11 +26,12 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     work = Work(store, settings)
     work.snapshot()
     answers, measures = Answers(work, settings), watching.Measures()
+    tools, run_tools = mcp.http(mcp.server(work, settings))
     app = FastAPI(
         title="platonic-store",
         version=__version__,
         description="What foundation interatomic potentials know of every crystal of a store.",
-        lifespan=lambda app: _life(work),
+        lifespan=lambda app: _life(work, run_tools),
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
@@ -40,10 +41,10 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     app.include_router(watching.router(measures))
     app.include_router(store_routes.router(answers))
     app.include_router(question_routes.router(answers))
+    app.include_router(optimade.router(work, settings))
+    app.router.routes.append(tools)
     # Places of the parts to come, a line each:
     # app.include_router(explorer.routes.router(work, settings))
-    # app.include_router(optimade.router(work, settings))
-    # app.mount("/mcp", mcp.app(work, settings))
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:
@@ -63,8 +64,11 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _life(work: Work) -> AsyncIterator[None]:
-    yield
+async def _life(
+    work: Work, run_tools: Callable[[], AbstractAsyncContextManager[None]]
+) -> AsyncIterator[None]:
+    async with run_tools():
+        yield
     work.close()
 
 

@@ -1,6 +1,6 @@
 """A question's parameters as those of a request, checked as they are declared."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -12,6 +12,9 @@ TEXT: Final = 2_000  # characters
 _NO_CONTROLS: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f]*$"
 
 Text = Annotated[str, StringConstraints(max_length=TEXT, pattern=_NO_CONTROLS)]
+
+
+B = TypeVar("B", bound=BaseModel)
 
 
 class Page(BaseModel):
@@ -30,14 +33,14 @@ def page_model(default: int, most: int) -> type[Page]:
 
 
 def model_of(
-    question: "Question[..., Any]", page: type[Page], *, without: Parameter | None = None
-) -> type[Page]:
-    """A question's parameters, but for one, with those of a page."""
+    question: "Question[..., Any]", base: type[B], *, without: Parameter | None = None
+) -> type[B]:
+    """A question's parameters, but for one, with those of a base, such as a page's."""
     fields: dict[str, Any] = {
         one.name: _field(one) for one in question.parameters if one is not without
     }
     name = f"{question.name}_of_structure" if without else question.name
-    return create_model(name, __base__=page, **fields)
+    return create_model(name, __base__=base, **fields)
 
 
 def _field(one: Parameter) -> tuple[Any, Any]:
@@ -58,7 +61,7 @@ def _field(one: Parameter) -> tuple[Any, Any]:
     return (kind | None if default is None else kind), Field(default, description=one.help)
 
 
-def given(parameters: Page, question: "Question[..., Any]") -> dict[str, Any]:
+def given(parameters: BaseModel, question: "Question[..., Any]") -> dict[str, Any]:
     """The arguments of the question."""
     values = {one.name: getattr(parameters, one.name, None) for one in question.parameters}
     return {name: value for name, value in values.items() if value is not None}
