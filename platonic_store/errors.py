@@ -96,6 +96,10 @@ class AnchorsNotFound(PlatonicError, KeyError):
     """No anchor set or projection under that name."""
 
 
+class MapNotFound(PlatonicError, LookupError):
+    """The store has no map: nothing was laid out yet."""
+
+
 class UnreadableSource(PlatonicError, ValueError):
     """A source of structures that is missing, empty, truncated or of an unknown format."""
 

@@ -14,6 +14,7 @@ from platonic_store.cli import (
     doctor,
     hints,
     ingest,
+    map,
     mcp,
     models,
     picture,
@@ -41,6 +42,7 @@ app.command("ingest")(ingest.run)
 app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("score")(score.run)
+app.command("map")(map.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)

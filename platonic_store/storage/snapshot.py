@@ -21,6 +21,9 @@ from platonic_store.storage.watch import check, watched
 if TYPE_CHECKING:
     import pandas as pd
 
+# Structures whose descriptions are kept in memory: about 60 MB with 25 columns.
+DESCRIBED_IN_MEMORY = 100_000
+
 
 class VectorTable(NamedTuple):
     """A Lance table of a snapshot."""
@@ -95,6 +98,7 @@ class Snapshot:
         self.connection.execute((folder("queries") / "views.sql").read_text())
         if not allow_files:
             _confine(self.connection, [path for paths in self.row_files.values() for path in paths])
+        self._is_described = False
         known = self.rows("FROM catalog.main.vector_tables ORDER BY name")
         self.tables = [VectorTable._make((*row, manifest.vectors[row[0]].rows)) for row in known]
 
@@ -129,6 +133,15 @@ class Snapshot:
             for name, kind, layer, aliases in rows
         }
 
+    @cached_property
+    def spaces(self) -> list[tuple[str, str, list[str]]]:
+        """Id, recipe and projected models of each shared space, the newest first."""
+        return self.rows(
+            "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
+            "JOIN catalog.main.projections AS p ON p.space = s.id "
+            "GROUP BY s.id, s.recipe, s.created_at ORDER BY s.created_at DESC"
+        )
+
     @property
     def trained_models(self) -> list[str]:
         """The names of `models` without the controls, which have learnt nothing."""
@@ -157,6 +170,8 @@ class Snapshot:
         return self._vectors.rows_by_chunk(name)
 
     def has_structure(self, id_: str) -> bool:
+        if "_structures" in self.__dict__:
+            return id_ in self._structures[1]
         return bool(self.rows("SELECT 1 FROM catalog.main.structures WHERE id = ?", [id_]))
 
     def describe(self, ids: list[str]) -> "pd.DataFrame":
@@ -166,15 +181,34 @@ class Snapshot:
 
     def described(self, ids: list[str]) -> pa.Table:
         """`describe` as an Arrow table."""
+        if self._is_described and self._count <= DESCRIBED_IN_MEMORY:
+            import pandas as pd
+
+            known, index = self._structures
+            return known.take(index.get_indexer(pd.Index(ids)))
         import pyarrow.compute as pc
 
+        self._is_described = True
         # Literals, because DuckDB would read all properties to join them with a parameter.
         some = literals(dict.fromkeys(ids)) or "NULL"
         found = self.cursor().execute(f"FROM structure WHERE structure_id IN ({some})")
         table = found.to_arrow_table()
-        return table.take(
-            pc.index_in(pa.array(ids, pa.string()), table["structure_id"].combine_chunks())
-        )
+        place = table["structure_id"].combine_chunks()
+        return table.take(pc.index_in(pa.array(ids, pa.string()), place))
+
+    @cached_property
+    def _structures(self) -> "tuple[pa.Table, pd.Index[Any]]":
+        """The view `structure` with its ids: who asks twice will ask often."""
+        import pandas as pd
+
+        table = self.cursor().execute("FROM structure").to_arrow_table().combine_chunks()
+        return table, pd.Index(table["structure_id"].to_pandas())
+
+    @cached_property
+    def _count(self) -> int:
+        """Of the structures."""
+        ((count,),) = self.rows("SELECT count(*) FROM catalog.main.structures")
+        return int(count)
 
 
 def _frame(result: duckdb.DuckDBPyConnection) -> "pd.DataFrame":
