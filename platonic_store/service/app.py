@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse
 
 from platonic_store import __version__
+from platonic_store.explorer import routes as explorer_routes
 from platonic_store.service import (
     docs_routes,
     mcp,
@@ -58,13 +58,7 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     app.include_router(upload_routes.router(answers, uploads))
     app.include_router(optimade.router(work, settings))
     app.router.routes.append(tools)
-    # Places of the parts to come, a line each:
-    # app.include_router(explorer.routes.router(work, settings))
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    app.include_router(explorer_routes.router(work, settings))
     _measure(measures, work, answers, uploads)
     if settings.cors:
         app.add_middleware(
