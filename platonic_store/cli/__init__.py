@@ -15,6 +15,7 @@ from platonic_store.cli import (
     hints,
     ingest,
     map,
+    mcp,
     models,
     picture,
     project,
@@ -47,6 +48,7 @@ app.command("picture")(picture.run)
 app.command("report")(report.run)
 app.command("sql")(sql.run)
 app.command("serve")(serve.run)
+app.command("mcp")(mcp.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)

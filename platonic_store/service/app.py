@@ -1,15 +1,16 @@
 """The service as an ASGI application, put together."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse
 
 from platonic_store import __version__
+from platonic_store.explorer import routes as explorer_routes
 from platonic_store.service import (
     docs_routes,
+    mcp,
     optimade,
     problems,
     question_routes,
@@ -38,11 +39,12 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     uploads = Uploads(work, Models(work.snapshot, settings.models), settings)
     work.guests = uploads
     answers, measures = Answers(work, settings), watching.Measures()
+    tools, run_tools = mcp.http(mcp.server(work, settings))
     app = FastAPI(
         title="platonic-store",
         version=__version__,
         description="What foundation interatomic potentials know of every crystal of a store.",
-        lifespan=lambda app: _life(work, uploads),
+        lifespan=lambda app: _life(work, uploads, run_tools),
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
@@ -55,14 +57,8 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     app.include_router(question_routes.router(answers))
     app.include_router(upload_routes.router(answers, uploads))
     app.include_router(optimade.router(work, settings))
-    # Places of the parts to come, a line each:
-    # app.include_router(explorer.routes.router(work, settings))
-    # app.mount("/mcp", mcp.app(work, settings))
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    app.router.routes.append(tools)
+    app.include_router(explorer_routes.router(work, settings))
     _measure(measures, work, answers, uploads)
     if settings.cors:
         app.add_middleware(
@@ -77,9 +73,12 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _life(work: Work, uploads: Uploads) -> AsyncIterator[None]:
+async def _life(
+    work: Work, uploads: Uploads, run_tools: Callable[[], AbstractAsyncContextManager[None]]
+) -> AsyncIterator[None]:
     uploads.start()
-    yield
+    async with run_tools():
+        yield
     work.close()
     uploads.close()
 

@@ -39,9 +39,16 @@ def model_of(
     question: "Question[..., Any]", settings: Settings, *, without: Parameter | None = None
 ) -> type[Page]:
     """A question's parameters, but for one, and those of a page."""
-    fields = {one.name: _field(one) for one in question.parameters if one is not without}
     name = f"{question.name}_of_structure" if without else question.name
+    fields = fields_of(question, without=without)
     return page_model(settings.page_rows, settings.most_rows, name, **fields)
+
+
+def fields_of(
+    question: "Question[..., Any]", *, without: Parameter | None = None
+) -> dict[str, Any]:
+    """A question's parameters, but for one, as pydantic's fields."""
+    return {one.name: _field(one) for one in question.parameters if one is not without}
 
 
 def _field(one: Parameter) -> tuple[Any, Any]:
@@ -63,7 +70,7 @@ def _field(one: Parameter) -> tuple[Any, Any]:
     return (kind | None if default is None else kind), Field(default, description=help)
 
 
-def given(parameters: Page, question: "Question[..., Any]") -> dict[str, Any]:
+def given(parameters: BaseModel, question: "Question[..., Any]") -> dict[str, Any]:
     """The arguments of the question."""
     values = {one.name: getattr(parameters, one.name, None) for one in question.parameters}
     return {name: value for name, value in values.items() if value is not None}

@@ -1,19 +1,13 @@
 """/optimade by a real server, read by the validator and by the clients that people use."""
 
 import contextlib
-import threading
-import time
 from urllib.parse import quote
 
-import anyio
 import numpy as np
 import pytest
 import requests
-import uvicorn
-from fastapi import FastAPI
 from optimade.models import StructureResource, StructureResponseMany
 
-from platonic_store.service import optimade
 from platonic_store.service.optimade.filters import condition
 from platonic_store.service.optimade.properties import properties, relation
 
@@ -21,28 +15,9 @@ from platonic_store.service.optimade.properties import properties, relation
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields':DeprecationWarning")
 
 
-class Work:
-    def __init__(self, store):
-        self.snapshot = store.snapshot
-
-    async def run(self, function, *args, **kwargs):
-        return await anyio.to_thread.run_sync(lambda: function(self.snapshot(), *args, **kwargs))
-
-
-@pytest.fixture(scope="module")
-def base(prototypes):
-    """The URL of /optimade of a server."""
-    app = FastAPI()
-    app.include_router(optimade.router(Work(prototypes), None))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/optimade"
-    server.should_exit = True
-    thread.join()
+@pytest.fixture
+def base(service):
+    return f"{service}/optimade"
 
 
 @pytest.fixture(scope="module")
