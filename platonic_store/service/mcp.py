@@ -21,7 +21,7 @@ from mcp_types import (
     Tool,
     ToolAnnotations,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.routing import BaseRoute
 
 from platonic_store import __version__, questions
@@ -31,7 +31,7 @@ from platonic_store.questions.shared.declaration import Question
 from platonic_store.service import documents
 from platonic_store.service.answers import answer
 from platonic_store.service.formats import rows
-from platonic_store.service.parameters import Text, given, model_of
+from platonic_store.service.parameters import Text, fields_of, given
 from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import Snapshot
@@ -147,7 +147,8 @@ def _tools(settings: Settings) -> dict[str, _Declared]:
 
 @cache
 def _arguments(name: str) -> type[BaseModel]:
-    return model_of(questions.get(name), _Arguments)
+    fields = fields_of(questions.get(name))
+    return create_model(name, __base__=_Arguments, **fields)
 
 
 def _asker(question: "Question[..., Any]") -> _Function:

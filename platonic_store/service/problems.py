@@ -44,6 +44,19 @@ _STATUS: Final[tuple[tuple[type[PlatonicError], int], ...]] = (
 logger = logging.getLogger(__name__)
 
 
+SCHEMA: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "hint"],
+    "properties": {
+        "type": {"type": "string", "description": "Names the error for programs."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What was wrong."},
+        "hint": {"type": "string", "description": "What mends it."},
+    },
+}
+
+
 def problem(
     status: int,
     detail: str,
@@ -106,7 +119,15 @@ def unexpected(error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of an app a problem."""
+    """Make every error of an app a problem, and have its OpenAPI description say so."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = described()
+        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = SCHEMA
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
     @app.exception_handler(PlatonicError)
     async def platonic(request: Request, error: PlatonicError) -> JSONResponse:

@@ -18,7 +18,7 @@ from platonic_store.service import formats
 from platonic_store.service.answers import answer
 from platonic_store.service.formats import Format, Head
 from platonic_store.service.kept import Kept
-from platonic_store.service.parameters import Page, given, model_of, page_model
+from platonic_store.service.parameters import Page, given, model_of
 from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import Snapshot
@@ -86,16 +86,13 @@ def ask(question: "Question[..., Any]", arguments: dict[str, Any]) -> Asked:
 def router(answers: Answers) -> APIRouter:
     """`/api/QUESTION` and `/api/QUESTION.SUFFIX` for all that are declared."""
     routes = APIRouter(prefix="/api")
-    page = page_model(answers.settings.page_rows, answers.settings.most_rows)
     for name in questions.names():
-        _add(routes, answers, questions.get(name), page)
+        _add(routes, answers, questions.get(name))
     return routes
 
 
-def _add(
-    routes: APIRouter, answers: Answers, question: "Question[..., Any]", page: type[Page]
-) -> None:
-    parameters = model_of(question, page)
+def _add(routes: APIRouter, answers: Answers, question: "Question[..., Any]") -> None:
+    parameters = model_of(question, answers.settings)
 
     async def get(
         request: Request,
@@ -105,16 +102,20 @@ def _add(
         asked = ask(question, given(parameters, question))
         return await answers.respond(request, asked, parameters, format)
 
-    about: dict[str, Any] = {
+    name = question.name
+    routes.get(f"/{name}", operation_id=name, **about(question))(get)
+    routes.get(f"/{name}.{{suffix}}", include_in_schema=False)(get)
+
+
+def about(question: "Question[..., Any]") -> dict[str, Any]:
+    """What OpenAPI is to know of a question."""
+    return {
         "summary": question.summary,
         "description": _description(question),
         "responses": responses(),
         "response_class": Response,
         "tags": ["questions"],
     }
-    name = question.name
-    routes.get(f"/{name}", operation_id=name, **about)(get)
-    routes.get(f"/{name}.{{suffix}}", include_in_schema=False)(get)
 
 
 async def wanted(request: Request) -> Format:

@@ -10,6 +10,7 @@ import uvicorn
 from platonic_store.errors import InvalidQuery
 from platonic_store.progress import say
 from platonic_store.service.app import create_app
+from platonic_store.service.connections import Connection
 from platonic_store.service.settings import Settings
 from platonic_store.store import Store
 
@@ -35,7 +36,7 @@ def configuration(app: object, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        http="h11",
+        http=Connection,
         ws="none",
         limit_concurrency=settings.connections,
         timeout_keep_alive=10,
@@ -74,10 +75,22 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
+def allow_connections(settings: Settings) -> None:
+    """Let this process open as many files as its connections and the store need."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.connections + 1_024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def serve(store: Store, settings: Settings, *, access_log: bool = True) -> None:
     """Serve a store until SIGINT or SIGTERM. Raises: what `create_app` raises, InvalidQuery."""
     require_safe(settings)
     log_to_stderr(access_log)
+    allow_connections(settings)
     listener = listen(settings)
     app = create_app(store, settings)
     server = uvicorn.Server(configuration(app, settings))

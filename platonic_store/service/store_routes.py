@@ -19,6 +19,7 @@ from platonic_store.service.question_routes import (
     responses,
     wanted,
 )
+from platonic_store.service.settings import Settings
 from platonic_store.storage.snapshot import Snapshot
 
 
@@ -38,7 +39,7 @@ def router(answers: Answers) -> APIRouter:
         about = await work.run_on(snapshot, contents)
         return JSONResponse(about, headers={SNAPSHOT_HEADER: str(snapshot.id)})
 
-    sql_page = _sql_model(page_model(settings.page_rows, settings.most_rows))
+    sql_page = _sql_model(settings)
 
     async def sql(
         request: Request,
@@ -60,14 +61,11 @@ def router(answers: Answers) -> APIRouter:
     return routes
 
 
-def _sql_model(page: type[Page]) -> type[Page]:
-    class Sql(page):  # type: ignore[valid-type,misc]
-        q: Annotated[Text, Field(description="SQL, or `@name` of the cookbook.")]
-        set: Annotated[list[Text], Field(max_length=20)] = Field(
-            [], description="NAME=VALUE, a variable of the query; once for each."
-        )
-
-    return Sql
+def _sql_model(settings: Settings) -> type[Page]:
+    text = Field(description="SQL, or `@name` of the cookbook.")
+    pairs: Any = Field([], max_length=20, description="NAME=VALUE, a variable of the query.")
+    fields: dict[str, Any] = {"q": (Text, text), "set": (list[Text], pairs)}
+    return page_model(settings.page_rows, settings.most_rows, "sql", **fields)
 
 
 def _sql(parameters: Any) -> Asked:

@@ -47,6 +47,7 @@ class ExternalStructure(NamedTuple):
     formula: str
 
 
+GUEST = "upload:"  # what the ids of such structures begin with
 # Structures that a service keeps for a while, beside the store's: by id, as a model embeds them.
 _guests: ContextVar["Callable[[str, ModelLayer], ExternalStructure | None] | None"] = ContextVar(
     "_guests", default=None
@@ -75,7 +76,8 @@ def known_guests(
 ) -> Iterator[None]:
     """Within the block a text may also name a structure that `find` knows.
 
-    find: the structure of an id as a layer of a model embeds it, None if there is none of that id.
+    find: the structure of an id that begins with GUEST, as a layer of a model embeds it; None for
+    other ids.
     It may raise NotYetEmbedded.
     """
     token = _guests.set(find)
@@ -93,6 +95,11 @@ def ids_only() -> Iterator[None]:
         yield
     finally:
         _files_allowed.reset(token)
+
+
+def is_external(text: str) -> bool:
+    """Whether a text names a structure that is not in the store: a file, or what is kept here."""
+    return is_file(text) or (text.startswith(GUEST) and _guests.get() is not None)
 
 
 def is_file(text: str) -> bool:
