@@ -96,6 +96,10 @@ class AnchorsNotFound(PlatonicError, KeyError):
     """No anchor set or projection under that name."""
 
 
+class MapNotFound(PlatonicError, LookupError):
+    """The store has no map: nothing was laid out yet."""
+
+
 class UnreadableSource(PlatonicError, ValueError):
     """A source of structures that is missing, empty, truncated or of an unknown format."""
 
@@ -166,3 +170,23 @@ class EnvironmentNotReady(PlatonicError, RuntimeError):
 
 class WorkerFailed(PlatonicError, RuntimeError):
     """A model worker could not start, or died in a way that no retry can mend."""
+
+
+class OutOfTime(PlatonicError, TimeoutError):
+    """An answer of a service took longer than it allows."""
+
+
+class ServiceBusy(PlatonicError, BlockingIOError):
+    """A service has as much to answer as it can: the same request again later."""
+
+
+class TooManyRequests(ServiceBusy):
+    """A service has as much to answer to one client as it allows."""
+
+
+class NotAllowed(PlatonicError, PermissionError):
+    """What a service was started without, or that needs its token."""
+
+
+class TooLarge(PlatonicError, ValueError):
+    """A request that is larger than a service allows."""

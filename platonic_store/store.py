@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from platonic_store.annotation.annotate import AnnotationReport
     from platonic_store.jobs.anchors import AnchorSet
     from platonic_store.jobs.ingest import RunReport, SourceReport
+    from platonic_store.jobs.map import Mapped
     from platonic_store.jobs.project import Projected
     from platonic_store.questions.shared.references import Scored
     from platonic_store.runtimes.preparation import ByName
@@ -404,6 +405,25 @@ class Store(Questions):
                 score_model(writer, side, among=among, seed=seed, renew=renew)
                 for side in _sides(writer.snapshot(), models)
             ]
+
+    def map(self, *, renew: bool = False) -> "list[Mapped]":
+        """Lay all structures and all atoms out on a plane, and keep where each model sees them.
+
+        The layouts, one of structures and one of atoms, are fitted once, to the consensus of the
+        trained models in the newest space of the recipe `aligned` (else in the newest space). What
+        comes later is placed and moves nothing. See docs/questions/map.md.
+
+        renew: fit again, to all that the store holds now.
+
+        The maps are in the views `structure_map` and `atom_map`. To run it again resumes, and does
+        nothing where all is done.
+
+        Raises: AnchorsNotFound if nothing is projected.
+        """
+        from platonic_store.jobs.map import map_store
+
+        with self._writing("map") as writer:
+            return map_store(writer, renew=renew)
 
     def doctor(self, *, deep: bool = False, repair: bool = False) -> dict[str, Any]:
         """Compact, remove what no snapshot needs, and check that catalogue, rows and vectors agree.

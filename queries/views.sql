@@ -1,5 +1,6 @@
 -- The tables that people query. `catalog` is the store's catalogue, attached read-only;
--- `crystals`, `structure_scores` and `atom_scores` are views of its bulk files.
+-- `crystals`, `structure_scores` and `atom_scores` are views of its bulk files, as are
+-- `structure_map` and `atom_map`: where each model, and the consensus, puts what is there.
 
 -- One row a crystal: what the store knows of it, then every property of its source.
 CREATE OR REPLACE VIEW structure AS

@@ -14,11 +14,14 @@ from platonic_store.cli import (
     doctor,
     hints,
     ingest,
+    map,
+    mcp,
     models,
     picture,
     project,
     report,
     score,
+    serve,
     snapshots,
     sql,
 )
@@ -39,10 +42,13 @@ app.command("ingest")(ingest.run)
 app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("score")(score.run)
+app.command("map")(map.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)
 app.command("sql")(sql.run)
+app.command("serve")(serve.run)
+app.command("mcp")(mcp.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from platonic_store.jobs import ingest
+from platonic_store.jobs.map import map_store
 from platonic_store.jobs.project import project_again
 from platonic_store.jobs.score import score_model
 from platonic_store.runtimes.preparation import prepare
@@ -13,6 +14,7 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.writer import Writer
 
 _SCORES = ("structure_scores", "atom_scores")
+_MAP = ("structure_map", "atom_map", "layout_points")
 # Folders of a Lance table without whose files its rows cannot be told.
 _ESSENTIAL = ("_versions", "_deletions")
 
@@ -28,7 +30,8 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
     lost = _lost_structures(writer, snapshot, hurt, paths)
     references = snapshot.rows("SELECT model, layer FROM catalog.main.reference_sets ORDER BY ALL")
     spaces = _spaces(snapshot, hurt, set(lost))
-    is_scored_anew = any(map(_is_score, paths))
+    hurt_rows = {name for name in (*_SCORES, *_MAP) if _rows_of(name, paths)}
+    is_scored_anew, is_mapped_anew = hurt_rows & {*_SCORES}, hurt_rows & {*_MAP}
     with writer.writing() as connection:
         for model, ids in lost.items():
             _forget_embeddings(writer, connection, snapshot, model, ids, paths)
@@ -37,12 +40,12 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
         for table in hurt:
             if any("/_indices/" in path for path in _damage(table, paths)):
                 writer.drop_index(table.name)
-        if is_scored_anew:
-            for name in _SCORES:
-                writer.clear_rows(name)
+        for name in (*(_SCORES if is_scored_anew else ()), *is_mapped_anew):
+            writer.clear_rows(name)
     # Files of rows are named by their content: the same ones would be taken for being there.
     # A version that Lance cannot read would be its newest.
-    writer.location.delete(path for path in paths if _is_score(path) or "/_versions/" in path)
+    lost_rows = {path for name in hurt_rows for path in _rows_of(name, paths)}
+    writer.location.delete(path for path in paths if path in lost_rows or "/_versions/" in path)
     writer.publish(maintained=[table.name for table in hurt if table.name in writer.vector_tables])
     done = [_embed_again(writer, snapshot, model, ids) for model, ids in lost.items()]
     for space, side in spaces:
@@ -52,11 +55,15 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
         for side in (ModelLayer(*row) for row in references):
             scored = score_model(writer, side)
             done.append(f"{scored.new_structures} structures scored again by {side}")
+    if is_mapped_anew:
+        mapped = sum(one.new_points for one in map_store(writer))
+        done.append(f"{mapped} points placed on the map again")
     return done
 
 
-def _is_score(path: str) -> bool:
-    return any(path.startswith(f"rows/{table}/") for table in _SCORES)
+def _rows_of(table: str, paths: set[str]) -> set[str]:
+    """Those of the paths that are files of a table of bulk rows."""
+    return {path for path in paths if path.startswith(f"rows/{table}/")}
 
 
 def _damage(table: VectorTable, paths: set[str]) -> set[str]:

@@ -1,7 +1,8 @@
 """Bulk rows outside the catalogue: sorted Parquet files, immutable and named by their content.
 
 `crystals` holds a structure's atoms and cell in a row, `structure_scores` and `atom_scores` what
-models found of them. A table is the rows of all of its files; no key is in two of them.
+models found of them, `structure_map` and `atom_map` where they lie on the map, and `layout_points`
+what that was fitted to. A table is the rows of all of its files; no key is in two of them.
 """
 
 import hashlib
@@ -28,6 +29,9 @@ _NEAREST = [
     pa.field("nearest_distance", pa.float64()),
 ]
 _SCORED = [pa.field("reference", pa.string()), pa.field("structure_id", pa.string())]
+_XY = [pa.field("x", pa.float32()), pa.field("y", pa.float32())]
+# Of the consensus, the model `consensus`, the layer is NULL.
+_MAPPED = [pa.field("model", pa.string()), pa.field("layer", pa.int32()), *_XY]
 
 SCHEMAS: dict[str, pa.Schema] = {
     # Lists are flat: `numbers` (N) and `orbits` (N), `positions` (3N, Cartesian Å), `cell` (9, Å,
@@ -48,14 +52,36 @@ SCHEMAS: dict[str, pa.Schema] = {
     "atom_scores": pa.schema(
         [*_SCORED, *_SITE, *_SCORES, *_NEAREST, pa.field("neighbours", pa.list_(pa.int64()))]
     ),
+    "structure_map": pa.schema([pa.field("structure_id", pa.string()), *_MAPPED]),
+    "atom_map": pa.schema([pa.field("structure_id", pa.string()), _SITE[0], *_MAPPED]),
+    # `site_index` is NULL for a structure; `point` is where it was before the layout.
+    "layout_points": pa.schema(
+        [
+            pa.field("level", pa.string()),
+            pa.field("structure_id", pa.string()),
+            _SITE[0],
+            *_XY,
+            pa.field("point", pa.list_(pa.float32())),
+        ]
+    ),
 }
 # The structure comes first, so that all that is known of one lies in one row group of a file.
 KEYS = {
     "crystals": ["structure_id"],
     "structure_scores": ["structure_id", "reference"],
     "atom_scores": ["structure_id", "reference", "site_index"],
+    "structure_map": ["structure_id", "model", "layer"],
+    "atom_map": ["structure_id", "site_index", "model", "layer"],
+    "layout_points": ["structure_id", "level", "site_index"],
 }
-_ROW_GROUP = {"crystals": 2_048, "structure_scores": 16_384, "atom_scores": 16_384}
+_ROW_GROUP = {
+    "crystals": 2_048,
+    "structure_scores": 16_384,
+    "atom_scores": 16_384,
+    "structure_map": 65_536,
+    "atom_map": 65_536,
+    "layout_points": 16_384,
+}
 # Columns whose values come again and again, by their names in a Parquet file.
 _DICTIONARY = {
     "crystals": [],
@@ -67,12 +93,16 @@ _DICTIONARY = {
         *("reference", "structure_id", "site_index", "atomic_number"),
         *("nearest_id", "nearest_site"),
     ],
+    "structure_map": ["structure_id", "model", "layer"],
+    "atom_map": ["structure_id", "site_index", "model", "layer"],
+    "layout_points": ["level", "structure_id", "site_index"],
 }
 _TYPES = {
     pa.string(): "VARCHAR",
     pa.int16(): "SMALLINT",
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
     pa.float64(): "DOUBLE",
     pa.bool_(): "BOOLEAN",
 }

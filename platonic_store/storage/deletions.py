@@ -36,7 +36,8 @@ def delete_structures(writer: Writer, structure_ids: list[str]) -> None:
         ):
             connection.execute(sa.delete(table).where(column.in_(structure_ids)))
         _delete_scores(writer, connection, structure_ids)
-        writer.delete_rows("crystals", condition)
+        for bulk_table in ("crystals", "structure_map", "atom_map", "layout_points"):
+            writer.delete_rows(bulk_table, condition)
         # What a model made of a structure that is gone; what a source said of it stays true.
         connection.execute(
             sa.delete(t.quarantined).where(

@@ -4,18 +4,21 @@ Each function raises an error that names what is there instead.
 """
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 
 from platonic_store.errors import (
     AnchorsNotFound,
     Call,
     InvalidQuery,
     LayerNotFound,
+    MapNotFound,
     ModelNotFound,
     StructureNotFound,
 )
+from platonic_store.geometry.layout import Layout
 from platonic_store.geometry.projection import Projection
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
@@ -97,15 +100,10 @@ def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
 
     Raises: AnchorsNotFound.
     """
-    spaces = snapshot.rows(
-        "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
-        "JOIN catalog.main.projections AS p ON p.space = s.id "
-        "GROUP BY s.id, s.recipe, s.created_at ORDER BY s.created_at DESC"
-    )
-    for id_, recipe, projected in spaces:
+    for id_, recipe, projected in snapshot.spaces:
         if name in (None, id_, recipe) and set(models) <= set(projected):
-            return str(id_)
-    known = ", ".join(id_ for id_, *_ in spaces) or "none"
+            return id_
+    known = ", ".join(id_ for id_, *_ in snapshot.spaces) or "none"
     raise AnchorsNotFound(
         f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
         f"(spaces here: {known})",
@@ -124,6 +122,34 @@ def projection(snapshot: Snapshot, space: str, side: ModelLayer) -> Projection:
     if not rows:
         raise _not_projected(space, side)
     return Projection.from_bytes(rows[0][0])
+
+
+def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
+    """The layout of the map, in which `geometry.layout.place` places coordinates of `map_space`.
+
+    Raises: MapNotFound.
+    """
+    parameters = _layout(snapshot, "parameters", level)
+    points = snapshot.cursor().execute(
+        "SELECT point, x, y FROM layout_points WHERE level = ? ORDER BY structure_id, site_index",
+        [level],
+    )
+    table = points.to_arrow_table()
+    rows = table["point"].combine_chunks()
+    matrix = np.asarray(rows.flatten()).reshape(len(rows), -1)
+    return Layout.from_bytes(parameters, matrix, np.column_stack([table["x"], table["y"]]))
+
+
+def map_space(snapshot: Snapshot) -> str:
+    """The space whose coordinates the map shows. Raises: MapNotFound."""
+    return str(_layout(snapshot, "space", "atom"))
+
+
+def _layout(snapshot: Snapshot, column: str, level: Level) -> Any:
+    rows = snapshot.rows(f"SELECT {column} FROM catalog.main.layouts WHERE level = ?", [level])
+    if not rows:
+        raise MapNotFound("the store has no map yet", Call("map"))
+    return rows[0][0]
 
 
 def _not_projected(space: str, side: ModelLayer) -> AnchorsNotFound:

@@ -194,3 +194,16 @@ reference_structures = sa.Table(
     sa.Column("structure_id", sa.String, primary_key=True),
     sa.Column("part", sa.String, nullable=False),
 )
+
+# A layout of the map a level, "structure" and "atom"; its points are bulk rows.
+layouts = sa.Table(
+    "layouts",
+    metadata,
+    sa.Column("level", sa.String, primary_key=True),
+    sa.Column("space", sa.String, nullable=False),
+    # MODEL@LAYER each: whose mean is the consensus.
+    sa.Column("models", sa.ARRAY(sa.String), nullable=False),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("parameters", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
+)

@@ -60,6 +60,20 @@ _CONTRADICTIONS = (
     WHERE c.atypicality IS NULL OR a.atoms IS DISTINCT FROM s.distinct_sites
     GROUP BY reference
     """,
+    """
+    SELECT format('{} of the structures that {} maps are not in the catalogue', count(*), m.model)
+    FROM structure_map AS m ANTI JOIN catalog.main.structures AS s ON s.id = m.structure_id
+    GROUP BY m.model
+    """,
+    """
+    SELECT format('{} of the structures that {} maps lack atoms there', count(*), m.model)
+    FROM (
+        SELECT structure_id, model, layer, count(*) AS atoms FROM atom_map GROUP BY ALL
+    ) AS m
+    LEFT JOIN catalog.main.structures AS s ON s.id = m.structure_id
+    WHERE m.atoms IS DISTINCT FROM s.distinct_sites
+    GROUP BY m.model
+    """,
 )
 
 

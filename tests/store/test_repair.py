@@ -14,13 +14,14 @@ from platonic_store.store import Store
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A store with embeddings, coordinates and scores, by two models."""
+    """A store with embeddings, coordinates, scores and a map, by two models."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patched:
         know_fakes(in_process=True, patch=patched.setattr)
         store = Store.open(folder / "whole.store")
         pipeline(store, crystals(60), folder)
         store.score()
+        store.map()
     return store
 
 
@@ -46,9 +47,11 @@ def damage(store: Store, start: str) -> str:
     return path
 
 
-def scores(store: Store) -> list:
+def computed(store: Store) -> list:
     order = "ORDER BY model, structure_id"
     return [
+        store.sql(f"FROM structure_map {order}").to_csv(),
+        store.sql(f"FROM atom_map {order}, site_index").to_csv(),
         store.sql(f"FROM typicality {order}").to_csv(),
         store.sql(f"FROM atom_typicality {order}, site_index").to_csv(),
     ]
@@ -66,6 +69,9 @@ SPACE = "vectors/cosine-"
         (SPACE, "projected again"),
         ("rows/structure_scores", "scored again"),
         ("rows/atom_scores", "scored again"),
+        ("rows/structure_map", "placed on the map again"),
+        ("rows/atom_map", "placed on the map again"),
+        ("rows/layout_points", "placed on the map again"),
     ],
 )
 def test_what_is_computed_again_is_the_same(store, whole, start, mended):
@@ -77,7 +83,7 @@ def test_what_is_computed_again_is_the_same(store, whole, start, mended):
     assert any(mended in line for line in found["mended"])
     healed = Store.open(store.path)
     assert content(healed) == content(whole)
-    assert scores(healed) == scores(whole)
+    assert computed(healed) == computed(whole)
     assert healed.doctor(deep=True)["problems"] == []
 
 

@@ -186,6 +186,18 @@ class Question(Generic[P, R]):
         """The answer's own columns; each field's metadata are its meaning and unit."""
         return pa.schema([column.field for column in self.columns])
 
+    def brief(self, columns: Sequence[str], where: str = "") -> list[str]:
+        """What is shown of an answer's columns where there is little room, in order.
+
+        where: the condition of the question; what it names is shown too.
+        """
+        shown = [one.name for one in self.columns if one.name in columns]
+        if not self.describes:
+            return shown
+        place = shown.index("structure_id") + 1
+        shown = [*shown[:place], "formula", *shown[place:], "spacegroup"]
+        return shown + [one for one in columns if one not in shown and one in where]
+
     @property
     def summary(self) -> str:
         """The first paragraph of the docstring, in one line."""

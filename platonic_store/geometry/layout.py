@@ -1,0 +1,161 @@
+"""A layout: points of many dimensions on a plane, so that neighbours stay neighbours.
+
+t-SNE (van der Maaten and Hinton, JMLR 9, 2579, 2008), as openTSNE computes it (Poličar, Stražar and
+Zupan, J. Stat. Softw. 109, 3, 2024), by which the layout is fitted once. Later points are placed
+among the fitted ones and move nobody. Distances are those of `similar`, cosines; those across the
+map mean nothing, nor do axes, areas and gaps.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from platonic_store.geometry import pca_map
+
+DIMENSION = 50  # that PCA leaves of the coordinates before neighbours are sought
+PERPLEXITY = 30
+NEIGHBOURS = 10  # fitted points among which a point is placed
+FEW = 50  # points: fewer are laid out by PCA
+# Fitted points beyond these quantiles, of x and of y, may lie outside [-1, 1].
+INSIDE = (0.005, 0.995)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A fitted layout: what `place` needs, as plain arrays.
+
+    Attributes:
+        centre: (D,) float32, subtracted from coordinates of unit length.
+        axes: (D, d) float32, by which they are multiplied then.
+        points: (n, d) float32, the fitted points after that.
+        xy: (n, 2) float32, where they lie on the map.
+    """
+
+    centre: Floats
+    axes: Floats
+    points: Floats
+    xy: Floats
+
+    def to_bytes(self) -> bytes:
+        """`centre` and `axes` as an .npz archive without pickles."""
+        buffer = BytesIO()
+        np.savez(buffer, centre=self.centre, axes=self.axes)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, points: Floats, xy: Floats) -> "Layout":
+        """The layout of what `to_bytes` wrote and of its fitted points."""
+        with np.load(BytesIO(data), allow_pickle=False) as arrays:
+            return cls(arrays["centre"], arrays["axes"], points, xy)
+
+
+def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
+    """Lay points out.
+
+    The same rows in the same order give the same layout; with fewer than 50 it is their PCA.
+
+    Args:
+        coordinates: (n, D), n ≥ 1, finite.
+        seed: of the random numbers.
+
+    Returns:
+        A layout with `xy` in about [-1, 1], of equal scales, centred.
+
+    Raises:
+        ValueError: coordinates not of that shape.
+    """
+    rows = unit32(coordinates)
+    if rows.ndim != 2 or not rows.size or not np.isfinite(rows).all():
+        raise ValueError(f"a layout needs finite (n, D) coordinates, not {rows.shape}")
+    centre, axes = _principal(rows)
+    points = _reduced(rows, centre, axes)
+    flat = _flat(points) if len(points) < FEW else _tsne(points, seed)
+    return Layout(centre, axes, points, _scaled(flat))
+
+
+def place(layout: Layout, coordinates: ArrayLike) -> Floats:
+    """Where points lie in a layout: the mean of their nearest fitted points, by inverse distance.
+
+    A point that was fitted lies where it was put. No point moves another.
+
+    Args:
+        layout: from `fit`.
+        coordinates: (n, D), as it was fitted to.
+
+    Returns:
+        (n, 2) float32.
+
+    Raises:
+        ValueError: coordinates are not (n, D).
+    """
+    rows = np.asarray(coordinates)
+    if rows.ndim != 2 or rows.shape[1] != len(layout.centre):
+        raise ValueError(f"this layout takes (n, {len(layout.centre)}), not {rows.shape}")
+    if not len(rows):
+        return np.empty((0, 2), dtype=np.float32)
+    points = _reduced(unit32(rows), layout.centre, layout.axes)
+    index, distance = _nearest(layout.points, points)
+    weights = 1 / np.maximum(distance, 1e-6)
+    weights /= weights.sum(1, keepdims=True)
+    xy: Floats = np.einsum("nk,nkc->nc", weights, layout.xy[index]).astype(np.float32)
+    return xy
+
+
+def unit32(rows: ArrayLike) -> Floats:
+    """Rows of unit length along the last axis, float32; a zero row stays zero."""
+    matrix = np.asarray(rows, dtype=np.float32)
+    length = np.linalg.norm(matrix, axis=-1, keepdims=True)
+    return np.divide(matrix, np.where(length > 0, length, 1), dtype=np.float32)
+
+
+def _principal(rows: Floats) -> tuple[Floats, Floats]:
+    """The rows' mean (D,), and their principal directions (D, d)."""
+    centre = rows.mean(0, dtype=np.float64)
+    scatter = np.zeros((rows.shape[1],) * 2)
+    for start in range(0, len(rows), 8_192):
+        part = rows[start : start + 8_192] - centre
+        scatter += part.T @ part
+    _, vectors = np.linalg.eigh(scatter)
+    axes = vectors[:, ::-1][:, :DIMENSION]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    return centre.astype(np.float32), axes.astype(np.float32)
+
+
+def _reduced(rows: Floats, centre: Floats, axes: Floats) -> Floats:
+    return np.asarray((rows - centre) @ axes, dtype=np.float32)
+
+
+def _nearest(points: Floats, queries: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Indices and distances (n, k) of the fitted points nearest to queries."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(points)), algorithm="brute")
+    distance, index = search.fit(points).kneighbors(queries)
+    return index, distance
+
+
+def _flat(points: Floats) -> NDArray[Any]:
+    if points.shape[1] < 2:
+        return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    return pca_map.apply(pca_map.principal_axes(points), points)
+
+
+def _tsne(points: Floats, seed: int) -> NDArray[Any]:
+    from openTSNE import TSNE
+
+    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, random_state=seed, n_jobs=-1)
+    return np.asarray(tsne.fit(points))
+
+
+def _scaled(flat: NDArray[Any]) -> Floats:
+    """(n, 2) in about [-1, 1]: all but a few stragglers are inside."""
+    low, high = np.quantile(flat, INSIDE, axis=0)
+    half = (high - low).max() / 2
+    scaled: Floats = ((flat - (low + high) / 2) / (half if half > 0 else 1)).astype(np.float32)
+    return scaled
