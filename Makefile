@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORE := demo-output/crystals.store
 
-.PHONY: demo test test-models test-all lint bench docs clean
+.PHONY: demo test test-faults test-models test-all lint bench docs clean
 
 # The main job on 288 real crystals: about two minutes on two cores once installed.
 demo: $(VENV)/models
@@ -13,12 +13,16 @@ demo: $(VENV)/models
 test: $(VENV)/dev
 	$(BIN)/pytest -n auto --dist worksteal
 
+# Kills at every step of writing, and servers that fail in every way.
+test-faults: $(VENV)/dev
+	$(BIN)/pytest -m faults -n auto --dist worksteal
+
 # Every family of models in its own environment, which is made once (7 GB); or one family:
 # make test-models FAMILY=mace
 test-models: $(VENV)/dev
 	$(BIN)/pytest -m models -n auto --dist loadgroup $(if $(FAMILY),--family $(FAMILY))
 
-test-all: test test-models
+test-all: test test-faults test-models
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check

@@ -170,3 +170,23 @@ class EnvironmentNotReady(PlatonicError, RuntimeError):
 
 class WorkerFailed(PlatonicError, RuntimeError):
     """A model worker could not start, or died in a way that no retry can mend."""
+
+
+class OutOfTime(PlatonicError, TimeoutError):
+    """An answer of a service took longer than it allows."""
+
+
+class ServiceBusy(PlatonicError, BlockingIOError):
+    """A service has as much to answer as it can: the same request again later."""
+
+
+class TooManyRequests(ServiceBusy):
+    """A service has as much to answer to one client as it allows."""
+
+
+class NotAllowed(PlatonicError, PermissionError):
+    """What a service was started without, or that needs its token."""
+
+
+class TooLarge(PlatonicError, ValueError):
+    """A request that is larger than a service allows."""

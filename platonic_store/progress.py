@@ -34,6 +34,11 @@ def be_quiet(quiet: bool) -> None:
     _is_quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Whether remarks are left out."""
+    return _is_quiet
+
+
 def say(line: str) -> None:
     """A remark for the person, kept out of the results on stdout."""
     if not _is_quiet:

@@ -1,6 +1,7 @@
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in a worker: torch is not alone on its core
@@ -90,3 +91,15 @@ def prototypes(prototypes_path) -> Store:
 def own_prototypes(prototypes_path, tmp_path) -> Store:
     """A copy of the store, to write to."""
     return Store.open(shutil.copytree(prototypes_path, tmp_path / "own.store"))
+
+
+@pytest.fixture(scope="session")
+def service(prototypes) -> Iterator[str]:
+    """The URL of a service of the store, which answers SQL too."""
+    from serving import serving
+
+    from platonic_store.service.app import create_app
+    from platonic_store.service.settings import Settings
+
+    with serving(create_app(prototypes, Settings(sql=True, models=()))) as url:
+        yield url

@@ -19,7 +19,17 @@ ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".pytest_cache" / "d" / "prototypes"  # `pytest --cache-clear` empties it
 MODELS = ["sevennet-0", "chgnet-0.3.0"]
 # Rooms of the package that only read a store, or write elsewhere.
-READERS = ("annotation", "cli", "exports", "plots", "questions", "report", "sql")
+READERS = (
+    "annotation",
+    "cli",
+    "explorer",
+    "exports",
+    "plots",
+    "questions",
+    "report",
+    "service",
+    "sql",
+)
 
 
 def stored() -> Path:

@@ -16,11 +16,13 @@ from platonic_store.cli import (
     hints,
     ingest,
     map,
+    mcp,
     models,
     picture,
     project,
     report,
     score,
+    serve,
     snapshots,
     sql,
 )
@@ -47,6 +49,8 @@ app.command("picture")(picture.run)
 app.command("report")(report.run)
 app.command("export")(export.run)
 app.command("sql")(sql.run)
+app.command("serve")(serve.run)
+app.command("mcp")(mcp.run)
 app.add_typer(models.app, name="models")
 app.command("delete")(delete.run)
 app.command("doctor")(doctor.run)

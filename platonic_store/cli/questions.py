@@ -85,13 +85,7 @@ def _ask(
         say(f"wrote {picture}")
     if question.is_value:
         answer = pd.DataFrame({name: [answer]})
-    shown = [one.name for one in question.columns]
-    if question.describes:
-        place = shown.index("structure_id") + 1
-        shown = [*shown[:place], "formula", *shown[place:], "spacegroup"]
-        shown += [
-            one for one in answer.columns if one not in shown and one in given.get("where", "")
-        ]
+    shown = question.brief(answer.columns, given.get("where", ""))
     snapshot = None if question.is_value else answer.attrs.get("snapshot")
     show(answer, format, out, columns=columns, first=shown)
     if snapshot is not None:

@@ -100,15 +100,10 @@ def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
 
     Raises: AnchorsNotFound.
     """
-    spaces = snapshot.rows(
-        "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
-        "JOIN catalog.main.projections AS p ON p.space = s.id "
-        "GROUP BY s.id, s.recipe, s.created_at ORDER BY s.created_at DESC"
-    )
-    for id_, recipe, projected in spaces:
+    for id_, recipe, projected in snapshot.spaces:
         if name in (None, id_, recipe) and set(models) <= set(projected):
-            return str(id_)
-    known = ", ".join(id_ for id_, *_ in spaces) or "none"
+            return id_
+    known = ", ".join(id_ for id_, *_ in snapshot.spaces) or "none"
     raise AnchorsNotFound(
         f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
         f"(spaces here: {known})",

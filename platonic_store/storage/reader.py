@@ -20,10 +20,13 @@ _TRUST_SECONDS: Final = 300.0
 
 
 class Reader:
-    """What reads a store; threads may share it. at: the number of the one snapshot it reads."""
+    """What reads a store; threads may share it. at: the number of the one snapshot it reads.
 
-    def __init__(self, location: Location, at: int | None = None):
-        self.location, self.at = location, at
+    memory: what DuckDB may take at most for a snapshot, such as "2GB".
+    """
+
+    def __init__(self, location: Location, at: int | None = None, *, memory: str | None = None):
+        self.location, self.at, self.memory = location, at, memory
         self.files = Files(location)
         self._lock = threading.Lock()
         self._newest: Manifest | None = None
@@ -99,7 +102,7 @@ class Reader:
         Raises: StoreDamaged, StoreTooNew, StoreUnreachable.
         """
         try:
-            return Snapshot(wanted, self.files, allow_files=allow_files)
+            return Snapshot(wanted, self.files, allow_files=allow_files, memory=self.memory)
         except duckdb.IOException as error:
             raise StoreDamaged(
                 f"snapshot {wanted.id} of {self.location.uri} cannot be opened: {one_line(error)}",

@@ -16,9 +16,13 @@ from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Vectors
+from platonic_store.storage.watch import check, watched
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Structures whose descriptions are kept in memory: about 60 MB with 25 columns.
+DESCRIBED_IN_MEMORY = 100_000
 
 
 class VectorTable(NamedTuple):
@@ -64,12 +68,24 @@ class Snapshot:
     one.
     """
 
-    def __init__(self, manifest: Manifest, files: Files, *, allow_files: bool = False):
-        """It reaches no other files, no network and no Python objects unless `allow_files`."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        files: Files,
+        *,
+        allow_files: bool = False,
+        memory: str | None = None,
+    ):
+        """It reaches no other files, no network and no Python objects unless `allow_files`.
+
+        memory: what DuckDB may take at most, such as "2GB"; by default 80 % of the machine's.
+        """
         self.id, self.manifest = manifest.id, manifest
         self.path = files.catalog(manifest)
         self.connection = duckdb.connect()
         self._vectors = Vectors(files, manifest)
+        if memory is not None:
+            self.connection.execute(f"SET memory_limit = {literals([memory])}")
         self.connection.execute(f"ATTACH {literals([str(self.path)])} AS catalog (READ_ONLY)")
         self.connection.execute("SET parquet_metadata_cache = true")  # no file ever changes
         self.connection.execute(element_symbol_macro())
@@ -82,6 +98,7 @@ class Snapshot:
         self.connection.execute((folder("queries") / "views.sql").read_text())
         if not allow_files:
             _confine(self.connection, [path for paths in self.row_files.values() for path in paths])
+        self._is_described = False
         known = self.rows("FROM catalog.main.vector_tables ORDER BY name")
         self.tables = [VectorTable._make((*row, manifest.vectors[row[0]].rows)) for row in known]
 
@@ -98,8 +115,11 @@ class Snapshot:
         return _frame(self.cursor().execute(sql, parameters or []))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own: SQL functions and other threads query at the same time."""
-        return self.connection.cursor()
+        """A connection of its own: SQL functions and other threads query at the same time.
+
+        Raises: OutOfTime where a `Watch` was stopped.
+        """
+        return watched(self.connection.cursor())
 
     @cached_property
     def models(self) -> dict[str, StoredModel]:
@@ -113,12 +133,22 @@ class Snapshot:
             for name, kind, layer, aliases in rows
         }
 
+    @cached_property
+    def spaces(self) -> list[tuple[str, str, list[str]]]:
+        """Id, recipe and projected models of each shared space, the newest first."""
+        return self.rows(
+            "SELECT s.id, s.recipe, list(DISTINCT p.model) FROM catalog.main.spaces AS s "
+            "JOIN catalog.main.projections AS p ON p.space = s.id "
+            "GROUP BY s.id, s.recipe, s.created_at ORDER BY s.created_at DESC"
+        )
+
     @property
     def trained_models(self) -> list[str]:
         """The names of `models` without the controls, which have learnt nothing."""
         return [name for name, model in self.models.items() if model.kind == "trained"]
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
+        check()
         return self._vectors.points(table.name, table.level, condition)
 
     def of_structure(self, table: VectorTable, id_: str) -> Points:
@@ -140,20 +170,45 @@ class Snapshot:
         return self._vectors.rows_by_chunk(name)
 
     def has_structure(self, id_: str) -> bool:
+        if "_structures" in self.__dict__:
+            return id_ in self._structures[1]
         return bool(self.rows("SELECT 1 FROM catalog.main.structures WHERE id = ?", [id_]))
 
     def describe(self, ids: list[str]) -> "pd.DataFrame":
         """The `structure` rows of some ids, one for each, in their order."""
+        frame: pd.DataFrame = self.described(ids).to_pandas()
+        return frame
+
+    def described(self, ids: list[str]) -> pa.Table:
+        """`describe` as an Arrow table."""
+        if self._is_described and self._count <= DESCRIBED_IN_MEMORY:
+            import pandas as pd
+
+            known, index = self._structures
+            return known.take(index.get_indexer(pd.Index(ids)))
         import pyarrow.compute as pc
 
+        self._is_described = True
         # Literals, because DuckDB would read all properties to join them with a parameter.
         some = literals(dict.fromkeys(ids)) or "NULL"
         found = self.cursor().execute(f"FROM structure WHERE structure_id IN ({some})")
         table = found.to_arrow_table()
-        frame: pd.DataFrame = table.take(
-            pc.index_in(pa.array(ids, pa.string()), table["structure_id"].combine_chunks())
-        ).to_pandas()
-        return frame
+        place = table["structure_id"].combine_chunks()
+        return table.take(pc.index_in(pa.array(ids, pa.string()), place))
+
+    @cached_property
+    def _structures(self) -> "tuple[pa.Table, pd.Index[Any]]":
+        """The view `structure` with its ids: who asks twice will ask often."""
+        import pandas as pd
+
+        table = self.cursor().execute("FROM structure").to_arrow_table().combine_chunks()
+        return table, pd.Index(table["structure_id"].to_pandas())
+
+    @cached_property
+    def _count(self) -> int:
+        """Of the structures."""
+        ((count,),) = self.rows("SELECT count(*) FROM catalog.main.structures")
+        return int(count)
 
 
 def _frame(result: duckdb.DuckDBPyConnection) -> "pd.DataFrame":

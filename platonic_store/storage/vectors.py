@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lance import LanceDataset
 
 CACHE_BYTES = 1 << 30
+WHOLE_BYTES = 1 << 26
 # Recall@10 >= 0.99 at 283,000 x 128; tests/store/test_vectors.py holds them to it.
 NPROBES = 64
 REFINE = 5
@@ -65,6 +66,7 @@ class Vectors:
     def __init__(self, files: Files, manifest: Manifest):
         self._files, self._manifest = files, manifest
         self._tables: dict[str, LanceDataset] = {}
+        self._asked: set[str] = set()  # tables of which one structure's rows were read
 
     def _open(self, name: str) -> "LanceDataset":
         if name not in self._tables:
@@ -107,8 +109,15 @@ class Vectors:
         return points
 
     def of_structure(self, name: str, level: Level, id_: str) -> Points:
-        """The rows of one structure: from memory if the table is there, else read by themselves."""
+        """The rows of one structure: from memory if the table is there, else read by themselves.
+
+        Who asks twice will ask often: a table of moderate size is then brought into memory.
+        """
         known = _cache.get(self._key(name))
+        size = sum(file.size for file in self._manifest.vectors[name].files)
+        if known is None and name in self._asked and size <= WHOLE_BYTES:
+            known = self.points(name, level)
+        self._asked.add(name)
         if known is None:
             return self.points(name, level, f"structure_id = {literals([id_])}")
         rows = np.flatnonzero(known.is_of(id_))

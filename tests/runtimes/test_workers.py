@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +151,8 @@ def test_the_batch_grows_until_a_gpus_memory_is_half_full_and_is_remembered(home
     ("poison", "cause"),
     [
         ("poison", "signal 9"),
-        ("exits", "exit code 1: gave up"),
-        ("garbage", "invalid data on stdout"),
+        pytest.param("exits", "exit code 1: gave up", marks=pytest.mark.faults),
+        pytest.param("garbage", "invalid data on stdout", marks=pytest.mark.faults),
     ],
 )
 def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
@@ -166,7 +167,8 @@ def test_workers_killed_from_outside_lose_nothing():
     def kill_one(index):
         if index in (8, 16, 24):
             for child in psutil.Process().children()[:1]:
-                child.kill()
+                with suppress(psutil.NoSuchProcess):  # it may just have died of the last kill
+                    child.kill()
 
     batches = [batch([f"{i}-{j}" for j in range(30)]) for i in range(30)]
     with WorkerPool(card("slow"), (1,), workers=2) as pool:

@@ -1,8 +1,9 @@
 """A writer in a process of its own, to be killed.
 
 Options: crystals (how many), seed, kill_at (the point at which it kills itself, None: none),
-in_process, quirk, job ("pipeline", "ingest"). It prints what it has done: "ready", "ok MODEL ID…"
-for what is published, "deleting ID…", "killed STEP", "error …", "done".
+in_process, quirk, job ("pipeline", "ingest"), eager (publish every chunk). It prints what it has
+done: "ready", "ok MODEL ID…" for what is published, "deleting ID…", "killed STEP", "error …",
+"done".
 """
 
 import os
@@ -17,26 +18,25 @@ import kill_points
 import store_fakes
 
 from platonic_store.errors import PlatonicError
-from platonic_store.storage import commits
-from platonic_store.storage.writer import Writer
+from platonic_store.storage import commits, writer
 from platonic_store.store import Store
 
 
 def acknowledge() -> None:
     """Say which structures are published, as soon as they are."""
     committed: list[tuple[str, ...]] = []
-    commit_chunk, publish = commits.commit_chunk, Writer.publish
+    commit_chunk, publish = commits.commit_chunk, writer.Writer.publish
 
-    def commit(writer, run_id, structure_ids, appends, record):
+    def commit(to, run_id, structure_ids, appends, record):
         committed.append((appends[0].table.split(".")[0], *structure_ids))
-        return commit_chunk(writer, run_id, structure_ids, appends, record)
+        return commit_chunk(to, run_id, structure_ids, appends, record)
 
-    def published(writer, *arguments, **options):
-        publish(writer, *arguments, **options)
+    def published(self, *arguments, **options):
+        publish(self, *arguments, **options)
         while committed:
             print("ok", *committed.pop(), flush=True)
 
-    commits.commit_chunk, Writer.publish = commit, published
+    commits.commit_chunk, writer.Writer.publish = commit, published
 
 
 def die_at(point: int) -> None:
@@ -58,6 +58,8 @@ def main(path: Path, options: dict[str, Any], said: Connection) -> None:
         options.get("quirk", ""), small_chunks=True, in_process=options["in_process"]
     )
     acknowledge()
+    if options.get("eager"):
+        writer.PUBLISH_SHARE = 1e9
     if kill_at := options.get("kill_at"):
         die_at(kill_at)
     pool = store_fakes.crystals(options["crystals"], options.get("seed", 0))

@@ -1,7 +1,7 @@
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from platonic_store.storage import bulk
@@ -66,6 +66,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("rows")
 
 
+@settings(max_examples=15)
 @given(rows=scores(), data=st.data())
 def test_a_table_is_its_rows_however_they_were_written_merged_and_deleted(folder, rows, data):
     places = data.draw(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+import pytest
 from kill_points import Deadly
 from store_driver import Driver
 from store_fakes import MODELS, content, crystals, embedded, know_fakes, pipeline
@@ -57,6 +58,7 @@ MIDDLE = (
 )
 
 
+@pytest.mark.faults
 def test_dying_before_every_step(tmp_path, monkeypatch):
     """In each life at another step: the first of its kind, then one in the middle of the job."""
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
@@ -110,34 +112,34 @@ def holds_what_was_published(path: Path, published: Manifest | None, what: str) 
     assert verify(store.snapshot()) == [], what
 
 
-def test_kill_9_again_and_again(tmp_path, fakes):
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.faults) for n in (1, 2, 3))]
+)
+def test_kill_9_again_and_again(tmp_path, fakes, seed):
     """Half of the kills at a point of the protocol, half at any moment and with real workers."""
     size = 10
     pool = crystals(size)
-    expected = None
-    for seed in range(2):
-        dice = random.Random(seed)
-        path = tmp_path / f"{seed}.store"
-        for kill in range(4):
-            if kill % 2 == 0:
-                process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 300))
-            else:
-                process = start(path, crystals=size, in_process=False)
-                time.sleep(dice.uniform(0.0, 3.0))
-                process.kill()
-            said = rest(process)
-            assert process.exitcode == -signal.SIGKILL, said
-            store = Store.open(path)
-            for model, ids in acknowledged(said).items():
-                if ids:
-                    assert ids <= embedded(store, model), said[-1]
-            if dice.random() < 0.5 and store._reader.newest_manifest():
-                assert store.doctor()["problems"] == []
+    dice = random.Random(seed)
+    path = tmp_path / "killed.store"
+    for kill in range(4):
+        if kill % 2 == 0:
+            process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 300))
+        else:
+            process = start(path, crystals=size, in_process=False)
+            time.sleep(dice.uniform(0.0, 3.0))
+            process.kill()
+        said = rest(process)
+        assert process.exitcode == -signal.SIGKILL, said
         store = Store.open(path)
-        pipeline(store, pool, tmp_path)
-        expected = expected or _undisturbed(tmp_path, pool)
-        assert content(store) == expected
-        assert store.doctor()["problems"] == []
+        for model, ids in acknowledged(said).items():
+            if ids:
+                assert ids <= embedded(store, model), said[-1]
+        if dice.random() < 0.5 and store._reader.newest_manifest():
+            assert store.doctor()["problems"] == []
+    store = Store.open(path)
+    pipeline(store, pool, tmp_path)
+    assert content(store) == _undisturbed(tmp_path, pool)
+    assert store.doctor()["problems"] == []
 
 
 def _undisturbed(folder: Path, pool: dict) -> dict:
@@ -166,7 +168,7 @@ def test_workers_killed_while_a_store_is_filled(tmp_path, monkeypatch):
 
 def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     path = tmp_path / "stopped.store"
-    process = start(path, crystals=100, in_process=False, quirk="slow", job="ingest")
+    process = start(path, crystals=200, in_process=False, quirk="slow", job="ingest", eager=True)
     said = []
     while not said:
         words = process.stdout.readline().split()
@@ -178,10 +180,10 @@ def test_ctrl_c_stops_soon_and_a_repeat_resumes(tmp_path, fakes):
     store = Store.open(path)
     kept = embedded(store, "fake-a")
     assert acknowledged(said)["fake-a"] == kept
-    assert 0 < len(kept) < 100
+    assert 0 < len(kept) < 200
     assert store.sql("SELECT state FROM run").state.tolist() == ["interrupted"]
     assert store.sql("SELECT structures FROM run").structures.tolist() == [len(kept)]
-    _, (run, _) = store.ingest(crystals(100), MODELS)
-    assert run.structures == 100 - len(kept)
-    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(crystals(100))
+    _, (run, _) = store.ingest(crystals(200), MODELS)
+    assert run.structures == 200 - len(kept)
+    assert embedded(store, "fake-a") == embedded(store, "fake-b") == set(crystals(200))
     assert store.doctor()["problems"] == []

@@ -184,6 +184,7 @@ os.kill(os.getpid(), 9)
     assert is_adopted(path)
 
 
+@pytest.mark.faults
 def test_dying_before_every_step_of_taking_over(older, tmp_path, monkeypatch):
     deadly = Deadly(monkeypatch.setattr)
 

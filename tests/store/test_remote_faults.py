@@ -97,12 +97,21 @@ def check(bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        lambda proxy, *request: proxy.answer(503, *request, times=2),
-        lambda proxy, *request: proxy.delay(0.1, *request),
-        lambda proxy, *request: proxy.cut(*request),
-        lambda proxy, *request: proxy.lose(*request),
+        pytest.param(
+            lambda proxy, *request: proxy.answer(503, *request, times=2),
+            id="503 twice",
+            marks=pytest.mark.faults,
+        ),
+        pytest.param(
+            lambda proxy, *request: proxy.delay(0.1, *request),
+            id="late",
+            marks=pytest.mark.faults,
+        ),
+        pytest.param(
+            lambda proxy, *request: proxy.cut(*request), id="cut", marks=pytest.mark.faults
+        ),
+        pytest.param(lambda proxy, *request: proxy.lose(*request), id="answer lost"),
     ],
-    ids=["503 twice", "late", "cut", "answer lost"],
 )
 def test_every_kind_of_request_that_fails_is_made_again(store, bucket, fault):
     for request in REQUESTS:
@@ -112,6 +121,7 @@ def test_every_kind_of_request_that_fails_is_made_again(store, bucket, fault):
     check(bucket)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("status", "step"),
     [
@@ -144,6 +154,7 @@ def test_a_snapshot_whose_note_does_not_arrive_is_there(store, bucket, monkeypat
     assert content(opened(bucket)) == expected()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("step", ["rows/crystals/", "/data/", ".lance/_versions/", "manifests/0"])
 def test_a_writer_who_is_taken_over_in_the_middle(store, bucket, monkeypatch, step):
     def take_over() -> None:
@@ -160,6 +171,7 @@ def test_a_writer_who_is_taken_over_in_the_middle(store, bucket, monkeypatch, st
     check(bucket)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("nth", [0, 1])
 def test_what_a_writer_writes_who_lost_its_lease_is_nobodys(store, bucket, nth):
     """It adds rows to the very tables that its successor commits to and compacts."""
@@ -205,6 +217,7 @@ def environment(bucket: Bucket) -> dict[str, str]:
     return {**bucket.environment, "PLATONIC_STORE_CACHE": os.environ["PLATONIC_STORE_CACHE"]}
 
 
+@pytest.mark.faults
 def test_kill_9_at_every_step_of_publishing(store, bucket):
     for step in STEPS[1:]:
         writers = []
@@ -218,6 +231,7 @@ def test_kill_9_at_every_step_of_publishing(store, bucket):
     check(bucket)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("minutes", [-5, 5])
 def test_two_writers_whose_clocks_are_minutes_apart(store, bucket, minutes):
     refused = []

@@ -7,6 +7,7 @@ from contextlib import suppress
 from gc import collect
 from weakref import ref
 
+import pandas as pd
 import pytest
 from store_fakes import content, crystals, embedded, know_fakes
 
@@ -89,6 +90,27 @@ def test_a_store_made_anew_in_the_same_place_is_another(store):
     assert len(embedded(store, "fake-a")) == 5
     assert store.snapshot().manifest.store != old.manifest.store
     assert len(old.frame("FROM structure")) == 3, "its file is still open"
+
+
+def test_who_asks_again_is_told_the_same(store):
+    """From the second time on structures are described, and their vectors read, from memory."""
+    sources = crystals(6)
+    for number, atoms in enumerate(sources.values()):
+        atoms.info["known_of_some"] = number if number % 2 else None
+    store.ingest(sources, ["fake-a"])
+    snapshot, ids = store.snapshot(), [*list(sources)[1::2], *list(sources)[1:4:2]]
+    first, again = snapshot.describe(ids), snapshot.describe(ids)
+    assert "_structures" in snapshot.__dict__
+    assert first["structure_id"].tolist() == ids
+    assert first["known_of_some"].tolist() == [1, 3, 5, 1, 3]
+    pd.testing.assert_frame_equal(first, again)
+    table = next(one for one in snapshot.tables if one.level == "atom")
+    for id_ in ids:
+        alone, whole = (store.snapshot().of_structure(table, id_) for _ in range(2))
+        assert alone.keys.sort_by("site_index") == whole.keys.sort_by("site_index")
+        assert len(whole.vectors) == len(sources[id_])
+    assert snapshot.has_structure(ids[0])
+    assert not snapshot.has_structure("nobody")
 
 
 def test_many_threads_share_a_snapshot(store):

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 import store_fakes
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -217,7 +218,8 @@ def agrees(hits, query, others, k):
         assert abs(distance(others[id_]) - found) < 1e-5
 
 
-def test_any_order_of_work(fakes, monkeypatch):
+@pytest.mark.parametrize("examples", [3, pytest.param(20, marks=pytest.mark.faults)])
+def test_any_order_of_work(fakes, monkeypatch, examples):
     from hypothesis.stateful import run_state_machine_as_test
 
     assert store_fakes.MODELS == MODELS
@@ -226,7 +228,7 @@ def test_any_order_of_work(fakes, monkeypatch):
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=6,
+            max_examples=examples,
             stateful_step_count=12,
             deadline=None,
             derandomize=True,

@@ -98,6 +98,7 @@ def test_doctor_sees_scores_that_lack_atoms(store):
     assert problem.startswith("1 of the structures scored against")
 
 
+@pytest.mark.faults
 def test_dying_at_any_point_of_scoring(tmp_path, monkeypatch):
     know_fakes(in_process=True, patch=monkeypatch.setattr)
     monkeypatch.setattr(scoring, "CHUNK", 30)

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from platonic_store.errors import InvalidQuery
-from platonic_store.questions.shared.inputs import is_file
+from platonic_store.questions.shared.inputs import is_external
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import quote
 from platonic_store.structures.records import reduced_formula
@@ -58,7 +58,7 @@ def _resolved(snapshot: Snapshot, sign: int, text: str) -> Term:
 
     if snapshot.has_structure(text):
         return Term(sign, text, (text,))
-    if is_file(text):
+    if is_external(text):
         return Term(sign, text, (text,))
     wants_all, name = text.startswith("all "), text.removeprefix("all ").strip()
     try:

@@ -1,10 +1,11 @@
 """What is asked about: ids, files, structure objects and vectors, resolved to vectors."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +47,46 @@ class ExternalStructure(NamedTuple):
     formula: str
 
 
+GUEST = "upload:"  # what the ids of such structures begin with
+# Structures that a service keeps for a while, beside the store's: by id, as a model embeds them.
+_guests: ContextVar["Callable[[str, ModelLayer], ExternalStructure | None] | None"] = ContextVar(
+    "_guests", default=None
+)
+
+
+class Guests(Protocol):
+    """Who keeps structures that are not in the store, and embeds them."""
+
+    def known(self) -> AbstractContextManager[None]:
+        """Within the block questions find them."""
+        ...
+
+
+class NotYetEmbedded(Exception):
+    """A model is at work on a structure that is not in the store; `future` ends when it is done."""
+
+    def __init__(self, future: "Future[Any]"):
+        super().__init__("not embedded yet")
+        self.future = future
+
+
+@contextmanager
+def known_guests(
+    find: "Callable[[str, ModelLayer], ExternalStructure | None]",
+) -> Iterator[None]:
+    """Within the block a text may also name a structure that `find` knows.
+
+    find: the structure of an id that begins with GUEST, as a layer of a model embeds it; None for
+    other ids.
+    It may raise NotYetEmbedded.
+    """
+    token = _guests.set(find)
+    try:
+        yield
+    finally:
+        _guests.reset(token)
+
+
 @contextmanager
 def ids_only() -> Iterator[None]:
     """Within the block a text names a structure of the store and never a file."""
@@ -54,6 +95,11 @@ def ids_only() -> Iterator[None]:
         yield
     finally:
         _files_allowed.reset(token)
+
+
+def is_external(text: str) -> bool:
+    """Whether a text names a structure that is not in the store: a file, or what is kept here."""
+    return is_file(text) or (text.startswith(GUEST) and _guests.get() is not None)
 
 
 def is_file(text: str) -> bool:
@@ -66,13 +112,16 @@ def identify(
 ) -> str | np.ndarray | ExternalStructure:
     """An id or a vector as it is; a file or an object as a structure that is embedded now.
 
-    Raises: StructureNotFound, UnreadableSource, and what running a model raises.
+    Raises: StructureNotFound, UnreadableSource, and what running a model raises; NotYetEmbedded.
     """
     if isinstance(query, np.ndarray):
         return query.astype(np.float32)
     if isinstance(query, ExternalStructure):
         return query
     if isinstance(query, str):
+        find = _guests.get()
+        if find is not None and (guest := find(query, side)) is not None:
+            return guest
         if snapshot.has_structure(query):
             return query
         if not is_file(query):

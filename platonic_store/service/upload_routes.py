@@ -1,0 +1,109 @@
+"""Sending a structure: `/api/uploads`, and a structure as the body of a question."""
+
+import asyncio
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from platonic_store import questions
+from platonic_store.errors import InvalidQuery, OutOfTime, UnreadableSource
+from platonic_store.questions.shared.declaration import Question
+from platonic_store.service.formats import Format
+from platonic_store.service.parameters import Text, given, model_of
+from platonic_store.service.question_routes import Answers, about, ask, responses, wanted
+from platonic_store.service.uploads import Upload, Uploads
+
+BODY_SECONDS: Final = 20.0  # that a client may take to send it
+_TYPES: Final = ("text/plain", "chemical/x-cif", "application/json", "application/octet-stream")
+BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "One structure: CIF, POSCAR, extxyz, pymatgen or OPTIMADE JSON.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _TYPES},
+    }
+}
+
+
+def router(answers: Answers, uploads: Uploads) -> APIRouter:
+    """POST and GET of uploads, POST of every question that is about a structure."""
+    routes = APIRouter(prefix="/api")
+
+    @routes.post(
+        "/uploads",
+        tags=["uploads"],
+        summary="Send a structure; the models of the service embed it.",
+        operation_id="upload",
+        openapi_extra=BODY,
+        responses=responses(),
+    )
+    async def upload(
+        request: Request, name: Annotated[Text, Query(description="The file's name.")] = ""
+    ) -> JSONResponse:
+        found = await receive(request, uploads, name)
+        uploads.embed_all(found)
+        return JSONResponse(found.as_json(), 201, headers={"Location": f"/api/uploads/{found.id}"})
+
+    @routes.get(
+        "/uploads/{id}",
+        tags=["uploads"],
+        summary="A structure that was sent, and how far its models are.",
+        responses=responses(),
+    )
+    async def progress(id: str) -> JSONResponse:
+        return JSONResponse(uploads.get(id).as_json(), headers={"Cache-Control": "no-store"})
+
+    for name in questions.names():
+        question = questions.get(name)
+        if any(one.is_structure for one in question.parameters):
+            _add(routes, answers, uploads, question)
+    return routes
+
+
+def _add(
+    routes: APIRouter,
+    answers: Answers,
+    uploads: Uploads,
+    question: "Question[..., Any]",
+) -> None:
+    structure = next(one for one in question.parameters if one.is_structure)
+    parameters = model_of(question, answers.settings, without=structure)
+
+    async def post(
+        request: Request,
+        parameters: Annotated[parameters, Query()],  # type: ignore[valid-type]
+        format: Annotated[Format, Depends(wanted)],
+    ) -> Response:
+        upload = await receive(request, uploads)
+        arguments = {structure.name: upload.id, **given(parameters, question)}
+        return await answers.respond(request, ask(question, arguments), parameters, format)
+
+    said = about(question) | {"openapi_extra": BODY}
+    said["description"] = f"`{structure.name}` is the body.\n\n{said['description']}"
+    routes.post(f"/{question.name}", operation_id=f"{question.name}_of_structure", **said)(post)
+    routes.post(f"/{question.name}.{{suffix}}", include_in_schema=False)(post)
+
+
+async def receive(request: Request, uploads: Uploads, name: str = "") -> Upload:
+    """The structure in a request's body. Raises: InvalidQuery, OutOfTime, and as `Uploads.add`."""
+    kind = request.headers.get("content-type", "")
+    if kind.startswith("multipart/"):
+        raise InvalidQuery(
+            "a form is not a structure", "send the file itself: `curl --data-binary @FILE`"
+        )
+    try:
+        with uploads.arriving():
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.body()
+    except ClientDisconnect:
+        raise UnreadableSource("the connection ended before the structure did") from None
+    except TimeoutError:
+        raise OutOfTime(f"the structure took longer than {BODY_SECONDS:g} s to arrive") from None
+    return await uploads.add(body, kind, name or _file_name(request))
+
+
+def _file_name(request: Request) -> str:
+    found = re.search(r'filename="?([^";]+)', request.headers.get("content-disposition", ""))
+    return found.group(1).strip() if found else ""

@@ -1,0 +1,210 @@
+"""The bounded work of a service: functions of the newest snapshot, in threads, within a time."""
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import duckdb
+
+from platonic_store.errors import OutOfTime, ServiceBusy, TooManyRequests
+from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, ids_only
+from platonic_store.service.settings import Settings
+from platonic_store.storage.reader import Reader
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.watch import Watch
+from platonic_store.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOOK_SECONDS: Final = 1.0  # how often a newer snapshot is looked for
+OLDER_SNAPSHOTS: Final = 3  # that stay open for those who turn their pages
+STOP_SECONDS: Final = 0.2  # between interruptions of work that is over its time
+
+client: ContextVar[str] = ContextVar("client", default="")
+
+
+class Work:
+    """What answers requests: a few threads, a queue that ends, a time limit.
+
+    guests: what else than the store's own structures a text may name (uploads).
+    """
+
+    guests: Guests | None = None
+
+    def __init__(self, store: Store, settings: Settings):
+        self.settings = settings
+        self.location = store.location
+        self._reader = Reader(store.location, store.at, memory=settings.memory)
+        self._newest: Snapshot | None = None
+        self._looked_at = 0.0
+        self._look_lock = threading.Lock()
+        self._older: OrderedDict[int, Snapshot] = OrderedDict()
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="answer")
+        self._looker = ThreadPoolExecutor(2, thread_name_prefix="snapshot")
+        self._clients: Counter[str] = Counter()
+        self._watches: set[Watch] = set()
+        self._overdue: set[Future[Any]] = set()  # whose thread nobody waits for any more
+        self._is_closed = False
+        self.asked = 0  # waiting or at work
+
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot, as it was known a second ago. Blocks while there is none.
+
+        Raises: StoreNotFound, StoreDamaged, StoreTooNew, StoreUnreachable.
+        """
+        known = self._newest
+        if known is not None and time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return known
+        if not self._look_lock.acquire(blocking=known is None):
+            assert known is not None
+            return known  # another thread looks
+        try:
+            self._newest = self._reader.snapshot()
+            self._looked_at = time.monotonic()
+            return self._newest
+        finally:
+            self._look_lock.release()
+
+    async def newest(self) -> Snapshot:
+        """`snapshot` without blocking the loop; a slow look at the store makes nobody wait."""
+        known = self._newest
+        if known is not None and time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return known
+        look = asyncio.get_running_loop().run_in_executor(self._looker, self.snapshot)
+        if known is None:
+            return await look
+        done, _ = await asyncio.wait([look], timeout=0.2)
+        return look.result() if done else known
+
+    async def at(self, id: int) -> Snapshot:
+        """A snapshot by its number, for those who go on with what they began.
+
+        Raises: SnapshotNotFound, and what `snapshot` raises.
+        """
+        newest = await self.newest()
+        if newest.id == id:
+            return newest
+        return await asyncio.get_running_loop().run_in_executor(self._looker, self._open, id)
+
+    def _open(self, id: int) -> Snapshot:
+        with self._look_lock:
+            if id not in self._older:
+                reader = Reader(self.location, id, memory=self.settings.memory)
+                self._older[id] = reader.snapshot()
+            self._older.move_to_end(id)
+            while len(self._older) > OLDER_SNAPSHOTS:
+                self._older.popitem(last=False)
+            return self._older[id]
+
+    async def run(
+        self, function: Callable[Concatenate[Snapshot, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """`function(snapshot, …)` of the newest snapshot, in a thread.
+
+        In it a text names structures of the store and uploads, never a file.
+
+        Raises: OutOfTime, ServiceBusy, TooManyRequests, and what the function raises.
+        """
+        return await self.run_on(await self.newest(), function, *args, **kwargs)
+
+    async def run_on(
+        self,
+        snapshot: Snapshot,
+        function: Callable[Concatenate[Snapshot, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """`run` on a snapshot that the caller has."""
+        end = time.monotonic() + self.settings.seconds
+        while True:
+            call: Callable[[], R] = lambda: function(snapshot, *args, **kwargs)  # noqa: E731
+            try:
+                return await self._call(call, end)
+            except NotYetEmbedded as missing:
+                # No thread waits for a model. When it has answered, all is asked again.
+                await self._wait(asyncio.wrap_future(missing.future), end)
+
+    async def _call(self, function: Callable[[], R], end: float) -> R:
+        who = client.get()
+        if self._is_closed:
+            raise _ending()
+        if self.asked >= self.settings.queue or len(self._overdue) >= self.settings.threads:
+            raise ServiceBusy("the service has as much to answer as it can", "try again later")
+        if who and self._clients[who] >= self.settings.per_client:
+            raise TooManyRequests(
+                f"{self._clients[who]} requests of this client are being answered",
+                "wait for answers before you ask more",
+            )
+        watch = Watch()
+        context = contextvars.copy_context()
+        future = self._pool.submit(context.run, self._within, watch, function)
+        self.asked += 1
+        self._clients[who] += 1
+        try:
+            return await self._wait(asyncio.wrap_future(future), end)
+        finally:
+            self.asked -= 1
+            self._clients[who] -= 1
+            self._clients += Counter()  # forgets clients without requests
+            if not future.done() and not future.cancel():
+                self._overdue.add(future)
+                self._stop(watch, future)
+
+    async def _wait(self, awaited: Awaitable[R], end: float) -> R:
+        try:
+            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                return await asyncio.shield(awaited)
+        except (asyncio.CancelledError, duckdb.InterruptException):
+            if self._is_closed:
+                raise _ending() from None
+            raise
+        except TimeoutError as error:
+            if isinstance(error, OutOfTime):
+                raise
+            raise OutOfTime(
+                f"the answer takes longer than the {self.settings.seconds:g} s that are allowed",
+                "ask for less",
+            ) from None
+
+    def _within(self, watch: Watch, function: Callable[[], R]) -> R:
+        self._watches.add(watch)
+        guests = self.guests.known() if self.guests is not None else contextlib.nullcontext()
+        try:
+            with watch.watching(), ids_only(), guests:
+                return function()
+        finally:
+            self._watches.discard(watch)
+
+    def _stop(self, watch: Watch, future: "Future[Any]") -> None:
+        """Interrupt what nobody waits for any more, until it has ended."""
+        if future.done():
+            self._overdue.discard(future)
+            future.exception()  # comes too late for anybody
+            return
+        watch.stop()
+        asyncio.get_running_loop().call_later(STOP_SECONDS, self._stop, watch, future)
+
+    @property
+    def busy_threads(self) -> int:
+        """How many answer now, those over their time included."""
+        return len(self._watches)
+
+    def close(self) -> None:
+        """Stop all work: who waits for it is told that the service ends."""
+        self._is_closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._looker.shutdown(wait=False, cancel_futures=True)
+        for watch in list(self._watches):
+            watch.stop()
+
+
+def _ending() -> ServiceBusy:
+    return ServiceBusy("the service is ending", "ask again when it is back")

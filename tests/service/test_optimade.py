@@ -1,0 +1,229 @@
+"""/optimade by a real server, read by the validator and by the clients that people use."""
+
+import contextlib
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import requests
+from optimade.models import StructureResource, StructureResponseMany
+
+from platonic_store.service.optimade.filters import condition
+from platonic_store.service.optimade.properties import properties, relation
+
+# optimade-python-tools' models ask instances of pydantic for what belongs to their classes.
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields':DeprecationWarning")
+
+
+@pytest.fixture
+def base(service):
+    return f"{service}/optimade"
+
+
+@pytest.fixture(scope="module")
+def known(prototypes):
+    return properties(prototypes.snapshot())
+
+
+def matched(prototypes, known, text: str) -> set[str]:
+    sql = condition(text, known).sql
+    return {
+        id_
+        for (id_,) in prototypes.snapshot().rows(
+            f"SELECT s.structure_id FROM {relation(sql)} WHERE {sql}"
+        )
+    }
+
+
+def by_python(prototypes, test) -> set[str]:
+    frame = prototypes.sql("FROM structure")
+    return {row.structure_id for row in frame.itertuples() if test(row)}
+
+
+@pytest.mark.parametrize("version", ["", "/v1"])
+def test_the_validator_passes(base, version, capsys):
+    from optimade.validator import ImplementationValidator
+
+    validator = ImplementationValidator(base_url=base + version, verbosity=-1)
+    validator.validate_implementation()
+    assert validator.valid, capsys.readouterr().out
+    assert validator.results.optional_failure_count == 0
+
+
+def test_every_entry_is_as_the_models_say(base, prototypes):
+    answer = requests.get(f"{base}/v1/structures?page_limit=1000").json()
+    StructureResponseMany(**answer)
+    for entry in answer["data"]:
+        StructureResource(**entry)
+    assert len(answer["data"]) == answer["meta"]["data_returned"] == 288
+    assert answer["meta"]["_platonic_snapshot"] == prototypes.snapshot().id
+
+
+def test_pymatgen_reads_the_structures_that_went_in(base):
+    from pymatgen.ext.optimade import OptimadeRester
+
+    from platonic_store.structures.builtin import records
+
+    with contextlib.redirect_stdout(None):
+        (found,) = (
+            OptimadeRester(f"{base}/", timeout=30).get_structures_with_filter("nsites<4").values()
+        )
+    crystals = {one.id: one for one in records()}
+    assert len(found) > 30
+    for id_, structure in found.items():
+        assert list(structure.atomic_numbers) == crystals[id_].numbers.tolist()
+        assert np.allclose(structure.cart_coords, crystals[id_].positions)
+        assert np.allclose(structure.lattice.matrix, crystals[id_].cell)
+
+
+def test_optimade_get_follows_the_pages(base):
+    from optimade.client import OptimadeClient
+
+    client = OptimadeClient(base_urls=[base], max_results_per_provider=1000, silent=True)
+    found = client.get("nelements=2", response_fields=["nsites"])["structures"]["nelements=2"][base]
+    assert found["errors"] == []
+    assert (
+        len({one["id"] for one in found["data"]})
+        == client.count("nelements=2")["structures"]["nelements=2"][base]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "test"),
+    [
+        ('elements HAS "Ti"', lambda s: "Ti" in s.elements),
+        ('elements HAS ALL "Ti", "O"', lambda s: {"Ti", "O"} <= set(s.elements)),
+        ('elements HAS ANY "Ti", "O"', lambda s: bool({"Ti", "O"} & set(s.elements))),
+        ('elements HAS ONLY "Ti", "O"', lambda s: set(s.elements) <= {"Ti", "O"}),
+        ('NOT elements HAS "Ti"', lambda s: "Ti" not in s.elements),
+        ("elements LENGTH 3", lambda s: len(s.elements) == 3),
+        ("elements LENGTH >= 3", lambda s: len(s.elements) >= 3),
+        ("nsites<5 AND nelements=2 OR nsites=24", lambda s: (s.nsites < 5 and s.nelements == 2)
+         or s.nsites == 24),
+        ("NOT (nsites<5 OR nelements!=2)", lambda s: s.nsites >= 5 and s.nelements == 2),
+        ("10 <= nsites", lambda s: s.nsites >= 10),
+        ("_platonic_volume > 1.0e2", lambda s: s.volume > 100),
+        ('id STARTS WITH "S"', lambda s: s.structure_id.startswith("S")),
+        ('id ENDS "e" AND id CONTAINS "i"', lambda s: s.structure_id.endswith("e")
+         and "i" in s.structure_id),
+        ("nsites = nelements", lambda s: s.nsites == s.nelements),
+        ("_platonic_mineral IS UNKNOWN", lambda s: not isinstance(s.mineral, str)),
+        ('NOT _platonic_mineral = "Spinel"', lambda s: isinstance(s.mineral, str)
+         and s.mineral != "Spinel"),
+        ("_exmpl_gap > 1 OR NOT _exmpl_gap > 1", lambda s: False),
+        ("_exmpl_gap IS UNKNOWN", lambda s: True),
+        ("space_group_it_number = 225", lambda s: s.spacegroup == 225),
+        ('last_modified > "2026-01-01T00:00:00+01:00"', lambda s: True),
+        ("dimension_types HAS 0", lambda s: False),
+        ("structure_features LENGTH 0", lambda s: True),
+        ('assemblies HAS "x" OR chemical_formula_hill = "HO"', lambda s: False),
+    ],
+)  # fmt: skip
+def test_a_filter_matches_what_python_matches(prototypes, known, text, test):
+    assert matched(prototypes, known, text) == by_python(prototypes, test)
+
+
+def test_formulas_and_ratios(prototypes, known):
+    from pymatgen.core import Composition
+
+    formulas = prototypes.sql("SELECT structure_id, formula FROM structure")
+    rutile = formulas.loc[formulas["formula"] == "TiO2", "structure_id"]
+    assert matched(prototypes, known, 'chemical_formula_reduced="O2Ti"') == set(rutile)
+    oxygen = matched(prototypes, known, 'elements:elements_ratios HAS "O":>0.6')
+    assert oxygen == {
+        row.structure_id
+        for row in formulas.itertuples()
+        if Composition(row.formula).get_atomic_fraction("O") > 0.6
+    }
+    anonymous = {
+        row.structure_id
+        for row in formulas.itertuples()
+        if sorted(Composition(row.formula).as_reduced_dict().values()) == [1, 2]
+    }
+    assert matched(prototypes, known, '"A2B" = chemical_formula_anonymous') == anonymous
+
+
+def test_strings_are_data(prototypes, known):
+    text = """it's "so" \\ --"""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    sql = condition(f'id = "{escaped}"', known).sql
+    assert prototypes.snapshot().rows(f"SELECT {sql.split(' = ')[1].rstrip(')')}") == [(text,)]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        ("structures?filter=crazyfield=2", 400, "no property crazyfield"),
+        ("structures?filter=_platonic_crazy=2", 400, "no property _platonic_crazy"),
+        ("structures?filter=nsites = = 2", 400, "character 10"),
+        ("structures?filter=nsites=2 nsites=3", 400, "without AND or OR"),
+        (f"structures?filter={'(' * 65}nsites=2{')' * 65}", 400, "64 parentheses"),
+        (f"structures?filter={'nsites=2 OR ' * 400}nsites=2", 400, "at most 4096"),
+        ('structures?filter=last_modified="yesterday"', 400, "no time"),
+        ('structures?filter=nsites="2"', 501, "of type integer, not string"),
+        ('structures?filter=elements="Ti"', 501, "HAS"),
+        ('structures?filter=nsites HAS 2', 501, "no list"),
+        ('structures?filter="a"="a"', 501, "two constants"),
+        ('structures?filter=species.name HAS "Ti"', 501, "names within names"),
+        ("structures?filter=nsites=1e999", 501, "range"),
+        ("structures?response_format=xml", 400, "only json"),
+        ("structures?response_fields=crazy", 400, "no property crazy"),
+        ("structures?include=calculations", 400, "calculations"),
+        ("structures?crazy=1", 400, "no parameter crazy"),
+        ("structures?sort=elements", 400, "not sorted by elements"),
+        ("structures?page_limit=1001", 403, "at most 1000"),
+        ("structures?page_limit=0", 400, "page_limit"),
+        ("extensions/similar?id=nothing", 404, "nothing"),
+        ("extensions/similar?id=Spinel&model=gpt", 400, "gpt"),
+        ("calculations", 404, "nothing at"),
+        ("versions", 404, "nothing at"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_an_error_of_optimade(base, path, status, reason):
+    route, _, query = path.partition("?")
+    answer = requests.get(f"{base}/v1/{route}?{quote(query, safe='=&')}")
+    assert answer.status_code == status, answer.text
+    (error,) = answer.json()["errors"]
+    assert error["status"] == str(status)
+    assert reason in error["detail"]
+    assert answer.json()["meta"]["api_version"] == "1.2.0"
+
+
+def test_another_version(base):
+    assert requests.get(f"{base}/v2/info").status_code == 553
+    assert requests.get(f"{base}/versions").text == "version\n1\n"
+
+
+def test_what_others_call_theirs_is_unknown_with_a_warning(base):
+    answer = requests.get(f"{base}/v1/structures?filter=_exmpl_x=1&_exmpl_key=2").json()
+    assert answer["data"] == []
+    assert "_exmpl_x" in answer["meta"]["warnings"][0]["detail"]
+
+
+def test_pages_sorted_by_a_property(base, prototypes):
+    url, ids = f"{base}/v1/structures?sort=-nsites&response_fields=nsites&page_limit=100", []
+    sites = []
+    while url:
+        answer = requests.get(url).json()
+        ids += [one["id"] for one in answer["data"]]
+        sites += [one["attributes"]["nsites"] for one in answer["data"]]
+        url = answer["links"]["next"]
+    assert len(ids) == len(set(ids)) == 288
+    assert sites == sorted(sites, reverse=True)
+
+
+def test_similar_is_the_question_with_a_filter(base, prototypes):
+    answer = requests.get(
+        f"{base}/v1/extensions/similar",
+        params={"id": "Spinel", "filter": "nelements=3", "page_limit": 5},
+    ).json()
+    expected = prototypes.similar("Spinel", k=5, where="nelements = 3")
+    assert [one["id"] for one in answer["data"]] == expected["structure_id"].tolist()
+    distances = [one["attributes"]["_platonic_distance"] for one in answer["data"]]
+    assert distances == expected["distance"].tolist()
+
+
+def test_an_entry_that_is_not_here_is_null(base):
+    assert requests.get(f"{base}/v1/structures/nothing").json()["data"] is None
+    found = requests.get(f"{base}/v1/structures/{quote('(La,Ba)CuO4')}").json()
+    assert found["data"]["id"] == "(La,Ba)CuO4"
