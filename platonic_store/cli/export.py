@@ -5,6 +5,7 @@ import typer
 
 from platonic_store.cli.options import DEFAULT_STORE, AtOption, StoreOption
 from platonic_store.cli.output import say
+from platonic_store.exports import FORMATS
 
 
 def run(
@@ -12,8 +13,7 @@ def run(
         Path,
         typer.Option(
             "--to",
-            help="The file. Its name ends in what it is: chemiscope.json.gz, atlas.parquet, "
-            "atlas-atoms.parquet.",
+            help=f"The file. Its name ends in what it is: {', '.join(FORMATS)}.",
         ),
     ],
     model: Annotated[

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platonic_store.errors import InvalidQuery
-from platonic_store.storage.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from platonic_store.storage.snapshot import Snapshot
 
 # By the end of a file's name: `module:function` of (snapshot, path, models).
 FORMATS = {
@@ -16,7 +19,7 @@ FORMATS = {
 }
 
 
-def write(snapshot: Snapshot, path: Path, models: Sequence[str]) -> None:
+def write(snapshot: "Snapshot", path: Path, models: Sequence[str]) -> None:
     """Write a snapshot in the format that the end of the file's name says.
 
     models: MODEL or MODEL@LAYER each; none means all that are on the map and no control.
