@@ -58,7 +58,8 @@ class Layout:
 def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
     """Lay points out.
 
-    The same rows in the same order give the same layout; with fewer than 50 it is their PCA.
+    The same rows in the same order give the same layout. Fewer than 50, or such as are all alike,
+    are laid out by PCA.
 
     Args:
         coordinates: (n, D), n ≥ 1, finite.
@@ -75,7 +76,8 @@ def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
         raise ValueError(f"a layout needs finite (n, D) coordinates, not {rows.shape}")
     centre, axes = _principal(rows)
     points = _reduced(rows, centre, axes)
-    flat = _flat(points) if len(points) < FEW else _tsne(points, seed)
+    is_few = len(points) < FEW or not np.ptp(points, axis=0).any()
+    flat = _flat(points) if is_few else _tsne(points, seed)
     return Layout(centre, axes, points, _scaled(flat))
 
 
@@ -148,8 +150,8 @@ def _flat(points: Floats) -> NDArray[Any]:
 def _tsne(points: Floats, seed: int) -> NDArray[Any]:
     from openTSNE import TSNE
 
-    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, random_state=seed, n_jobs=-1)
+    # By several threads it would depend on their number, and take longer on a busy machine.
+    tsne = TSNE(perplexity=min(PERPLEXITY, len(points) // 4), random_state=seed, n_jobs=1)
     return np.asarray(tsne.fit(points))
 
 
