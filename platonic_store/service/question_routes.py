@@ -53,17 +53,26 @@ class Answers:
             table = self.tables.get(content)
             if table is None:
                 table = asked.answer(snapshot)
+                require_size(table, self.settings.answer_bytes, "an answer", "ask for less")
                 self.tables.put(content, table)
+            shown = table.slice(start, page.limit)
+            require_size(shown, self.settings.page_bytes, "a page", "set a smaller `limit`")
             after, here, following = start + page.limit, request.url.path, None
             if after < len(table):
                 following = next_page(here, asked.arguments, page.limit, snapshot.id, after)
             head = Head(asked.name, snapshot.id, asked.caveat, following)
-            return Body(format.write(table.slice(start, page.limit), head), following)
+            return Body(format.write(shown, head), following)
 
         body = await self.bodies.get_or(key, lambda: work.run_on(snapshot, write))
         if body.next is not None:
             headers["Link"] = f'<{body.next}>; rel="next"'
         return Response(body.content, headers=headers, media_type=format.media_type)
+
+
+def require_size(table: pa.Table, most: int, what: str, hint: str) -> None:
+    """Raises: InvalidQuery for a table that is larger than so many bytes."""
+    if table.nbytes > most:
+        raise InvalidQuery(f"{what} has at most {most:,} bytes, this one {table.nbytes:,}", hint)
 
 
 class Body(NamedTuple):

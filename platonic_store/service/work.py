@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -157,7 +157,7 @@ class Work:
                 f"{self._clients[who]} requests of this client are being answered",
                 "wait for answers before you ask more",
             )
-        watch = Watch()
+        watch = Watch(self.settings.answer_rows)
         context = contextvars.copy_context()
         future = self._pool.submit(context.run, self._within, watch, function)
         self.asked += 1
@@ -172,7 +172,8 @@ class Work:
                 self._overdue.add(future)
                 self._stop(watch, future)
 
-    async def _wait(self, awaited: Awaitable[R], end: float) -> R:
+    async def _wait(self, awaited: "asyncio.Future[R]", end: float) -> R:
+        awaited.add_done_callback(_seen)
         try:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
                 return await asyncio.shield(awaited)
@@ -222,3 +223,9 @@ class Work:
 
 def _ending() -> ServiceBusy:
     return ServiceBusy("the service is ending", "ask again when it is back")
+
+
+def _seen(future: "asyncio.Future[Any]") -> None:
+    """An error that comes when nobody waits any more is no news."""
+    if not future.cancelled():
+        future.exception()
