@@ -39,6 +39,17 @@ def test_what_takes_too_long_is_interrupted(serve):
     assert client.get("/api/sql?q=SELECT+1").status_code == 200
 
 
+def test_what_nobody_waits_for_is_given_up(serve):
+    client = serve(sql=True, seconds=30, threads=1)
+    work = client.app.state.work
+    query = ENDLESS.replace(" ", "%20").replace("!=", "%3C%3E")
+    with raw(client) as line:
+        line.sendall(f"GET /api/sql?q={query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        while not work.busy_threads:
+            time.sleep(0.01)
+    assert client.get("/api/sql?q=SELECT+1", timeout=10).status_code == 200
+
+
 def test_a_condition_is_interrupted_too(serve):
     client = serve(seconds=0.5)
     where = f"({ENDLESS}) > 0"
