@@ -541,6 +541,22 @@ class Store(Questions):
             name = self.location.uri.rstrip("/").rpartition("/")[2]
             return report.write(snapshot, name, Path(out), models=models, space=space, seed=seed)
 
+    def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
+        """Write crystals, maps and scores as a file that another tool opens; returns its path.
+
+        path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
+            (structures) or `atlas-atoms.parquet`, for embedding-atlas. See docs/exports.md.
+        models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
+
+        Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.
+        """
+        from platonic_store import exports
+
+        path = Path(path)
+        with self.snapshot() as snapshot:
+            exports.write(snapshot, path, [*models])
+        return path
+
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""
         uri = self.location.uri
