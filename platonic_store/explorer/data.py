@@ -65,10 +65,10 @@ def crystals(snapshot: Snapshot, ids: list[str]) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def symbol(number: int | None) -> str:
-    """The Hermann-Mauguin symbol of a space group."""
-    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+    """The short Hermann-Mauguin symbol of a space group: `P2_1/c`, `Pm-3m`."""
+    from moyopy import SpaceGroupType
 
-    return str(sg_symbol_from_int_number(number)) if number else ""
+    return str(SpaceGroupType(number).hm_short).replace(" ", "") if number else ""
 
 
 def _source(snapshot: Snapshot, id_: str) -> str | None:

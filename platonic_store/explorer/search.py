@@ -75,8 +75,8 @@ def search(
                 met = lookup.matching(snapshot, part, "atom")
             except InvalidQuery:
                 raise error from None
-            sites_met = met["site_index"].to_numpy()
-            here = set(rows.of_atoms(snapshot, met["structure_id"], sites_met).tolist())
+            index = met["site_index"].to_numpy()
+            here = set(rows.of_atoms(snapshot, met["structure_id"], index).tolist())
             sites = here if sites is None else sites & here
         ids = set(met["structure_id"])
         wanted = ids if wanted is None else wanted & ids

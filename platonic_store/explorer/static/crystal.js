@@ -1,6 +1,6 @@
 // The crystal's panel: 3D, the chosen atom, what each model finds of it, properties, origin.
 
-import { caveat, formula, h, number } from './format.js';
+import { caveat, formula, h, number, spaceGroup } from './format.js';
 import { overview } from './points.js';
 import { onScale } from './colours.js';
 import { address, go, state } from './state.js';
@@ -38,7 +38,7 @@ export async function show(found) {
     parts.isOpen = true;
   }
   parts.title.replaceChildren(formula(crystal.formula), h('span', { class: 'id' }, crystal.id),
-    h('span', { class: 'id' }, crystal.symbol ? `${crystal.symbol} (${crystal.spacegroup})` : ''));
+    h('span', { class: 'id' }, spaceGroup(crystal.symbol), crystal.spacegroup ? ` (${crystal.spacegroup})` : ''));
   await update();
 }
 

@@ -1,6 +1,6 @@
 // The crystal in 3D, by 3Dmol.js: cell or environment, bonds, polyhedra, colours, the chosen atom.
 
-import { bonds, cartesian, cellAtoms, edges, environment, polyhedra } from './lattice.js';
+import { bonds, cartesian, cellAtoms, edges, environment, polyhedra, seen } from './lattice.js';
 
 /** @typedef {import('./lattice.js').Crystal} Crystal @typedef {import('./lattice.js').Atom} Atom */
 /**
@@ -18,11 +18,14 @@ const AXES = [['a', '#c0392b'], ['b', '#1e8449'], ['c', '#2456a6']];
 
 /** @type {any} */
 let viewer = null;
+/** @type {HTMLElement} */
+let place;
 /** @type {string} */
 let shown = '';
 
-/** @param {HTMLElement} place */
-export function open(place) {
+/** @param {HTMLElement} on */
+export function open(on) {
+  place = on;
   const library = /** @type {any} */ (globalThis).$3Dmol;
   viewer = library.createViewer(place, { backgroundAlpha: 0, antialias: true, disableFog: true, lowerZoomLimit: 3 });
   viewer.setProjection('orthographic');
@@ -49,19 +52,26 @@ export function show(key, crystal, elements, look, onPick) {
   if (look.hasPolyhedra) addPolyhedra(polyhedra(atoms, pairs, elements), look);
   mark(atoms, elements, look);
   const scene = `${key} ${look.view} ${n}${isEnvironment ? look.site : ''}`;
-  if (scene !== shown) orient();
+  if (scene !== shown) orient(atoms, place);
   shown = scene;
   viewer.render();
 }
 
-/** c up, a to the right, from a little above. */
-function orient() {
+/** c up, a to the right, from a little above, as large as the place allows. @param {Atom[]} atoms @param {HTMLElement} place */
+function orient(atoms, place) {
   viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
   viewer.zoomTo();
   viewer.rotate(-18, 'z');
   viewer.rotate(-77, 'x');
-  viewer.zoom(1.45);
+  const flat = atoms.map((atom) => seen(atom.at));
+  const [wide, high, deep] = [0, 1, 2].map((axis) => spread(flat.map((one) => one[axis])) / 2 + 1);
+  const sphere = Math.hypot(wide, high, deep);
+  const aspect = place.clientWidth / place.clientHeight || 1;
+  viewer.zoom(Math.min(2.6, (1.32 * sphere) / Math.max(high, wide / aspect)));
 }
+
+/** @param {number[]} values */
+const spread = (values) => Math.max(...values) - Math.min(...values);
 
 /** @param {Atom[]} atoms @param {[number, number][]} pairs @param {import('./lattice.js').Elements} elements @param {Look} look @param {(site: number) => void} onPick */
 function addAtoms(atoms, pairs, elements, look, onPick) {

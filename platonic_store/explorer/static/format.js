@@ -49,6 +49,13 @@ export function formula(text) {
   return h('span', { class: 'formula' }, parts.map((part, i) => (i % 2 ? h('sub', {}, part) : part)));
 }
 
+/** A space group's symbol: screw axes below the line, inversions under a bar. @param {string | undefined} text */
+export function spaceGroup(text) {
+  const parts = (text ?? '').split(/(_\d|-\d)/);
+  return h('span', { class: 'group-symbol' }, parts.map((part) => (part.startsWith('_') ? h('sub', {}, part.slice(1))
+    : part.startsWith('-') ? h('span', { class: 'bar' }, part.slice(1)) : part)));
+}
+
 /** A number as a reader compares it. @param {any} value */
 export function number(value) {
   if (value === null || value === undefined) return '–';

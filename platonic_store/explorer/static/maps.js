@@ -63,7 +63,7 @@ function plot(renderer, canvas, side) {
   const one = createScatterplot({
     renderer, canvas, width: 'auto', height: 'auto', lassoMinDelay: 5, lassoLineWidth: 2,
     actionKeyMap: { lasso: 'shift' }, deselectOnDblClick: false, deselectOnEscape: false, pointSizeSelected: 1,
-    pointOutlineWidth: 0, opacityInactiveScale: 0.15,
+    pointOutlineWidth: 0, cameraDistance: 1.08, opacityInactiveScale: 0.15,
   });
   const other = side === 'a' ? 'b' : 'a';
   one.subscribe('pointover', (/** @type {number} */ row) => hover(row));

@@ -1,6 +1,6 @@
 // The nearest by model A beside the nearest by model B, what both name tied together.
 
-import { caveat, complaint, formula, h, number, svg } from './format.js';
+import { caveat, complaint, formula, h, number, spaceGroup, svg } from './format.js';
 import { overview, structures } from './points.js';
 import { follow } from './crystal.js';
 import { address, go, state } from './state.js';
@@ -75,7 +75,7 @@ function item(side, row, cell, far, isAtom, rowOf) {
     h('canvas', { 'data-id': row.structure_id, 'data-site': isAtom ? row.site_index : null, 'aria-hidden': 'true' }),
     h('span', { class: 'what' },
       h('span', { class: 'name' }, isAtom && h('b', {}, `${row.element}${row.site_index} `), formula(cell?.formula ?? '')),
-      h('span', { class: 'id' }, row.structure_id), h('span', { class: 'id' }, cell?.symbol ?? '')),
+      h('span', { class: 'id' }, row.structure_id), h('span', { class: 'id' }, spaceGroup(cell?.symbol))),
     h('span', { class: 'far' }, h('i', { style: { '--share': String(row.distance / far) } }), number(row.distance)),
     row.other ? h('span', { class: 'tie' }, `${other} ${row.other}`, h('span', { class: 'hidden' }, ` is its rank by model ${other}`)) : null));
 }

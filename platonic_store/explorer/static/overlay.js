@@ -4,13 +4,15 @@
 import { formula, svg, h } from './format.js';
 import { overview, rowOf, structures } from './points.js';
 import { drawn } from './maps.js';
-import { state } from './state.js';
 
 const MOST_LINES = 150;
 /** @type {Object<string, {marks: SVGElement, tip: any}>} */
 const layers = {};
-/** @type {{row: number, near: Object<string, number[]>}} */
-let chosen = { row: -1, near: { a: [], b: [] } };
+/** @typedef {{structure: number, site: number | null}} Place */
+/** @type {{places: Place[], near: Object<string, Place[]>}} */
+let marked = { places: [], near: { a: [], b: [] } };
+/** @type {{of: any, row: number, near: Object<string, number[]>}} their rows on the maps as drawn */
+let chosen = { of: null, row: -1, near: { a: [], b: [] } };
 /** @type {number | null} */
 let hovered = null;
 let isWaiting = false;
@@ -24,16 +26,21 @@ export function layer(side) {
 }
 
 /** Mark a structure or atom, and the rows nearest to it by each model.
- * @param {{structure: number, site: number | null}[]} places the chosen, then none
- * @param {Object<string, {structure: number, site: number | null}[]>} near */
+ * @param {Place[]} places the chosen one, or none
+ * @param {Object<string, Place[]>} near */
 export function mark(places, near) {
-  const find = (/** @type {{structure: number, site: number | null}} */ one) => (
-    drawn.points ? rowOf(drawn.points, one.structure, state.level === 'atom' ? one.site : null) : -1);
-  chosen = {
-    row: places.length ? find(places[0]) : -1,
-    near: { a: near.a.map(find), b: near.b.map(find) },
-  };
+  marked = { places, near };
+  chosen.of = null;
   redraw();
+}
+
+/** Find the rows of what is marked, if other points were drawn since. */
+function locate() {
+  const of = drawn.points;
+  if (chosen.of === of) return;
+  const find = (/** @type {Place} */ one) => rowOf(of, one.structure, one.site);
+  const { places, near } = marked;
+  chosen = { of, row: places.length ? find(places[0]) : -1, near: { a: near.a.map(find), b: near.b.map(find) } };
 }
 
 /** @param {number | null} row */
@@ -48,6 +55,8 @@ export function redraw() {
   isWaiting = true;
   requestAnimationFrame(() => {
     isWaiting = false;
+    if (!drawn.points) return;
+    locate();
     for (const side of ['a', 'b']) drawOver(side);
   });
 }
