@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import requests
 from optimade.models import StructureResource, StructureResponseMany
+from serving import serving
 
+from platonic_store.service.app import create_app
 from platonic_store.service.optimade.filters import condition
 from platonic_store.service.optimade.properties import properties, relation
+from platonic_store.service.settings import Settings
 
 # optimade-python-tools' models ask instances of pydantic for what belongs to their classes.
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields':DeprecationWarning")
@@ -40,11 +43,10 @@ def by_python(prototypes, test) -> set[str]:
     return {row.structure_id for row in frame.itertuples() if test(row)}
 
 
-@pytest.mark.parametrize("version", ["", "/v1"])
-def test_the_validator_passes(base, version, capsys):
+def test_the_validator_passes(base, capsys):
     from optimade.validator import ImplementationValidator
 
-    validator = ImplementationValidator(base_url=base + version, verbosity=-1)
+    validator = ImplementationValidator(base_url=f"{base}/v1", verbosity=-1)
     validator.validate_implementation()
     assert validator.valid, capsys.readouterr().out
     assert validator.results.optional_failure_count == 0
@@ -227,3 +229,12 @@ def test_an_entry_that_is_not_here_is_null(base):
     assert requests.get(f"{base}/v1/structures/nothing").json()["data"] is None
     found = requests.get(f"{base}/v1/structures/{quote('(La,Ba)CuO4')}").json()
     assert found["data"]["id"] == "(La,Ba)CuO4"
+
+
+def test_a_service_at_its_limit_says_so_as_optimade_does(prototypes):
+    settings = Settings(models=(), queue=0)
+    with serving(create_app(prototypes, settings)) as url:
+        answer = requests.get(f"{url}/optimade/v1/structures")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert "as much to answer" in answer.json()["errors"][0]["detail"]
