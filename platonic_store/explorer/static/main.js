@@ -68,9 +68,8 @@ async function showCrystal(before = null) {
   const atom = level === 'atom' ? site : null;
   const near = analogy ? json('analogy', { expression: analogy, a, b })
     : id ? json('neighbours', { id, site: atom, a, b, across: across || null }) : null;
-  const [found, answer] = await Promise.all([
-    id ? json('crystal', { id }).catch((error) => error) : null, near?.catch((error) => error) ?? null,
-  ]);
+  const nearest = near?.catch((error) => error) ?? Promise.resolve(null);
+  const found = id ? await json('crystal', { id }).catch((error) => error) : null;
   if (own !== turn) return;
   if (found instanceof Error) {
     await crystal.show(null);
@@ -79,6 +78,10 @@ async function showCrystal(before = null) {
   }
   if (!before || before.id !== id || !found) await crystal.show(found);
   else await crystal.update();
+  await mark(found, atom, null);
+  neighbours.wait();
+  const answer = await nearest;
+  if (own !== turn) return;
   if (!answer) neighbours.clear();
   else if (answer instanceof Error) neighbours.fail(answer);
   else await neighbours.show(answer, await about(found, atom), rowOfNeighbour);
@@ -106,11 +109,17 @@ async function mark(found, site, answer) {
   const chosen = found && row.has(found.id)
     ? [{ structure: /** @type {number} */ (row.get(found.id)), site: site === null ? null : found.orbits[site] }] : [];
   const near = answer ? { a: await neighbours.places(answer, 'a'), b: await neighbours.places(answer, 'b') } : { a: [], b: [] };
-  overlay.mark(chosen, near);
-  drawn = { found, site, answer };
+  overlay.mark(chosen, near, guest(found, site));
 }
-/** @type {any} what is marked, to mark it again on another level */
-let drawn = null;
+
+/** Where a structure that was sent lies on the maps. @param {any} found @param {number | null} site */
+function guest(found, site) {
+  const place = (/** @type {string} */ side) => {
+    const at = found?.places?.[side];
+    return at ? (site === null ? at.structure : at.atoms[site]) : null;
+  };
+  return { a: place(state.a), b: place(state.b) };
+}
 
 async function filter() {
   const found = state.filters.length ? await json('search', { filter: state.filters }).catch((error) => error) : null;
