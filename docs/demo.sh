@@ -15,6 +15,7 @@ run() {
 }
 
 started=$SECONDS
+command=$(command -v platonic-store)
 echo "288 AFLOW prototype crystals, embedded by SevenNet-0 and CHGNet 0.3.0:"
 run ingest builtin:aflow-prototypes --model sevennet-0 --model chgnet-0.3.0
 echo -e "\nAnchor atoms place both models in one shared space:"
@@ -31,8 +32,16 @@ run align sevennet-0 chgnet-0.3.0
 echo -e "\nThe least typical crystals of this store according to SevenNet-0:"
 run score
 run outliers --model sevennet-0 -k 5
-echo -e "\nA picture of the space, and the whole study as one page:"
-run picture --out "$out"
+echo -e "\nThe whole study as one report:"
 run report --out "$out/report.html"
+echo -e "\nA map of all crystals and atoms, and the explorer as one page:"
+run map
+run export --to "$out/explorer.html"
 run doctor
-echo -e "\nDone in $((SECONDS - started)) s. Look at $out/map.png, and open $out/report.html."
+cat <<END
+
+Done in $((SECONDS - started)) s. Open $out/explorer.html in a browser, and $out/report.html.
+To drop crystals of your own on the page, serve it:
+
+    ${command#"$PWD"/} serve $PLATONIC_STORE
+END

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from platonic_store.errors import (
     StoreNotWritable,
 )
 from platonic_store.methods import Questions
-from platonic_store.questions.shared.declaration import asked_of
+from platonic_store.questions.shared.declaration import Question, asked_of
 from platonic_store.storage import legacy, lookup
 from platonic_store.storage.layout import Level
 from platonic_store.storage.location import Location, locate
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from platonic_store.questions.shared.references import Scored
     from platonic_store.runtimes.preparation import ByName
     from platonic_store.storage.writer import Writer
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Store(Questions):
@@ -65,16 +68,22 @@ class Store(Questions):
     ) -> "Store":
         """The store at a path or URL, which the first ingest makes if there is none.
 
-        uri: a folder, `s3://bucket/name` (or gs://, az://), or http(s):// for reading alone.
+        uri: a folder, `s3://bucket/name` (or gs://, az://), or for reading alone http(s):// of a
+            published store or of a service (`platonic-store serve`), which answers for its store.
         at: the number of an earlier snapshot; every question is answered as it was then.
         read_only: refuse every job that writes.
         storage_options: for an object store, as of obstore, for example `aws_endpoint`; by default
-            from the environment.
+            from the environment. For a service `token`, by default PLATONIC_STORE_TOKEN.
 
         Raises: StoreNotFound if `uri` is something else; SnapshotNotFound; StoreTooNew;
         StoreUnreachable.
         """
         location = locate(uri, storage_options)
+        if location.uri.startswith("http"):
+            from platonic_store.service_store import at_service
+
+            if (of_service := at_service(location, storage_options, at)) is not None:
+                return of_service
         store = cls(location, at=at, read_only=read_only)
         if location.folder is not None:
             _require_folder(location.folder)
@@ -89,6 +98,19 @@ class Store(Questions):
             if name.startswith("_") or name not in questions.names():
                 raise AttributeError(f"a store has no attribute {name!r}")
             return asked_of(self, questions.get(name))
+
+    def answer(self, question: Question[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The answer of a declared question; what a method of its name gives.
+
+        A frame has the number of the newest snapshot, which was asked, in `attrs["snapshot"]`.
+
+        Raises: what the question raises, and as `snapshot`.
+        """
+        with self.snapshot() as snapshot:
+            found: Any = question(snapshot, *args, **kwargs)
+        if not question.is_value:
+            found.attrs["snapshot"] = snapshot.id
+        return cast("R", found)
 
     @property
     def path(self) -> Path:
@@ -237,6 +259,7 @@ class Store(Questions):
         from platonic_store.runtimes.preparation import prepare
         from platonic_store.structures import describe
 
+        self._require_writable()
         for name in models:
             layers_wanted(resolve(name), layers)
         ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from platonic_store.geometry import pca_map
 
-DIMENSION = 50  # that PCA leaves of the coordinates before neighbours are sought
+DIMENSION = 128  # at most, that PCA leaves of the coordinates before neighbours are sought
 PERPLEXITY = 30
 NEIGHBOURS = 10  # fitted points among which a point is placed
+SAME = 1e-3  # a point so near to a fitted one lies on it; lengths are one
 FEW = 50  # points: fewer are laid out by PCA
 # Fitted points beyond these quantiles, of x and of y, may lie outside [-1, 1].
 INSIDE = (0.005, 0.995)
@@ -79,9 +80,10 @@ def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
 
 
 def place(layout: Layout, coordinates: ArrayLike) -> Floats:
-    """Where points lie in a layout: the mean of their nearest fitted points, by inverse distance.
+    """Where points lie in a layout: in the middle of the fitted points that are nearest to them.
 
-    A point that was fitted lies where it was put. No point moves another.
+    That is the median of their x and of their y: a mean would lie between clusters, where nothing
+    is. A point that was fitted lies where it was put. No point moves another.
 
     Args:
         layout: from `fit`.
@@ -100,10 +102,8 @@ def place(layout: Layout, coordinates: ArrayLike) -> Floats:
         return np.empty((0, 2), dtype=np.float32)
     points = _reduced(unit32(rows), layout.centre, layout.axes)
     index, distance = _nearest(layout.points, points)
-    weights = 1 / np.maximum(distance, 1e-6)
-    weights /= weights.sum(1, keepdims=True)
-    xy: Floats = np.einsum("nk,nkc->nc", weights, layout.xy[index]).astype(np.float32)
-    return xy
+    middle = np.median(layout.xy[index], axis=1)
+    return np.where(distance[:, :1] < SAME, layout.xy[index[:, 0]], middle).astype(np.float32)
 
 
 def unit32(rows: ArrayLike) -> Floats:

@@ -1,6 +1,7 @@
 """uvicorn's connections, with times within which a client sends and reads, and a number of them."""
 
 import asyncio
+import heapq
 import json
 import time
 from collections.abc import Iterable
@@ -12,12 +13,13 @@ REQUEST_SECONDS: Final = 10.0  # until a request's head is here
 READ_SECONDS: Final = 15.0  # in which a client reads the next piece of an answer
 READ_BYTES: Final = 16 << 10  # of that piece
 _LOOK_SECONDS: Final = 1.0
+_AT_ONCE: Final = 16
 
 
 class Connection(H11Protocol):
     """A connection that ends when its client is too slow.
 
-    When there are more of them than `limit_concurrency`, that which has been idle for longest ends
+    When there are more of them than `limit_concurrency`, those which have been idle for longest end
     for a new one; where none is idle, the new one is told to come later.
     """
 
@@ -35,10 +37,11 @@ class Connection(H11Protocol):
         most = self.config.limit_concurrency
         if most is not None and len(self.connections) > most:
             idle = _longest_idle(self.connections, self)
-            if idle is None:
+            if not idle:
                 self._refuse()
                 return
-            idle.transport.abort()
+            for one in idle:
+                one.transport.abort()
         self._look_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,6 +96,7 @@ class Connection(H11Protocol):
         self._look_later()
 
 
-def _longest_idle(connections: Iterable[Any], new: Connection) -> Connection | None:
-    idle = [one for one in connections if one is not new and one.is_idle]
-    return min(idle, key=lambda one: one.idle_since, default=None)
+def _longest_idle(connections: Iterable[Any], new: Connection) -> list[Connection]:
+    """Several, so that a wave of new ones does not look through all for each."""
+    idle = (one for one in connections if one is not new and one.is_idle)
+    return heapq.nsmallest(_AT_ONCE, idle, key=lambda one: one.idle_since)

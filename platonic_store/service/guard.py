@@ -1,5 +1,6 @@
 """What every request passes first (host, token, size), and what every answer has."""
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -51,8 +52,8 @@ class Guard:
             return
         began = time.monotonic()
         client.set(scope["client"][0] if scope.get("client") else "")
-        answer = _Answer(send, self._settings)
-        body = _Body(receive, self._settings.body_bytes)
+        body = _Body(receive, scope, self._settings.body_bytes)
+        answer = _Answer(send, body)
         try:
             refusal = self._refusal(scope)
             if refusal is not None:
@@ -138,8 +139,8 @@ class Guard:
 class _Answer:
     """The way out: headers that every answer has, and large bodies in pieces."""
 
-    def __init__(self, send: Send, settings: Settings):
-        self._send = send
+    def __init__(self, send: Send, request: "_Body"):
+        self._send, self._request = send, request
         self.status = self.nbytes = 0
 
     async def send(self, message: Message) -> None:
@@ -148,6 +149,8 @@ class _Answer:
             headers = MutableHeaders(raw=message["headers"])
             for name, value in SECURITY.items():
                 headers.setdefault(name, value)
+            if not self._request.is_read:
+                headers["Connection"] = "close"  # or the rest would be read to be thrown away
             await self._send({**message, "headers": headers.raw})
             return
         body = memoryview(message.get("body", b""))
@@ -155,17 +158,22 @@ class _Answer:
         while len(body) > _SEND_BYTES:
             piece, body = body[:_SEND_BYTES], body[_SEND_BYTES:]
             await self._send({**message, "body": bytes(piece), "more_body": True})
+            await asyncio.sleep(0)  # others' turn
         await self._send({**message, "body": bytes(body)})
 
 
 class _Body:
     """The way in, which ends at a number of bytes."""
 
-    def __init__(self, receive: Receive, most: int):
+    def __init__(self, receive: Receive, scope: Scope, most: int):
         self._receive, self._most, self._nbytes = receive, most, 0
+        headers = Headers(scope=scope)
+        self.is_read = headers.get("content-length", "0") == "0"
+        self.is_read = self.is_read and "transfer-encoding" not in headers
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self.is_read = self.is_read or not message.get("more_body", False)
         self._nbytes += len(message.get("body", b""))
         if self._nbytes > self._most:
             raise _too_large(self._most)

@@ -87,7 +87,7 @@ def of(error: PlatonicError) -> JSONResponse:
     status = next(code for kind, code in _STATUS if isinstance(error, kind))
     name = type(error).__name__
     title = (type(error).__doc__ or name).partition("\n")[0].rstrip(".")
-    if status >= 500:
+    if status >= 500 and not isinstance(error, errors.ServiceBusy | errors.OutOfTime):
         logger.warning("%s: %s", name, error)
     return problem(
         status,

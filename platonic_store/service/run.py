@@ -6,12 +6,14 @@ import socket
 import sys
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.progress import say
 from platonic_store.service.app import create_app
 from platonic_store.service.connections import Connection
 from platonic_store.service.settings import Settings
+from platonic_store.service.work import Work
 from platonic_store.store import Store
 
 
@@ -25,6 +27,17 @@ def require_safe(settings: Settings) -> None:
         )
     if settings.token is not None and len(settings.token) < 8:
         raise InvalidQuery("a token has at least 8 characters", "python -c 'import secrets; …'")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, whose requests learn at once that it ends."""
+
+    work: Work
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's."""
+        self.work.close()
+        await super().shutdown(sockets)
 
 
 def configuration(app: object, settings: Settings) -> uvicorn.Config:
@@ -53,6 +66,7 @@ def log_to_stderr(access: bool) -> None:
         ("platonic_store.access", logging.INFO if access else logging.WARNING),
         ("platonic_store.service", logging.WARNING),
         ("uvicorn.error", logging.ERROR),
+        ("asyncio", logging.ERROR),
     ):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
@@ -92,8 +106,11 @@ def serve(store: Store, settings: Settings, *, access_log: bool = True) -> None:
     log_to_stderr(access_log)
     allow_connections(settings)
     listener = listen(settings)
+    # Answers share the cores already: within one of them BLAS would wait for the others.
+    threadpool_limits(1, "blas")
     app = create_app(store, settings)
-    server = uvicorn.Server(configuration(app, settings))
+    server = Server(configuration(app, settings))
+    server.work = app.state.work
     say(f"{store.location.uri} at {settings.url}")
     try:
         server.run(sockets=[listener])

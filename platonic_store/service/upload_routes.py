@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from platonic_store import questions
-from platonic_store.errors import InvalidQuery, OutOfTime
+from platonic_store.errors import InvalidQuery, OutOfTime, UnreadableSource
 from platonic_store.questions.shared.declaration import Question
 from platonic_store.service.formats import Format
 from platonic_store.service.parameters import Text, given, model_of
@@ -93,8 +94,11 @@ async def receive(request: Request, uploads: Uploads, name: str = "") -> Upload:
             "a form is not a structure", "send the file itself: `curl --data-binary @FILE`"
         )
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.body()
+        with uploads.arriving():
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.body()
+    except ClientDisconnect:
+        raise UnreadableSource("the connection ended before the structure did") from None
     except TimeoutError:
         raise OutOfTime(f"the structure took longer than {BODY_SECONDS:g} s to arrive") from None
     return await uploads.add(body, kind, name or _file_name(request))

@@ -24,6 +24,7 @@ from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import ModelLayer
 
+ARRIVING: Final = 16  # uploads that arrive at the same time
 WAITING: Final = 32  # uploads that wait to be read
 
 
@@ -82,12 +83,23 @@ class Uploads:
         self._kept: OrderedDict[str, Upload] = OrderedDict()
         self._lock = threading.Lock()
         self._parser = Parser(settings)
-        self._reading = 0
+        self._reading = self._arriving = 0
 
     def start(self) -> None:
         """Begin what takes a while to be ready."""
         self._parser.start()
         self.models.start()
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """While the body of a request is in memory. Raises: ServiceBusy."""
+        if self._arriving >= ARRIVING:
+            raise ServiceBusy("as many structures arrive as can be taken", "try again later")
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     async def add(self, body: bytes, content_type: str, name: str) -> Upload:
         """Read what was sent, and keep it. The same content is the same upload.
@@ -95,7 +107,7 @@ class Uploads:
         Raises: UnreadableSource, ServiceBusy.
         """
         if self._reading >= WAITING:
-            raise ServiceBusy("as many structures are being read as can be", "try again later")
+            raise ServiceBusy("as many structures wait to be read as can", "try again later")
         self._reading += 1
         try:
             structure = await asyncio.to_thread(self._parser.read, body, content_type, name)

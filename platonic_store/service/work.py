@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+import duckdb
+
 from platonic_store.errors import OutOfTime, ServiceBusy, TooManyRequests
 from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, ids_only
 from platonic_store.service.settings import Settings
@@ -50,6 +52,7 @@ class Work:
         self._clients: Counter[str] = Counter()
         self._watches: set[Watch] = set()
         self._overdue: set[Future[Any]] = set()  # whose thread nobody waits for any more
+        self._is_closed = False
         self.asked = 0  # waiting or at work
 
     def snapshot(self) -> Snapshot:
@@ -131,6 +134,8 @@ class Work:
 
     async def _call(self, function: Callable[[], R], end: float) -> R:
         who = client.get()
+        if self._is_closed:
+            raise _ending()
         if self.asked >= self.settings.queue or len(self._overdue) >= self.settings.threads:
             raise ServiceBusy("the service has as much to answer as it can", "try again later")
         if who and self._clients[who] >= self.settings.per_client:
@@ -157,6 +162,10 @@ class Work:
         try:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
                 return await asyncio.shield(awaited)
+        except (asyncio.CancelledError, duckdb.InterruptException):
+            if self._is_closed:
+                raise _ending() from None
+            raise
         except TimeoutError as error:
             if isinstance(error, OutOfTime):
                 raise
@@ -189,8 +198,13 @@ class Work:
         return len(self._watches)
 
     def close(self) -> None:
-        """Stop all work, and wait no longer than it takes to notice."""
+        """Stop all work: who waits for it is told that the service ends."""
+        self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._looker.shutdown(wait=False, cancel_futures=True)
         for watch in list(self._watches):
             watch.stop()
+
+
+def _ending() -> ServiceBusy:
+    return ServiceBusy("the service is ending", "ask again when it is back")

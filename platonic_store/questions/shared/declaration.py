@@ -108,10 +108,10 @@ class Parameter:
                 raise InvalidQuery(f"{self.name} must be at least {self.at_least:g}, not {one}")
 
 
-class HasSnapshot(Protocol):
-    """What has a newest state to ask, such as a `Store`."""
+class Answering(Protocol):
+    """What answers questions, such as a `Store`."""
 
-    def snapshot(self) -> "Snapshot": ...
+    def answer(self, question: "Question[P, R]", *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 class StructureMark:
@@ -167,7 +167,14 @@ class Question(Generic[P, R]):
         names = [column.name for column in self.columns]
         if undeclared := set(answer.columns) - set(names):
             raise TypeError(f"{self.name} does not declare its columns {sorted(undeclared)}")
-        return cast(R, answer[[name for name in names if name in answer]])
+        answer = answer[[name for name in names if name in answer]]
+        # Whole numbers of another size; those with gaps are floats, as ever in pandas.
+        types = {
+            column.name: arrow_type(column.type).to_pandas_dtype()
+            for column in self.columns
+            if column.name in answer and answer[column.name].dtype.kind == "i"
+        }
+        return cast(R, answer.astype(types))
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -222,7 +229,7 @@ class Method(Generic[P, R]):
     @overload
     def __get__(self, store: None, owner: type) -> Question[P, R]: ...
     @overload
-    def __get__(self, store: "HasSnapshot", owner: type) -> Callable[P, R]: ...
+    def __get__(self, store: "Answering", owner: type) -> Callable[P, R]: ...
     def __get__(self, store: Any, owner: type) -> Any:
         from platonic_store import questions
 
@@ -232,18 +239,11 @@ class Method(Generic[P, R]):
         return question if store is None else asked_of(store, question)
 
 
-def asked_of(store: "HasSnapshot", question: Question[P, R]) -> Callable[P, R]:
-    """The question as a function of its arguments, asked of the newest snapshot of a store.
-
-    A frame has the snapshot's number in `attrs["snapshot"]`.
-    """
+def asked_of(store: "Answering", question: Question[P, R]) -> Callable[P, R]:
+    """The question as a function of its arguments, asked of a store."""
 
     def ask(*args: P.args, **kwargs: P.kwargs) -> R:
-        with store.snapshot() as snapshot:
-            answer = question(snapshot, *args, **kwargs)
-        if not question.is_value:
-            cast(Any, answer).attrs["snapshot"] = snapshot.id
-        return answer
+        return store.answer(question, *args, **kwargs)
 
     ask.__name__ = ask.__qualname__ = question.name
     ask.__doc__ = question.__doc__
