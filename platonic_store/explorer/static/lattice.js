@@ -62,6 +62,7 @@ const isPeriodic = ({ cell }) => Math.abs(dot(cell[0], cross(cell[1], cell[2])))
 export function cellAtoms(crystal, n = 1) {
   if (!isPeriodic(crystal)) return crystal.positions.map((at, site) => ({ number: crystal.numbers[site], site, at }));
   const inverse = reciprocal(crystal.cell);
+  /** @type {Atom[]} */
   const atoms = [];
   crystal.numbers.forEach((number, site) => {
     const f = inverse.map((row) => wrapped(dot(row, crystal.positions[site])));
@@ -87,6 +88,7 @@ function wrapped(f) {
 export function environment(crystal, site, radius) {
   const centre = crystal.positions[site];
   const own = { number: crystal.numbers[site], site, at: centre };
+  /** @type {(Atom & {far: number})[]} */
   const near = [];
   const most = isPeriodic(crystal) ? reciprocal(crystal.cell).map((row) => Math.ceil(radius * length(row)) + 1) : [0, 0, 0];
   const inverse = isPeriodic(crystal) ? reciprocal(crystal.cell) : null;

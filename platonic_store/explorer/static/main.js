@@ -1,9 +1,9 @@
 // The page: what changes when the view does.
 
-import { json } from './api.js';
+import { json, source } from './api.js';
 import { announce, complaint, formula, h } from './format.js';
 import { overview, points, rowOf, structures } from './points.js';
-import { begin, onChange, go, state, twin } from './state.js';
+import { begin, home, onChange, go, state, twin } from './state.js';
 import * as ask from './ask.js';
 import * as crystal from './crystal.js';
 import * as legend from './legend.js';
@@ -29,6 +29,7 @@ async function start() {
   begin({ a: a?.side ?? '', b: b?.side ?? '' });
   crystal.mount(upload.mount());
   search.mount();
+  document.getElementById('home')?.setAttribute('href', home());
   await Promise.all([maps.mount(), corner()]);
   maps.onPick(() => { if (state.tab === 'results') showResults(); });
   onChange(show);
@@ -136,7 +137,7 @@ async function showResults() {
   let parts;
   if (lasso) parts = results.table(lasso.rows, { total: lasso.total, what: `${state.level} in the lasso`, csv: lasso.csv });
   else if (answer instanceof Error) parts = [complaint(answer)];
-  else if (answer) parts = results.table(answer.rows, { total: answer.total, what: 'crystal', csv: twin('csv').replace(/^\/s\/[^.?]*\.csv/, '/index.csv') });
+  else if (answer) parts = results.table(answer.rows, { total: answer.total, what: 'crystal', csv: (await source).isLive ? twin('csv', '') : undefined });
   else parts = [h('p', { class: 'quiet' }, 'Search above, or draw a lasso around dots, and what is found is listed here.')];
   place.replaceChildren(...parts.filter((part) => part !== null));
 }
@@ -162,6 +163,7 @@ function tabs() {
 
 /** Snapshot, counts, models and their weights, and this view as data. */
 async function corner() {
+  const { isLive } = await source;
   const { snapshot, structures: count, atoms, models, uploads } = await overview();
   const rows = models.map((/** @type {any} */ one) => h('tr', {}, h('th', { scope: 'row' }, one.side), h('td', {}, one.kind), h('td', {}, `cutoff ${one.cutoff} Å`),
     h('td', {}, h('code', { title: one.sha256 }, (one.sha256 ?? '').slice(0, 12))), h('td', {}, one.licence ?? '')));
@@ -169,7 +171,7 @@ async function corner() {
   document.getElementById('corner')?.replaceChildren(
     h('details', { open }, h('summary', {}, `snapshot ${snapshot} · ${count.toLocaleString('en')} crystals · ${atoms.toLocaleString('en')} atoms`),
       h('div', { class: 'about' }, h('table', { class: 'data' }, h('caption', {}, 'Models and the SHA-256 of their weights'), h('tbody', {}, rows)),
-        h('p', {}, 'This view as ', h('a', { href: twin('json') }, 'JSON'), ' or ', h('a', { href: twin('csv') }, 'CSV'), '; the ', h('a', { href: '/docs' }, 'API'), '.'),
+        isLive && h('p', {}, 'This view as ', h('a', { href: twin('json') }, 'JSON'), ' or ', h('a', { href: twin('csv') }, 'CSV'), '; the ', h('a', { href: '/docs' }, 'API'), '.'),
         uploads ? h('p', {}, uploads) : null)));
 }
 
