@@ -71,9 +71,12 @@ export function address(changes = {}) {
   return url({ ...state, ...changes });
 }
 
-/** The address of this view's data. @param {string} kind json or csv */
-export function twin(kind) {
-  const path = state.id ? `/s/${encodeURIComponent(state.id)}.${kind}` : `/index.${kind}`;
+/** Where the page begins. */
+export const home = () => (IN_HASH ? '#/' : '/');
+
+/** The address of this view's data. @param {string} kind json or csv @param {string} [id] of the crystal; '' for what the filters find */
+export function twin(kind, id = state.id) {
+  const path = id ? `/s/${encodeURIComponent(id)}.${kind}` : `/index.${kind}`;
   return path + parameters(state);
 }
 
