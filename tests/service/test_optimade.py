@@ -6,8 +6,9 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import requests
+import schemathesis
 from ase.build import bulk, molecule
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from optimade.exceptions import BadRequest, NotImplementedResponse
 from optimade.models import StructureResource, StructureResponseMany
@@ -353,3 +354,27 @@ def test_a_filter_is_answered_or_refused(odd, text):
     except (BadRequest, NotImplementedResponse):
         return
     assert odd.rows(f"SELECT count(*) FROM {relation(sql)} WHERE {sql}")
+
+
+def test_no_request_that_is_described_breaks_it(service):
+    described = requests.get(f"{service}/openapi.json").json()
+    described["paths"] = {
+        path: methods for path, methods in described["paths"].items() if "optimade" in path
+    }
+    assert len(described["paths"]) == 7
+    operations = schemathesis.openapi.from_dict(described).get_all_operations()
+    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+    cases = [one.ok() for one in operations]
+
+    @settings(max_examples=60, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(st.one_of(*(c.as_strategy(generation_mode=mode) for c in cases for mode in modes)))
+    def asked(case):
+        answer = case.call(base_url=service)
+        assert answer.status_code in (200, 400, 403, 404, 405, 501), answer.text
+
+    asked()
+
+
+def test_the_base_leads_to_what_is_served(base):
+    for path in ("", "/", "/v1", "/v1/"):
+        assert requests.get(f"{base}{path}").json()["data"]["type"] == "info"
