@@ -569,7 +569,8 @@ class Store(Questions):
         """Write crystals, maps and scores as a file that another tool opens; returns its path.
 
         path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
-            (structures) or `atlas-atoms.parquet`, for embedding-atlas. See docs/exports.md.
+            (structures) or `atlas-atoms.parquet`, for embedding-atlas, or in `optimade.jsonl` or
+            `optimade.jsonl.gz`. See docs/exports.md.
         models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
 
         Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.
