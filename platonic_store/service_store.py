@@ -55,7 +55,7 @@ def at_service(
     if at is not None:
         raise InvalidQuery(
             f"{location.uri} is a service, which answers of the snapshot that it serves",
-            "start one with `--at`",
+            "start one at that snapshot",
         )
     return found
 

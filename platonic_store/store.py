@@ -222,6 +222,30 @@ class Store(Questions):
         vectors = vector_array(points.vectors)
         return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
 
+    def find_similar(self, structure_or_mpid: Any, top: int | None = 50) -> list[dict[str, Any]]:
+        """The structures most alike to one, as mp-api's `find_similar` gives them.
+
+        structure_or_mpid: as `similar` takes it. top: how many; None for 10,000.
+
+        Returns a dict each: `material_id` (`task_id` is the same), `formula`, `nelements` and
+        `dissimilarity` in percent, 0 for what the model cannot tell apart: 100 × (1 − cosine) of
+        the embeddings of the store's first model. The Materials Project's is of CrystalNN
+        fingerprints: the order means the same, the numbers cannot be compared.
+
+        Raises: as `similar`.
+        """
+        found: Any = self.similar(structure_or_mpid, k=10_000 if top is None else top)
+        return [
+            {
+                "material_id": row.structure_id,
+                "task_id": row.structure_id,
+                "formula": row.formula,
+                "nelements": int(row.nelements),
+                "dissimilarity": 100 * float(row.distance),
+            }
+            for row in found.itertuples()
+        ]
+
     def ingest(
         self,
         source: Any = None,
@@ -540,6 +564,22 @@ class Store(Questions):
         with self.snapshot() as snapshot:
             name = self.location.uri.rstrip("/").rpartition("/")[2]
             return report.write(snapshot, name, Path(out), models=models, space=space, seed=seed)
+
+    def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
+        """Write crystals, maps and scores as a file that another tool opens; returns its path.
+
+        path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
+            (structures) or `atlas-atoms.parquet`, for embedding-atlas. See docs/exports.md.
+        models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
+
+        Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.
+        """
+        from platonic_store import exports
+
+        path = Path(path)
+        with self.snapshot() as snapshot:
+            exports.write(snapshot, path, [*models])
+        return path
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""

@@ -33,8 +33,8 @@ READERS = (
 
 
 def stored() -> Path:
-    """The folder of two stores, `embedded.store` and `prototypes.store` (which also has anchors and
-    spaces), made if they are not there as this code would make them."""
+    """The folder of two stores, `embedded.store` and `prototypes.store` (which also has anchors,
+    spaces and a map), made if they are not there as this code would make them."""
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = CACHE / fingerprint()
     with FileLock(CACHE / "lock"):
@@ -53,6 +53,7 @@ def _make(folder: Path) -> None:
     store.select_anchors("direct", 100, model="sevennet-0")
     store.project(recipe="cosine")
     store.project()
+    store.map()
 
 
 def fingerprint() -> str:

@@ -31,7 +31,7 @@ OLD = {
     "from_": r"\bfrom_\b",
     "alignment(…)": r"\balignment\(|platonic-store alignment\b",
     "merged": r"\bmerged\(|--merged\b|@merged-",
-    "--from and --to": r"--from\b(?!-)|(?<!export )--to\b(?!-)",
+    "--from and --to": r"--from\b(?!-)|(?<!export )(?<!- `)--to\b(?!-)",
     "project --all": r"\bproject --all\b",
     "vector(…)": r"\bvector\(",
     "a model's eye": r"\bmodels?'s? eyes?\b",

@@ -12,6 +12,7 @@ from platonic_store.cli import (
     annotate,
     delete,
     doctor,
+    export,
     hints,
     ingest,
     map,
@@ -46,6 +47,7 @@ app.command("map")(map.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)
 app.command("report")(report.run)
+app.command("export")(export.run)
 app.command("sql")(sql.run)
 app.command("serve")(serve.run)
 app.command("mcp")(mcp.run)

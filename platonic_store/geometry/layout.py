@@ -20,8 +20,8 @@ PERPLEXITY = 30
 NEIGHBOURS = 10  # fitted points among which a point is placed
 SAME = 1e-3  # a point so near to a fitted one lies on it; lengths are one
 FEW = 50  # points: fewer are laid out by PCA
-# Fitted points beyond these quantiles, of x and of y, may lie outside [-1, 1].
-INSIDE = (0.005, 0.995)
+# These quantiles of x, or of y, lie at -0.9 and 0.9: few stragglers are beyond 1.
+INSIDE, EDGE = (0.005, 0.995), 0.9
 
 Floats = NDArray[np.float32]
 
@@ -154,8 +154,8 @@ def _tsne(points: Floats, seed: int) -> NDArray[Any]:
 
 
 def _scaled(flat: NDArray[Any]) -> Floats:
-    """(n, 2) in about [-1, 1]: all but a few stragglers are inside."""
+    """(n, 2) in about [-1, 1]."""
     low, high = np.quantile(flat, INSIDE, axis=0)
-    half = (high - low).max() / 2
+    half = (high - low).max() / 2 / EDGE
     scaled: Floats = ((flat - (low + high) / 2) / (half if half > 0 else 1)).astype(np.float32)
     return scaled

@@ -33,7 +33,7 @@ class Answers:
         self.work, self.settings = work, settings
         half = settings.cache_bytes // 2
         self.tables: Kept[pa.Table] = Kept(half, lambda table: int(table.nbytes) + 1_000)
-        self.bodies: Kept[bytes] = Kept(half, lambda body: len(body) + 1_000)
+        self.bodies: Kept[Body] = Kept(half, lambda body: len(body.content) + 1_000)
 
     async def respond(
         self, request: Request, asked: "Asked", page: Page, format: Format
@@ -49,19 +49,28 @@ class Answers:
         if etag in (request.headers.get("if-none-match") or ""):
             return Response(status_code=304, headers=headers)
 
-        def write(snapshot: Snapshot) -> bytes:
+        def write(snapshot: Snapshot) -> Body:
             table = self.tables.get(content)
             if table is None:
                 table = asked.answer(snapshot)
                 self.tables.put(content, table)
-            after, here = start + page.limit, request.url.path
-            following = next_page(here, asked.arguments, page.limit, snapshot.id, after)
-            is_last = after >= len(table)
-            head = Head(asked.name, snapshot.id, asked.caveat, None if is_last else following)
-            return format.write(table.slice(start, page.limit), head)
+            after, here, following = start + page.limit, request.url.path, None
+            if after < len(table):
+                following = next_page(here, asked.arguments, page.limit, snapshot.id, after)
+            head = Head(asked.name, snapshot.id, asked.caveat, following)
+            return Body(format.write(table.slice(start, page.limit), head), following)
 
         body = await self.bodies.get_or(key, lambda: work.run_on(snapshot, write))
-        return Response(body, headers=headers, media_type=format.media_type)
+        if body.next is not None:
+            headers["Link"] = f'<{body.next}>; rel="next"'
+        return Response(body.content, headers=headers, media_type=format.media_type)
+
+
+class Body(NamedTuple):
+    """A page as it is sent, and the address of the next one."""
+
+    content: bytes
+    next: str | None
 
 
 class Asked(NamedTuple):

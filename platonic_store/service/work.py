@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import logging
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -13,7 +14,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import duckdb
 
-from platonic_store.errors import OutOfTime, ServiceBusy, TooManyRequests
+from platonic_store.errors import OutOfTime, PlatonicError, ServiceBusy, TooManyRequests
 from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, ids_only
 from platonic_store.service.settings import Settings
 from platonic_store.storage.reader import Reader
@@ -27,6 +28,8 @@ R = TypeVar("R")
 LOOK_SECONDS: Final = 1.0  # how often a newer snapshot is looked for
 OLDER_SNAPSHOTS: Final = 3  # that stay open for those who turn their pages
 STOP_SECONDS: Final = 0.2  # between interruptions of work that is over its time
+
+logger = logging.getLogger(__name__)
 
 client: ContextVar[str] = ContextVar("client", default="")
 
@@ -78,11 +81,22 @@ class Work:
         known = self._newest
         if known is not None and time.monotonic() - self._looked_at < LOOK_SECONDS:
             return known
-        look = asyncio.get_running_loop().run_in_executor(self._looker, self.snapshot)
+        look = asyncio.get_running_loop().run_in_executor(self._looker, self._look, known)
         if known is None:
             return await look
         done, _ = await asyncio.wait([look], timeout=0.2)
         return look.result() if done else known
+
+    def _look(self, known: Snapshot | None) -> Snapshot:
+        """The newest snapshot, or the known one where the store does not answer now."""
+        try:
+            return self.snapshot()
+        except PlatonicError as error:
+            if known is None:
+                raise
+            logger.warning("no newer snapshot: %s", error)
+            self._looked_at = time.monotonic()
+            return known
 
     async def at(self, id: int) -> Snapshot:
         """A snapshot by its number, for those who go on with what they began.
