@@ -16,6 +16,7 @@ FORMATS = {
     "chemiscope.json.gz": "platonic_store.exports.chemiscope:write",
     "atlas.parquet": "platonic_store.exports.atlas:write_structures",
     "atlas-atoms.parquet": "platonic_store.exports.atlas:write_atoms",
+    "explorer.html": "platonic_store.explorer.static_page:write",
 }
 
 
