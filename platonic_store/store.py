@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from platonic_store.annotation.annotate import AnnotationReport
+    from platonic_store.explorer.notebook import Shown
     from platonic_store.jobs.anchors import AnchorSet
     from platonic_store.jobs.ingest import RunReport, SourceReport
     from platonic_store.jobs.map import Mapped
@@ -221,6 +222,30 @@ class Store(Questions):
             points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
         return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
+
+    def find_similar(self, structure_or_mpid: Any, top: int | None = 50) -> list[dict[str, Any]]:
+        """The structures most alike to one, as mp-api's `find_similar` gives them.
+
+        structure_or_mpid: as `similar` takes it. top: how many; None for 10,000.
+
+        Returns a dict each: `material_id` (`task_id` is the same), `formula`, `nelements` and
+        `dissimilarity` in percent, 0 for what the model cannot tell apart: 100 × (1 − cosine) of
+        the embeddings of the store's first model. The Materials Project's is of CrystalNN
+        fingerprints: the order means the same, the numbers cannot be compared.
+
+        Raises: as `similar`.
+        """
+        found: Any = self.similar(structure_or_mpid, k=10_000 if top is None else top)
+        return [
+            {
+                "material_id": row.structure_id,
+                "task_id": row.structure_id,
+                "formula": row.formula,
+                "nelements": int(row.nelements),
+                "dissimilarity": 100 * float(row.distance),
+            }
+            for row in found.itertuples()
+        ]
 
     def ingest(
         self,
@@ -545,7 +570,9 @@ class Store(Questions):
         """Write crystals, maps and scores as a file that another tool opens; returns its path.
 
         path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
-            (structures) or `atlas-atoms.parquet`, for embedding-atlas. See docs/exports.md.
+            (structures) or `atlas-atoms.parquet`, for embedding-atlas, or in `optimade.jsonl` or
+            `optimade.jsonl.gz` (see docs/exports.md), or in `explorer.html`, for the explorer as
+            one file (docs/explorer.md).
         models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
 
         Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.
@@ -556,6 +583,17 @@ class Store(Questions):
         with self.snapshot() as snapshot:
             exports.write(snapshot, path, [*models])
         return path
+
+    def explore(self) -> "Shown":
+        """Show the explorer: within a notebook, elsewhere in the browser; see docs/explorer.md.
+
+        This process serves it, to this machine alone, until it ends.
+
+        Raises: StoreNotFound.
+        """
+        from platonic_store.explorer.notebook import explore
+
+        return explore(self)
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""

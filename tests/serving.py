@@ -12,7 +12,9 @@ import uvicorn
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """The URL at which the application is served."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
+    # Clients keep their connections.
+    how = {"log_level": "error", "ws": "none", "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(uvicorn.Config(app, port=0, **how))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

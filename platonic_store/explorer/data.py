@@ -25,28 +25,36 @@ def crystal(snapshot: Snapshot, id_: str) -> dict[str, Any]:
     Raises: StructureNotFound.
     """
     lookup.require_structure(snapshot, id_)
-    (cell,) = crystals(snapshot, [id_]).values()
-    known = snapshot.describe([id_]).iloc[0].to_dict()
-    hidden = {"structure_id", "elements", "content_hash", "added_at"}
+    return whole(snapshot, [id_])[id_]
+
+
+def whole(snapshot: Snapshot, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """As `crystal`, of several structures that are there."""
+    cells, source = crystals(snapshot, ids), _sources(snapshot, ids)
+    scores, disagreement = _typicality(snapshot, ids), _disagreement(snapshot, ids)
+    hidden = ["structure_id", "elements", "content_hash", "added_at"]
+    known = snapshot.describe(ids)
+    properties = records(known.drop(columns=hidden))
     return {
-        "id": id_,
-        "formula": known["formula"],
-        **cell,
-        "properties": {name: plain(value) for name, value in known.items() if name not in hidden},
-        "content_hash": known["content_hash"],
-        "source": _source(snapshot, id_),
-        "typicality": typicality(snapshot, id_),
-        "disagreement": _disagreement(snapshot, id_),
+        id_: {
+            "id": id_,
+            **cells[id_],
+            "properties": row,
+            "content_hash": content_hash,
+            "source": source.get(id_),
+            "typicality": scores.get(id_, []),
+            "disagreement": disagreement.get(id_, {}),
+        }
+        for id_, row, content_hash in zip(ids, properties, known["content_hash"], strict=True)
     }
 
 
 def crystals(snapshot: Snapshot, ids: list[str]) -> dict[str, dict[str, Any]]:
     """Of each id: formula, spacegroup, numbers, positions (Cartesian Å), cell (Å), orbits."""
-    some = literals(dict.fromkeys(ids)) or "NULL"
     found = snapshot.rows(
         "SELECT c.structure_id, s.formula, s.spacegroup, c.numbers, c.positions, c.cell, c.pbc, "
         "c.orbits FROM crystals AS c JOIN catalog.main.structures AS s ON s.id = c.structure_id "
-        f"WHERE c.structure_id IN ({some})"
+        f"WHERE c.{_among(ids)}"
     )
     return {
         id_: {
@@ -71,52 +79,58 @@ def symbol(number: int | None) -> str:
     return str(SpaceGroupType(number).hm_short).replace(" ", "") if number else ""
 
 
-def _source(snapshot: Snapshot, id_: str) -> str | None:
+def _among(ids: list[str]) -> str:
+    # Literals, because DuckDB would read all rows to join them with a parameter.
+    return f"structure_id IN ({literals(dict.fromkeys(ids)) or 'NULL'})"
+
+
+def _sources(snapshot: Snapshot, ids: list[str]) -> dict[str, str]:
+    """The file from which each came first."""
     found = snapshot.rows(
-        "SELECT s.uri FROM catalog.main.source_structures AS t "
-        "JOIN catalog.main.sources AS s ON s.id = t.source_id WHERE t.structure_id = ? "
-        "ORDER BY s.first_read_at LIMIT 1",
-        [id_],
+        "SELECT t.structure_id, min_by(s.uri, s.first_read_at) "
+        "FROM catalog.main.source_structures AS t "
+        f"JOIN catalog.main.sources AS s ON s.id = t.source_id WHERE t.{_among(ids)} GROUP BY ALL"
     )
-    return str(found[0][0]).rpartition("/")[2] if found else None
+    return {id_: str(uri).rpartition("/")[2] for id_, uri in found}
 
 
-def typicality(snapshot: Snapshot, id_: str) -> list[dict[str, Any]]:
-    """By each scored model: p of the structure, and of each of its distinct sites."""
-    found = []
+def _typicality(snapshot: Snapshot, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Of each id by each scored model: p of the structure, and of each of its distinct sites."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for side, reference in columns.scored(snapshot).items():
-        whole = snapshot.rows(
-            "SELECT p, site_index, nearest_id, nearest_site FROM structure_scores "
-            "WHERE structure_id = ? AND reference = ?",
-            [id_, reference],
-        )
-        sites = snapshot.rows(
-            "SELECT site_index, p FROM atom_scores WHERE structure_id = ? AND reference = ?",
-            [id_, reference],
-        )
-        if whole:
-            p, site, nearest, nearest_site = whole[0]
-            found.append(
+        chosen = f"WHERE {_among(ids)} AND reference = {literals([reference])}"
+        sites: dict[str, dict[int, float]] = {}
+        for id_, site, p in snapshot.rows(
+            f"SELECT structure_id, site_index, p FROM atom_scores {chosen}"
+        ):
+            sites.setdefault(id_, {})[site] = plain(p)
+        for id_, p, site, nearest, nearest_site in snapshot.rows(
+            f"SELECT structure_id, p, site_index, nearest_id, nearest_site "
+            f"FROM structure_scores {chosen}"
+        ):
+            found.setdefault(id_, []).append(
                 {
                     "side": str(side),
                     "p": plain(p),
                     "site": site,
                     "nearest": nearest,
                     "nearest_site": nearest_site,
-                    "sites": {index: plain(value) for index, value in sites},
+                    "sites": sites.get(id_, {}),
                 }
             )
     return found
 
 
-def _disagreement(snapshot: Snapshot, id_: str) -> dict[int, float]:
+def _disagreement(snapshot: Snapshot, ids: list[str]) -> dict[str, dict[int, float]]:
     """Of each distinct site, 1 − the share of nearest typical atoms that models have in common."""
     rows = snapshot.rows(
-        "SELECT site_index, 1 - avg(agreement) FROM atom_agreement WHERE structure_id = ? "
-        "GROUP BY site_index ORDER BY site_index",
-        [id_],
+        "SELECT structure_id, site_index, 1 - avg(agreement) FROM atom_agreement "
+        f"WHERE {_among(ids)} GROUP BY ALL ORDER BY ALL"
     )
-    return {site: plain(value) for site, value in rows}
+    found: dict[str, dict[int, float]] = {}
+    for id_, site, value in rows:
+        found.setdefault(id_, {})[site] = plain(value)
+    return found
 
 
 def neighbours(

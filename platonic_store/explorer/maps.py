@@ -7,12 +7,14 @@ import numpy as np
 from platonic_store.errors import AnchorsNotFound, Call, PlatonicError, worded
 from platonic_store.explorer import rows
 from platonic_store.explorer.rows import kept
-from platonic_store.geometry import pca_map
+from platonic_store.geometry import layout, pca_map
+from platonic_store.geometry.projection import project
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 ABSENT = 65_535  # the coordinate of what a model has not embedded
+REACH = 1.5  # the map is about ±1; a few points lie beyond
 _SAMPLE = 20_000
 _INSIDE = 99.5  # percentile of the points that the frame of a PCA map holds
 
@@ -31,25 +33,49 @@ def kind(snapshot: Snapshot) -> MapKind | None:
         return None
     if _is_stored(snapshot):
         return MapKind("stored", "")
-    note = "principal axes; a truer map is made by " + worded((Call("map"),)).removeprefix("run ")
-    return MapKind("pca", note)
+    return MapKind("pca", "these are principal axes, a truer map is made by `platonic-store map`")
 
 
 @kept
 def sides(snapshot: Snapshot) -> list[ModelLayer]:
     """The models' layers that have a place on the map, in the order of the store's models."""
-    try:
-        space = lookup.space(snapshot, None, [])
-    except AnchorsNotFound:
-        return []
-    found = {ModelLayer(one.model, one.layer) for one in snapshot.tables if one.space == space}
+    if _is_stored(snapshot):
+        rows = snapshot.rows("SELECT DISTINCT model, layer FROM structure_map WHERE layer >= 0")
+        found = {ModelLayer(model, layer) for model, layer in rows if model in snapshot.models}
+    elif (space := _space(snapshot)) is not None:
+        found = {ModelLayer(one.model, one.layer) for one in snapshot.tables if one.space == space}
+    else:
+        found = set()
     order = list(snapshot.models)
     return sorted(found, key=lambda side: (order.index(side.model), side.layer))
 
 
+def place(
+    snapshot: Snapshot, level: Level, side: ModelLayer, embeddings: np.ndarray
+) -> list[list[float]]:
+    """Where embeddings (n, dim) by a model's layer lie on the map: (n, 2).
+
+    Raises: AnchorsNotFound.
+    """
+    space = _space(snapshot)
+    if space is None:
+        lookup.space(snapshot, None, [])  # says why
+        return []
+    coordinates = project(lookup.projection(snapshot, space, side), embeddings)
+    if level == "structure":
+        coordinates = coordinates.mean(0, keepdims=True)
+    if _is_stored(snapshot):
+        xy = layout.place(lookup.layout(snapshot, level), coordinates)
+    else:
+        axes, centre, half = _frame(snapshot, level)
+        xy = (pca_map.apply(axes, coordinates) - centre) / half
+    found: list[list[float]] = np.round(xy.astype(np.float64), 4).tolist()
+    return found
+
+
 @kept
 def quantised(snapshot: Snapshot, level: Level, side: ModelLayer) -> bytes:
-    """uint16 x of every row, then y; 0 to 65,534 over −1 to 1, `ABSENT` where the model has none.
+    """uint16 x of every row, then y; 0 to 65,534 over ±`REACH`, `ABSENT` where it has none.
 
     Raises: AnchorsNotFound if that layer is not on the map.
     """
@@ -60,14 +86,25 @@ def quantised(snapshot: Snapshot, level: Level, side: ModelLayer) -> bytes:
         _by_principal_axes(snapshot, level, side)
     )  # fmt: skip
     is_known = which >= 0
-    steps = np.rint((xy[is_known].clip(-1, 1) + 1) * (ABSENT - 1) / 2)
+    steps = np.rint((xy[is_known].clip(-REACH, REACH) + REACH) * (ABSENT - 1) / 2 / REACH)
     places[which[is_known]] = steps.astype("<u2")
     return places.T.tobytes()
 
 
+@kept
 def _is_stored(snapshot: Snapshot) -> bool:
-    known = snapshot.rows("SELECT 1 FROM duckdb_views() WHERE view_name = 'structure_map'")
-    return bool(known) and bool(snapshot.rows("SELECT 1 FROM structure_map LIMIT 1"))
+    return bool(snapshot.rows("SELECT 1 FROM structure_map LIMIT 1"))
+
+
+@kept
+def _space(snapshot: Snapshot) -> str | None:
+    """The space whose coordinates the map shows."""
+    if _is_stored(snapshot):
+        return lookup.map_space(snapshot)
+    try:
+        return lookup.space(snapshot, None, [])
+    except AnchorsNotFound:
+        return None
 
 
 def _stored(snapshot: Snapshot, level: Level, side: ModelLayer) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +120,7 @@ def _by_principal_axes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows that a model has, and their places on the principal axes of all models together."""
     axes, centre, half = _frame(snapshot, level)
-    space = lookup.space(snapshot, None, [])
+    space = _space(snapshot)
     points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
     which = np.flatnonzero(points.is_distinct)
     xy = (pca_map.apply(axes, points.vectors[which]) - centre) / half
@@ -93,7 +130,7 @@ def _by_principal_axes(
 @kept
 def _frame(snapshot: Snapshot, level: Level) -> tuple[pca_map.Axes, np.ndarray, float]:
     """The axes, and the centre and half width of the square that holds most points."""
-    space = lookup.space(snapshot, None, [])
+    space = _space(snapshot)
     parts = []
     for side in sides(snapshot):
         points = snapshot.points(lookup.vector_table(snapshot, side, level, space))

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
-from platonic_store.explorer import binary, data, overview, search
+from platonic_store.explorer import binary, data, overview, search, sent
+from platonic_store.questions.shared.inputs import GUEST
 from platonic_store.storage.layout import Level
 
 STATIC = Path(__file__).parent / "static"
@@ -22,7 +23,7 @@ STATIC = Path(__file__).parent / "static"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
+    "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*"  # a notebook shows it
 )
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 _DAY = "public, max-age=86400"
@@ -73,7 +74,8 @@ def router(work: Any, settings: Any) -> APIRouter:
         if not id_:
             found = await work.run(search.search, filters, limit=None if kind == ".csv" else 200)
             return _csv(found["rows"], "structures") if kind == ".csv" else _json(found)
-        around = await work.run(_around, id_, dict(asked), filters)
+        row = request.app.state.uploads.get(id_).row if id_.startswith(GUEST) else None
+        around = await work.run(_around, id_, row, dict(asked), filters)
         if kind == ".csv":
             lists = (around["neighbours"][one] for one in "ab")
             rows = [{"model": one["side"], **row} for one in lists for row in one["rows"]]
@@ -111,6 +113,8 @@ def router(work: Any, settings: Any) -> APIRouter:
 
     @routes.get("/explore/crystal")
     async def crystal(request: Request, id: str) -> Response:
+        if id.startswith(GUEST):  # whose models may be at work
+            return _json(await work.run(sent.crystal, request.app.state.uploads.get(id).row))
         return await answered(request, data.crystal, id)
 
     @routes.get("/explore/neighbours")
@@ -164,17 +168,23 @@ def _overview(snapshot: Any, uploads: str | None) -> dict[str, Any]:
 
 def _uploads(settings: Any) -> str | None:
     """Why no file can be dropped on the page; None if one can."""
-    if getattr(settings, "models", None):
+    if settings.models is None or settings.models:
         return None
-    return "this service embeds no new structures: start it with --models"
+    return "this service embeds no new structures: it was started with --no-models"
 
 
 def _has(work: Any, id_: str) -> bool:
     return bool(id_) and work.snapshot().has_structure(id_)
 
 
-def _around(snapshot: Any, id_: str, asked: dict[str, str], filters: list[str]) -> dict[str, Any]:
-    """The crystal of a view and its neighbours by both models."""
+def _around(
+    snapshot: Any,
+    id_: str,
+    row: dict[str, Any] | None,
+    asked: dict[str, str],
+    filters: list[str],
+) -> dict[str, Any]:
+    """The crystal of a view (`row`, if it was sent) and its neighbours by both models."""
     sides = [one["side"] for one in overview.overview(snapshot)["models"]]
     if not sides:
         raise StructureNotFound("the store holds no embeddings yet")
@@ -192,7 +202,8 @@ def _around(snapshot: Any, id_: str, asked: dict[str, str], filters: list[str]) 
         where=where if asked.get("near") == "filtered" else None,
     )
     about = {"snapshot": snapshot.id, "view": f"/s/{id_}?{urlencode(asked)}"}
-    return {**about, "crystal": data.crystal(snapshot, id_), "neighbours": found}
+    crystal = sent.crystal(snapshot, row) if row else data.crystal(snapshot, id_)
+    return {**about, "crystal": crystal, "neighbours": found}
 
 
 def json_bytes(value: Any) -> bytes:

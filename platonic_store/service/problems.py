@@ -82,9 +82,14 @@ def problem(
     )
 
 
+def status_of(error: PlatonicError) -> int:
+    """The HTTP status of an error."""
+    return next(code for kind, code in _STATUS if isinstance(error, kind))
+
+
 def of(error: PlatonicError) -> JSONResponse:
     """The response to an error that a user can mend."""
-    status = next(code for kind, code in _STATUS if isinstance(error, kind))
+    status = status_of(error)
     name = type(error).__name__
     title = (type(error).__doc__ or name).partition("\n")[0].rstrip(".")
     if status >= 500 and not isinstance(error, errors.ServiceBusy | errors.OutOfTime):

@@ -80,7 +80,10 @@ class Parser:
         if not body.strip():
             raise _unreadable("there is nothing in it")
         is_gzip = body.startswith(_GZIP)
-        process = self._running()
+        try:
+            process = self._running()
+        except EOFError as error:
+            raise _unreadable("its reader does not start") from error
         assert process.stdin is not None
         assert process.stdout is not None
         # A child that outlives its own alarm, as the parent of it does, is not waited for.
@@ -106,9 +109,16 @@ class Parser:
         with self._lock:
             if self._is_closed:
                 raise _unreadable("the service is ending")
-            if self._process is None or self._process.poll() is not None:
-                self._process = _start(self._settings)
-            return self._process
+            process = self._process
+            is_new = process is None or process.poll() is not None
+            if process is not None and is_new:
+                end(process)
+            if process is None or is_new:
+                process = self._process = _start(self._settings)
+        if is_new:
+            assert process.stdout is not None
+            read_answer(process.stdout)  # when it has imported everything
+        return process
 
     def _end(self) -> None:
         with self._lock:
@@ -130,16 +140,13 @@ def _start(settings: Settings) -> "subprocess.Popen[bytes]":
         "memory": settings.upload_memory,
         "atoms": settings.upload_atoms,
     }
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "platonic_store.service.parsing", json.dumps(given)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | VARIABLES,
     )
-    assert process.stdout is not None
-    read_answer(process.stdout)  # that it has imported everything
-    return process
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -4,8 +4,10 @@ import logging
 import os
 import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
+from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from platonic_store.errors import InvalidQuery
@@ -27,6 +29,20 @@ def require_safe(settings: Settings) -> None:
         )
     if settings.token is not None and len(settings.token) < 8:
         raise InvalidQuery("a token has at least 8 characters", "python -c 'import secrets; …'")
+
+
+def announced(uri: str, app: FastAPI) -> str:
+    """What is served, where, and what is on, in a line."""
+    settings: Settings = app.state.settings
+    models = app.state.uploads.models.names
+    allowed = "who has the token" if settings.token else "anybody"
+    parts = [
+        f"snapshot {app.state.work.snapshot().id}",
+        f"uploads embedded by {', '.join(models)}" if models else "uploads are not embedded",
+        "SQL on" if settings.sql else "SQL off",
+        f"for {'this machine' if settings.is_local else allowed}",
+    ]
+    return f"{uri} at {settings.url} ({'; '.join(parts)})"
 
 
 class Server(uvicorn.Server):
@@ -105,19 +121,16 @@ def serve(store: Store, settings: Settings, *, access_log: bool = True) -> None:
     require_safe(settings)
     log_to_stderr(access_log)
     allow_connections(settings)
-    listener = listen(settings)
     # Answers share the cores already: within one of them BLAS would wait for the others.
     threadpool_limits(1, "blas")
-    app = create_app(store, settings)
-    server = Server(configuration(app, settings))
-    server.work = app.state.work
-    say(f"{store.location.uri} at {settings.url}")
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        logging.shutdown()
+    with listen(settings) as listener:
+        app = create_app(store, settings)
+        server = Server(configuration(app, settings))
+        server.work = app.state.work
+        say(announced(store.location.uri, app))
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    logging.shutdown()
     if app.state.work.busy_threads:
         # A thread deep in numpy is not waited for.
         sys.stdout.flush()

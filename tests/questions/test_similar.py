@@ -185,3 +185,12 @@ def check_mistake(store, call, error, says):
         call(store)
     assert says in f"{raised.value}: {worded(raised.value.hint)}"
     assert "\n" not in str(raised.value)
+
+
+def test_find_similar_has_the_names_of_the_materials_project(prototypes):
+    found = prototypes.find_similar("Spinel", top=3)
+    expected = prototypes.similar("Spinel", k=3)
+    assert [one["material_id"] for one in found] == expected["structure_id"].tolist()
+    assert set(found[0]) == {"material_id", "task_id", "formula", "nelements", "dissimilarity"}
+    assert [one["dissimilarity"] for one in found] == (100 * expected["distance"]).tolist()
+    assert len(prototypes.find_similar("Spinel", top=None)) > 280

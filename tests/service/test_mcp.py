@@ -9,20 +9,28 @@ from mcp import Client, StdioServerParameters
 
 from platonic_store import questions
 
+CALLS = [
+    ("search", {"query": "Ti-O"}),
+    ("fetch", {"id": "Rutile"}),
+    ("similar", {"query": "Spinel", "k": 3, "where": "volume > 50"}),
+    ("neighbours", {}),
+    ("sql", {"query": "SELECT count(*) AS n FROM structure"}),
+]
 
-@pytest.fixture(params=["stdio", "http"])
-def ask(request, prototypes_path, service):
-    """A function of calls, (tool, arguments) each, that gives their results and the tools."""
+
+@pytest.fixture(scope="module", params=["stdio", "http"])
+def talk(request, prototypes_path, service):
+    """The tools, and the results of CALLS by their tool, of one conversation."""
     words = ["-c", "from platonic_store.cli import main; main()", "mcp", str(prototypes_path)]
     stdio = StdioServerParameters(command=sys.executable, args=[*words, "--sql"])
     target = stdio if request.param == "stdio" else f"{service}/mcp"
 
-    async def talk(calls):
+    async def talk():
         async with Client(target) as client:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            return tools, [await client.call_tool(name, given) for name, given in calls]
+            return tools, {name: await client.call_tool(name, given) for name, given in CALLS}
 
-    return lambda *calls: anyio.run(talk, calls)
+    return anyio.run(talk)
 
 
 def said(result) -> dict:
@@ -32,8 +40,8 @@ def said(result) -> dict:
     return result.structured_content
 
 
-def test_every_question_with_rows_is_a_tool_as_it_is_declared(ask):
-    tools, _ = ask()
+def test_every_question_with_rows_is_a_tool_as_it_is_declared(talk):
+    tools, _ = talk
     asked = {name for name in questions.names() if not questions.get(name).is_value}
     assert set(tools) == {"search", "fetch", "sql"} | asked
     for name in asked:
@@ -49,13 +57,13 @@ def test_every_question_with_rows_is_a_tool_as_it_is_declared(ask):
     assert sum(len(tool.model_dump_json()) for tool in tools.values()) < 25_000
 
 
-def test_search_and_fetch_have_the_shape_of_documents(ask):
-    _, (found, document) = ask(("search", {"query": "Ti-O"}), ("fetch", {"id": "Rutile"}))
-    results = said(found)["results"]
+def test_search_and_fetch_have_the_shape_of_documents(talk):
+    _, results_of = talk
+    results = said(results_of["search"])["results"]
     assert [set(one) for one in results] == [{"id", "title", "url"}] * 3
     assert results[0]["id"] == "Rutile"
     assert results[0]["url"].endswith("/s/Rutile")
-    rutile = said(document)
+    rutile = said(results_of["fetch"])
     assert set(rutile) == {"id", "title", "text", "url", "metadata"}
     assert rutile["metadata"]["mineral"] == "Rutile"
     for part in ("space group 136", "Lattice vectors", "Most like it to chgnet-0.3.0", "0.0000"):
@@ -84,22 +92,18 @@ def test_search_by_id_formula_word_and_condition(prototypes, query, expected):
     assert [one["id"] for one in found][: len(expected)] == expected
 
 
-def test_a_question_answers_small_with_caveat_snapshot_and_links(ask, prototypes):
-    _, (similar, neighbours, sql) = ask(
-        ("similar", {"query": "Spinel", "k": 3, "where": "volume > 50"}),
-        ("neighbours", {}),
-        ("sql", {"query": "SELECT count(*) AS n FROM structure"}),
-    )
-    answer = said(similar)
+def test_a_question_answers_small_with_caveat_snapshot_and_links(talk, prototypes):
+    _, results_of = talk
+    answer = said(results_of["similar"])
     expected = prototypes.similar("Spinel", k=3, where="volume > 50")
     assert [one["structure_id"] for one in answer["rows"]] == expected["structure_id"].tolist()
     assert answer["snapshot"] == prototypes.snapshot().id
     assert set(answer["rows"][0]) == {
         *("rank", "structure_id", "formula", "distance", "spacegroup", "volume", "url")
     }
-    assert len(said(neighbours)["rows"]) == 50
-    assert said(neighbours)["left_out"] == "1370 further rows: ask for fewer"
-    assert said(sql)["rows"] == [{"n": 288}]
+    assert len(said(results_of["neighbours"])["rows"]) == 50
+    assert said(results_of["neighbours"])["left_out"] == "1370 further rows: ask for fewer"
+    assert said(results_of["sql"])["rows"] == [{"n": 288}]
 
 
 @pytest.mark.parametrize(

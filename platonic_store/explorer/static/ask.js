@@ -20,7 +20,8 @@ export async function show() {
   const analogy = h('form', { class: 'row', onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); if (box.value.trim()) go({ analogy: box.value.trim(), tab: 'nearest' }); } },
     h('label', { for: 'expression' }, 'Analogy'), box, h('button', {}, 'nearest to this'), caveat(caveats.analogy));
   const answer = h('div', {});
-  panel.replaceChildren(analogy, ...cookbook(), answer);
+  const { serve } = await overview();
+  panel.replaceChildren(...(serve ? [h('p', { class: 'quiet' }, serve)] : [analogy, ...cookbook()]), answer);
   const [name, given] = state.query.split('?');
   const one = queries?.find((query) => query.name === name);
   if (!one) return;

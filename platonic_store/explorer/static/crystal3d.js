@@ -1,6 +1,6 @@
 // The crystal in 3D, by 3Dmol.js: cell or environment, bonds, polyhedra, colours, the chosen atom.
 
-import { bonds, cartesian, cellAtoms, edges, environment, polyhedra, seen } from './lattice.js';
+import { bonds, cartesian, cellAtoms, completed, edges, environment, outlook, polyhedra, seen } from './lattice.js';
 
 /** @typedef {import('./lattice.js').Crystal} Crystal @typedef {import('./lattice.js').Atom} Atom */
 /**
@@ -22,6 +22,7 @@ let viewer = null;
 let place;
 /** @type {string} */
 let shown = '';
+let view = outlook([[1, 0, 0], [0, 1, 0], [0, 0, 1]]);
 
 /** @param {HTMLElement} on */
 export function open(on) {
@@ -41,8 +42,9 @@ export function show(key, crystal, elements, look, onPick) {
   const isEnvironment = look.view === 'environment' && look.site !== null;
   const n = isEnvironment ? 1 : look.repeat;
   const atoms = isEnvironment
-    ? environment(crystal, /** @type {number} */ (look.site), look.cutoff) : cellAtoms(crystal, n).slice(0, MOST_ATOMS);
-  const pairs = bonds(atoms, elements);
+    ? environment(crystal, /** @type {number} */ (look.site), look.cutoff) : completed(crystal, cellAtoms(crystal, n), elements).slice(0, MOST_ATOMS);
+  const pairs = bonds(atoms, elements, isEnvironment);
+  view = outlook(crystal.cell);
   viewer.removeAllModels();
   viewer.removeAllShapes();
   viewer.removeAllLabels();
@@ -52,22 +54,28 @@ export function show(key, crystal, elements, look, onPick) {
   if (look.hasPolyhedra) addPolyhedra(polyhedra(atoms, pairs, elements), look);
   mark(atoms, elements, look);
   const scene = `${key} ${look.view} ${n}${isEnvironment ? look.site : ''}`;
-  if (scene !== shown) orient(atoms, place);
+  if (scene !== shown) orient(atoms);
   shown = scene;
   viewer.render();
 }
 
-/** c up, a to the right, from a little above, as large as the place allows. @param {Atom[]} atoms @param {HTMLElement} place */
-function orient(atoms, place) {
-  viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
+/** c up, a to the right, from a little above, as large as the place allows. @param {Atom[]} atoms */
+function orient(atoms) {
+  viewer.setView([0, 0, 0, 0, ...quaternion(view)]);
   viewer.zoomTo();
-  viewer.rotate(-18, 'z');
-  viewer.rotate(-77, 'x');
-  const flat = atoms.map((atom) => seen(atom.at));
+  const flat = atoms.map((atom) => seen(view, atom.at));
   const [wide, high, deep] = [0, 1, 2].map((axis) => spread(flat.map((one) => one[axis])) / 2 + 1);
   const sphere = Math.hypot(wide, high, deep);
   const aspect = place.clientWidth / place.clientHeight || 1;
-  viewer.zoom(Math.min(2.6, (1.32 * sphere) / Math.max(high, wide / aspect)));
+  viewer.zoom(Math.min(2.6, (1.2 * sphere) / Math.max(high, wide / aspect)));
+}
+
+/** The rotation whose matrix has these rows. @param {number[][]} m */
+function quaternion(m) {
+  const w = Math.sqrt(Math.max(0, 1 + m[0][0] + m[1][1] + m[2][2])) / 2;
+  const part = (/** @type {number} */ i, /** @type {number} */ j, /** @type {number} */ k) => (
+    Math.sign(m[k][j] - m[j][k] || 1) * Math.sqrt(Math.max(0, 1 + m[i][i] - m[j][j] - m[k][k]))) / 2;
+  return [part(0, 1, 2), part(1, 2, 0), part(2, 0, 1), w];
 }
 
 /** @param {number[]} values */
@@ -121,7 +129,7 @@ function mark(atoms, elements, look) {
     const [x, y, z] = atom.at;
     const radius = 0.34 + 0.26 * elements[atom.number][2];
     viewer.addSphere({ center: { x, y, z }, radius, color: symbol, opacity: 0.42 });
-    if (i === 0) viewer.addLabel(`${elements[atom.number][0]}${atom.site}`, { ...labelAt({ x, y, z: z + radius }), backgroundColor: symbol, backgroundOpacity: 1 });
+    if (i === 0) viewer.addLabel(`${elements[atom.number][0]}${atom.site}`, { ...labelAt(point(atom.at.map((one, axis) => one + 1.3 * radius * view[1][axis]))), backgroundColor: symbol, backgroundOpacity: 1 });
   });
 }
 
@@ -134,7 +142,7 @@ function addCell(cell, n) {
   for (let x = 0; x < n; x += 1) for (let y = 0; y < n; y += 1) for (let z = 0; z < n; z += 1) {
     const origin = cartesian(cell, [x, y, z]);
     for (const [from, to] of edges(cell)) {
-      viewer.addCylinder({ start: point(add(origin, from)), end: point(add(origin, to)), radius: 0.022, color: ink, fromCap: 1, toCap: 1 });
+      viewer.addCylinder({ start: point(add(origin, from)), end: point(add(origin, to)), radius: 0.03, color: ink, fromCap: 1, toCap: 1 });
     }
   }
   AXES.forEach(([name, color], i) => {

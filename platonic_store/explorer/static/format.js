@@ -9,7 +9,7 @@
  * An element; `on…` attributes are listeners, `style` an object of CSS properties.
  * @param {string} tag
  * @param {Attributes} [attributes]
- * @param {...(Child | Child[])} children
+ * @param {...(Child | Child[] | Child[][])} children
  * @returns {any}
  */
 export function h(tag, attributes = {}, ...children) {
@@ -28,7 +28,7 @@ export function svg(tag, attributes = {}, ...children) {
   return /** @type {SVGElement} */ (filled(node, attributes, children));
 }
 
-/** @param {any} node @param {Attributes} attributes @param {(Child | Child[])[]} children */
+/** @param {any} node @param {Attributes} attributes @param {any[]} children */
 function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -56,7 +56,7 @@ export function spaceGroup(text) {
     : part.startsWith('-') ? h('span', { class: 'bar' }, part.slice(1)) : part)));
 }
 
-/** A number as a reader compares it. @param {any} value */
+/** A number as a reader compares it. @param {any} value @returns {string} */
 export function number(value) {
   if (value === null || value === undefined) return '–';
   if (typeof value === 'boolean') return value ? 'yes' : 'no';

@@ -18,8 +18,11 @@
 
 const METALS = new Set(['alkali', 'alkaline earth', 'transition metal', 'lanthanide, actinide', 'post-transition metal']);
 const LARGE = new Set(['alkali', 'alkaline earth', 'lanthanide, actinide']);
+const SMALL = new Set(['Li', 'Be', 'Mg']); // which have polyhedra of their own
 const ANIONS = new Set(['chalcogen', 'halogen', 'N', 'C']);
 const REACH = { ionic: 1.18, metallic: 1.12 };
+const SHELLED = new Set(['B', 'C', 'Si', 'P', 'S', 'Ge', 'As', 'N']); // centres of tetrahedra and triangles
+const MOST_COMPLETED = 240;
 const EDGE = 0.02; // fractional: atoms so near a face are drawn on the opposite one too
 
 /** @param {number[]} a @param {number[]} b */
@@ -59,6 +62,7 @@ const isPeriodic = ({ cell }) => Math.abs(dot(cell[0], cross(cell[1], cell[2])))
 export function cellAtoms(crystal, n = 1) {
   if (!isPeriodic(crystal)) return crystal.positions.map((at, site) => ({ number: crystal.numbers[site], site, at }));
   const inverse = reciprocal(crystal.cell);
+  /** @type {Atom[]} */
   const atoms = [];
   crystal.numbers.forEach((number, site) => {
     const f = inverse.map((row) => wrapped(dot(row, crystal.positions[site])));
@@ -84,6 +88,7 @@ function wrapped(f) {
 export function environment(crystal, site, radius) {
   const centre = crystal.positions[site];
   const own = { number: crystal.numbers[site], site, at: centre };
+  /** @type {(Atom & {far: number})[]} */
   const near = [];
   const most = isPeriodic(crystal) ? reciprocal(crystal.cell).map((row) => Math.ceil(radius * length(row)) + 1) : [0, 0, 0];
   const inverse = isPeriodic(crystal) ? reciprocal(crystal.cell) : null;
@@ -100,6 +105,32 @@ export function environment(crystal, site, radius) {
     }
   });
   return [own, ...near.sort((a, b) => a.far - b.far)];
+}
+
+/**
+ * With the atoms beyond the faces to which those within are bonded, so that their shells are whole.
+ * @param {Crystal} crystal @param {Atom[]} atoms @param {Elements} elements
+ * @returns {Atom[]}
+ */
+export function completed(crystal, atoms, elements) {
+  if (atoms.length > MOST_COMPLETED || !isPeriodic(crystal)) return atoms;
+  const metallic = isMetallic(crystal, elements);
+  const loose = looseCations(atoms, elements);
+  if (metallic) return atoms;
+  const key = (/** @type {number[]} */ at) => at.map((one) => Math.round(one * 20)).join();
+  const known = new Set(atoms.map((atom) => key(atom.at)));
+  const whole = [...atoms];
+  for (const atom of atoms) {
+    if (loose.has(atom.number) || !(isMetal(atom.number, elements) || SHELLED.has(elements[atom.number][0]))) continue;
+    const shift = minus(atom.at, crystal.positions[atom.site]);
+    for (const one of environment(crystal, atom.site, 3.4).slice(1)) {
+      const at = plus(one.at, shift);
+      if (!isBond(atom, { ...one, at }, elements, false) || known.has(key(at))) continue;
+      known.add(key(at));
+      whole.push({ ...one, at });
+    }
+  }
+  return whole;
 }
 
 /** The radius that holds an atom's first shell. @param {Crystal} crystal @param {number} site @param {Elements} elements */
@@ -127,20 +158,23 @@ function isBond(a, b, elements, metallic) {
 /** The large cations between the polyhedra of others: sticks to them would hide those. @param {Atom[]} atoms @param {Elements} elements */
 function looseCations(atoms, elements) {
   const numbers = new Set(atoms.map((one) => one.number));
-  const large = [...numbers].filter((one) => LARGE.has(elements[one][3]));
+  const large = [...numbers].filter((one) => LARGE.has(elements[one][3]) && !SMALL.has(elements[one][0]));
   const anions = [...numbers].filter((one) => ANIONS.has(elements[one][3]) || ANIONS.has(elements[one][0]));
   const hasFrame = anions.length > 0 && numbers.size > large.length + 1;
   return new Set(hasFrame ? large : []);
 }
 
-/** Those of the first atom first, whatever it is. @param {Atom[]} atoms @param {Elements} elements @returns {[number, number][]} */
-export function bonds(atoms, elements) {
+/**
+ * @param {Atom[]} atoms @param {Elements} elements @param {boolean} [isCentred] draw those of the first atom whatever it is
+ * @returns {[number, number][]}
+ */
+export function bonds(atoms, elements, isCentred = false) {
   const metallic = atoms.every((one) => isMetal(one.number, elements));
   const loose = looseCations(atoms, elements);
   /** @type {[number, number][]} */
   const found = [];
   for (let i = 0; i < atoms.length; i += 1) for (let j = i + 1; j < atoms.length; j += 1) {
-    if (i > 0 && (loose.has(atoms[i].number) || loose.has(atoms[j].number))) continue;
+    if ((i > 0 || !isCentred) && (loose.has(atoms[i].number) || loose.has(atoms[j].number))) continue;
     if (Math.abs(atoms[i].at[0] - atoms[j].at[0]) < 4.5 && isBond(atoms[i], atoms[j], elements, metallic)) found.push([i, j]);
   }
   return found;
@@ -197,10 +231,21 @@ export function edges(cell, n = 1) {
   return found;
 }
 
-/** Turn so that c points up and a to the right, seen from a little above. @param {number[]} p */
-export function seen(p) {
-  const [turn, tilt] = [-0.32, 0.22];
-  const x = p[0] * Math.cos(turn) - p[1] * Math.sin(turn);
-  const y = p[0] * Math.sin(turn) + p[1] * Math.cos(turn);
-  return [x, p[2] * Math.cos(tilt) + y * Math.sin(tilt), p[2] * Math.sin(tilt) - y * Math.cos(tilt)];
+/**
+ * How a crystal is looked at: c up, a to the right, from a little above and beside.
+ * @param {number[][]} cell
+ * @returns {number[][]} rows are right, up and towards the reader
+ */
+export function outlook(cell) {
+  const [turn, tilt] = [0.32, 0.22];
+  const c = length(cell[2]) > 1e-6 ? times(cell[2], 1 / length(cell[2])) : [0, 0, 1];
+  const flat = minus(cell[0], times(c, dot(cell[0], c)));
+  const a = length(flat) > 1e-6 ? times(flat, 1 / length(flat)) : [1, 0, 0];
+  const back = cross(c, a);
+  const right = plus(times(a, Math.cos(turn)), times(back, Math.sin(turn)));
+  const away = plus(times(back, Math.cos(turn)), times(a, -Math.sin(turn)));
+  return [right, plus(times(c, Math.cos(tilt)), times(away, Math.sin(tilt))), minus(times(c, Math.sin(tilt)), times(away, Math.cos(tilt)))];
 }
+
+/** @param {number[][]} view @param {number[]} p */
+export const seen = (view, p) => view.map((row) => dot(row, p));

@@ -5,12 +5,12 @@ import { overview } from './points.js';
 import { drawn, mode, reset } from './maps.js';
 import { go, state } from './state.js';
 
-const MOST_NAMES = 40;
+const MOST_NAMES = 100;
 
 /** The controls above the maps. */
 export async function tools() {
-  const { colours, structures, sites } = await overview();
-  const levels = /** @type {const} */ ([['structure', `crystals ${structures.toLocaleString('en')}`], ['atom', `atoms ${sites.toLocaleString('en')}`]]);
+  const { colours, structures, sites, levels: held } = await overview();
+  const levels = /** @type {const} */ ([['structure', `crystals ${structures.toLocaleString('en')}`], ['atom', `atoms ${sites.toLocaleString('en')}`]]).filter(([level]) => !held || held.includes(level));
   const select = h('select', { id: 'color', onchange: () => go({ color: select.value, hide: [], range: null }) },
     colours.filter((/** @type {any} */ one) => one.levels.includes(state.level))
       .map((/** @type {any} */ one) => h('option', { value: one.name, selected: one.name === state.color }, one.label)));
@@ -49,7 +49,7 @@ function names(paint) {
   const counts = new Array(paint.names.length).fill(0);
   for (const code of paint.codes) if (code < counts.length) counts[code] += 1;
   const shown = paint.names.map((/** @type {string} */ name, /** @type {number} */ i) => ({ name, i })).filter((/** @type {any} */ one) => counts[one.i]);
-  return shown.slice(0, MOST_NAMES * 3).map(({ name, i }) => {
+  return shown.slice(0, MOST_NAMES).map((/** @type {{name: string, i: number}} */ { name, i }) => {
     const isHidden = state.hide.includes(name);
     return h('button', {
       type: 'button', class: 'swatch', 'aria-pressed': String(!isHidden), title: `${counts[i].toLocaleString('en')}; click to hide or show, double-click to show it alone`,

@@ -1,9 +1,9 @@
 // The page: what changes when the view does.
 
-import { json } from './api.js';
+import { json, source } from './api.js';
 import { announce, complaint, formula, h } from './format.js';
 import { overview, points, rowOf, structures } from './points.js';
-import { begin, onChange, go, state, twin } from './state.js';
+import { begin, home, onChange, go, state, twin } from './state.js';
 import * as ask from './ask.js';
 import * as crystal from './crystal.js';
 import * as legend from './legend.js';
@@ -29,6 +29,7 @@ async function start() {
   begin({ a: a?.side ?? '', b: b?.side ?? '' });
   crystal.mount(upload.mount());
   search.mount();
+  document.getElementById('home')?.setAttribute('href', home());
   await Promise.all([maps.mount(), corner()]);
   maps.onPick(() => { if (state.tab === 'results') showResults(); });
   onChange(show);
@@ -68,9 +69,8 @@ async function showCrystal(before = null) {
   const atom = level === 'atom' ? site : null;
   const near = analogy ? json('analogy', { expression: analogy, a, b })
     : id ? json('neighbours', { id, site: atom, a, b, across: across || null }) : null;
-  const [found, answer] = await Promise.all([
-    id ? json('crystal', { id }).catch((error) => error) : null, near?.catch((error) => error) ?? null,
-  ]);
+  const nearest = near?.catch((error) => error) ?? Promise.resolve(null);
+  const found = id ? await json('crystal', { id }).catch((error) => error) : null;
   if (own !== turn) return;
   if (found instanceof Error) {
     await crystal.show(null);
@@ -79,6 +79,10 @@ async function showCrystal(before = null) {
   }
   if (!before || before.id !== id || !found) await crystal.show(found);
   else await crystal.update();
+  await mark(found, atom, null);
+  neighbours.wait();
+  const answer = await nearest;
+  if (own !== turn) return;
   if (!answer) neighbours.clear();
   else if (answer instanceof Error) neighbours.fail(answer);
   else await neighbours.show(answer, await about(found, atom), rowOfNeighbour);
@@ -106,11 +110,17 @@ async function mark(found, site, answer) {
   const chosen = found && row.has(found.id)
     ? [{ structure: /** @type {number} */ (row.get(found.id)), site: site === null ? null : found.orbits[site] }] : [];
   const near = answer ? { a: await neighbours.places(answer, 'a'), b: await neighbours.places(answer, 'b') } : { a: [], b: [] };
-  overlay.mark(chosen, near);
-  drawn = { found, site, answer };
+  overlay.mark(chosen, near, guest(found, site));
 }
-/** @type {any} what is marked, to mark it again on another level */
-let drawn = null;
+
+/** Where a structure that was sent lies on the maps. @param {any} found @param {number | null} site */
+function guest(found, site) {
+  const place = (/** @type {string} */ side) => {
+    const at = found?.places?.[side];
+    return at ? (site === null ? at.structure : at.atoms[site]) : null;
+  };
+  return { a: place(state.a), b: place(state.b) };
+}
 
 async function filter() {
   const found = state.filters.length ? await json('search', { filter: state.filters }).catch((error) => error) : null;
@@ -125,9 +135,9 @@ async function showResults() {
   const lasso = await results.picked();
   if (state.filters.length && !answer) await filter();
   let parts;
-  if (lasso) parts = results.table(lasso.rows, { total: lasso.total, what: `${state.level} in the lasso`, csv: lasso.csv });
+  if (lasso) parts = results.table(lasso.rows, { total: lasso.total, what: state.level === 'atom' ? 'atom' : 'crystal', where: ' in the lasso', csv: lasso.csv });
   else if (answer instanceof Error) parts = [complaint(answer)];
-  else if (answer) parts = results.table(answer.rows, { total: answer.total, what: 'crystal', csv: twin('csv').replace(/^\/s\/[^.?]*\.csv/, '/index.csv') });
+  else if (answer) parts = results.table(answer.rows, { total: answer.total, what: 'crystal', csv: (await source).isLive ? twin('csv', '') : undefined });
   else parts = [h('p', { class: 'quiet' }, 'Search above, or draw a lasso around dots, and what is found is listed here.')];
   place.replaceChildren(...parts.filter((part) => part !== null));
 }
@@ -153,6 +163,7 @@ function tabs() {
 
 /** Snapshot, counts, models and their weights, and this view as data. */
 async function corner() {
+  const { isLive } = await source;
   const { snapshot, structures: count, atoms, models, uploads } = await overview();
   const rows = models.map((/** @type {any} */ one) => h('tr', {}, h('th', { scope: 'row' }, one.side), h('td', {}, one.kind), h('td', {}, `cutoff ${one.cutoff} Å`),
     h('td', {}, h('code', { title: one.sha256 }, (one.sha256 ?? '').slice(0, 12))), h('td', {}, one.licence ?? '')));
@@ -160,7 +171,7 @@ async function corner() {
   document.getElementById('corner')?.replaceChildren(
     h('details', { open }, h('summary', {}, `snapshot ${snapshot} · ${count.toLocaleString('en')} crystals · ${atoms.toLocaleString('en')} atoms`),
       h('div', { class: 'about' }, h('table', { class: 'data' }, h('caption', {}, 'Models and the SHA-256 of their weights'), h('tbody', {}, rows)),
-        h('p', {}, 'This view as ', h('a', { href: twin('json') }, 'JSON'), ' or ', h('a', { href: twin('csv') }, 'CSV'), '; the ', h('a', { href: '/docs' }, 'API'), '.'),
+        isLive && h('p', {}, 'This view as ', h('a', { href: twin('json') }, 'JSON'), ' or ', h('a', { href: twin('csv') }, 'CSV'), '; the ', h('a', { href: '/docs' }, 'API'), '.'),
         uploads ? h('p', {}, uploads) : null)));
 }
 

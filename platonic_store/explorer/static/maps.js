@@ -18,7 +18,15 @@ const hoverListeners = [];
 /** @type {(() => void)[]} */
 const pickListeners = [];
 let drawing = 0;
+/** The plots draw one thing after the other. */
+let queue = Promise.resolve();
 let isLassoing = false;
+
+/** Draw when what is being drawn is done. @param {() => Promise<void>} work */
+function next(work) {
+  queue = queue.then(work, work);
+  return queue;
+}
 
 /** @param {(row: number | null) => void} listener */
 export function onHover(listener) {
@@ -63,7 +71,7 @@ function plot(renderer, canvas, side) {
   const one = createScatterplot({
     renderer, canvas, width: 'auto', height: 'auto', lassoMinDelay: 5, lassoLineWidth: 2,
     actionKeyMap: { lasso: 'shift' }, deselectOnDblClick: false, deselectOnEscape: false, pointSizeSelected: 1,
-    pointOutlineWidth: 0, cameraDistance: 1.08, opacityInactiveScale: 0.15,
+    pointOutlineWidth: 0, cameraDistance: 1.14, opacityInactiveScale: 0.15,
   });
   const other = side === 'a' ? 'b' : 'a';
   one.subscribe('pointover', (/** @type {number} */ row) => hover(row));
@@ -111,12 +119,16 @@ export async function draw() {
     points(level), column(level, name), ...SIDES.map((side) => places(level, state[side]).catch((error) => error)),
   ]);
   const paint = await painted(name, values);
-  if (turn !== drawing) return;
+  await next(async () => { if (turn === drawing) await drawAll(of, paint, values, name, both); });
+}
+
+/** @param {import('./points.js').Points} of @param {any} paint @param {any} values @param {string} name @param {any[]} both */
+async function drawAll(of, paint, values, name, both) {
   Object.assign(drawn, { points: of, painted: paint, values, color: name });
   drawn.places = { a: both[0], b: both[1] };
+  fade();
   await Promise.all(SIDES.map((side) => drawOne(side)));
-  if (turn !== drawing) return;
-  await refine();
+  await show();
 }
 
 /** @param {'a' | 'b'} side */
@@ -133,17 +145,18 @@ async function drawOne(side) {
   const count = drawn.points.count;
   const paper = getComputedStyle(document.documentElement).getPropertyValue('--paper').trim();
   one.set({
-    backgroundColor: paper, pointColor: drawn.painted.palette, colorBy: 'valueA',
-    pointColorActive: drawn.painted.palette, pointColorHover: isDark() ? '#ffffff' : '#000000',
+    backgroundColor: paper, pointColor: drawn.palette, colorBy: 'valueA',
+    pointColorActive: drawn.palette, pointColorHover: isDark() ? '#ffffff' : '#000000',
     pointSize: count < 1500 ? 7 : count < 12000 ? 4.5 : count < 60000 ? 3 : count < 400000 ? 2 : 1,
     opacity: count < 12000 ? 0.85 : count < 400000 ? 0.6 : 0.35, performanceMode: false,
   });
   const key = `${state.level} ${state[side]}`;
   const spatialIndex = one.key === key ? one.get('spatialIndex') : undefined;
   one.key = key;
+  one.set({ pointOrder: drawn.order });
   const x = at.x.map((/** @type {number} */ value) => (Number.isNaN(value) ? FAR : value));
   const y = at.y.map((/** @type {number} */ value) => (Number.isNaN(value) ? FAR : value));
-  await one.draw({ x, y, z: drawn.painted.codes }, { zDataType: 'categorical', spatialIndex });
+  await one.draw({ x, y, z: drawn.codes }, { zDataType: 'categorical', spatialIndex });
   const canvas = one.get('canvas');
   canvas.setAttribute('aria-label', `${counted(count, state.level)} as ${state[side]} sees them, coloured by ${drawn.color}; the lists below hold the same`);
 }
@@ -152,13 +165,47 @@ async function drawOne(side) {
 let found = null;
 
 /** @param {{structures: number[], atoms: number[] | null} | null} answer */
-export function restrict(answer) {
+export async function restrict(answer) {
   found = answer;
-  return refine();
+  await next(async () => {
+    if (!drawn.points) return;
+    fade();
+    await Promise.all(SIDES.map((side) => drawOne(side)));
+    await show();
+  });
 }
 
-/** Show the rows that legend and filters leave, and mark those in the lasso. */
-export async function refine() {
+/** Paint what the filters leave out as a faint ground, beneath the rest. */
+function fade() {
+  const { painted: paint, points: of } = drawn;
+  drawn.palette = paint.palette;
+  drawn.codes = paint.codes;
+  drawn.order = null;
+  drawn.left = null;
+  if (!found) return;
+  const structuresLeft = new Set(found.structures);
+  const atomsLeft = found.atoms && state.level === 'atom' ? new Set(found.atoms) : null;
+  const codes = Uint8Array.from(paint.codes);
+  const [faint, left] = [/** @type {number[]} */ ([]), /** @type {number[]} */ ([])];
+  for (let row = 0; row < of.count; row += 1) {
+    if (atomsLeft ? atomsLeft.has(row) : structuresLeft.has(of.structure(row))) left.push(row);
+    else {
+      codes[row] = paint.palette.length;
+      faint.push(row);
+    }
+  }
+  drawn.palette = [...paint.palette, isDark() ? '#26292e' : '#eceef1'];
+  drawn.codes = codes;
+  drawn.order = [...faint, ...left];
+  drawn.left = new Set(left);
+}
+
+/** Show the rows that the legend leaves, and mark those in the lasso. */
+export function refine() {
+  return next(show);
+}
+
+async function show() {
   if (!drawn.points) return;
   const shown = visible();
   drawn.visible = shown;
@@ -175,14 +222,11 @@ function visible() {
   const { painted: paint, points: of, values } = drawn;
   const hidden = new Set(state.hide.map((name) => paint.names.indexOf(name)).filter((code) => code >= 0));
   const range = paint.range && state.range;
-  if (!hidden.size && !range && !found) return null;
-  const structuresLeft = found && new Set(found.structures);
-  const atomsLeft = found?.atoms && state.level === 'atom' ? new Set(found.atoms) : null;
+  if (!hidden.size && !range) return null;
   const rows = [];
   for (let row = 0; row < of.count; row += 1) {
     if (hidden.has(paint.codes[row])) continue;
     if (range && !(values.values[row] >= range[0] && values.values[row] <= range[1])) continue;
-    if (atomsLeft ? !atomsLeft.has(row) : structuresLeft && !structuresLeft.has(of.structure(row))) continue;
     rows.push(row);
   }
   return rows;
@@ -195,7 +239,7 @@ function pick() {
   drawn.picked = null;
   if (lasso && at && !(at instanceof Error)) {
     const rows = drawn.visible ?? Array.from({ length: drawn.points.count }, (_, i) => i);
-    drawn.picked = rows.filter((/** @type {number} */ row) => inside(lasso.polygon, at.x[row], at.y[row]));
+    drawn.picked = rows.filter((/** @type {number} */ row) => (!drawn.left || drawn.left.has(row)) && inside(lasso.polygon, at.x[row], at.y[row]));
   }
   select();
   overlay.redraw();

@@ -14,11 +14,18 @@ new ResizeObserver(() => tie()).observe(panel);
 
 /** What the panel says before there is a crystal. */
 export function clear() {
+  panel.classList.remove('waiting');
   panel.replaceChildren(h('p', { class: 'quiet' }, 'Nearest neighbours by both models appear here once you choose a crystal.'));
+}
+
+/** Say that an answer is under way, if it takes long enough to be read. */
+export function wait() {
+  panel.classList.add('waiting');
 }
 
 /** @param {any} error */
 export function fail(error) {
+  panel.classList.remove('waiting');
   panel.replaceChildren(complaint(error));
 }
 
@@ -31,6 +38,7 @@ export async function show(answer, about, rowOf) {
   const { elements, caveats } = await overview();
   const lists = SIDES.map((side) => list(side, answer, about.isAtom, rowOf));
   const both = answer.common === 1 ? '1 is' : `${answer.common} are`;
+  panel.classList.remove('waiting');
   const most = Math.max(answer.a.rows.length, answer.b.rows.length);
   panel.replaceChildren(
     h('div', { class: 'row' }, h('h3', {}, ...about.title), h('span', { class: 'common' }, `${both} common to both, of ${most}`),

@@ -9,8 +9,8 @@ const MOST_LINES = 150;
 /** @type {Object<string, {marks: SVGElement, tip: any}>} */
 const layers = {};
 /** @typedef {{structure: number, site: number | null}} Place */
-/** @type {{places: Place[], near: Object<string, Place[]>}} */
-let marked = { places: [], near: { a: [], b: [] } };
+/** @type {{places: Place[], near: Object<string, Place[]>, guest: Object<string, number[] | null>}} */
+let marked = { places: [], near: { a: [], b: [] }, guest: {} };
 /** @type {{of: any, row: number, near: Object<string, number[]>}} their rows on the maps as drawn */
 let chosen = { of: null, row: -1, near: { a: [], b: [] } };
 /** @type {number | null} */
@@ -27,9 +27,10 @@ export function layer(side) {
 
 /** Mark a structure or atom, and the rows nearest to it by each model.
  * @param {Place[]} places the chosen one, or none
- * @param {Object<string, Place[]>} near */
-export function mark(places, near) {
-  marked = { places, near };
+ * @param {Object<string, Place[]>} near
+ * @param {Object<string, number[] | null>} guest where one that no model of the store has embedded lies, by map */
+export function mark(places, near, guest) {
+  marked = { places, near, guest };
   chosen.of = null;
   redraw();
 }
@@ -67,7 +68,8 @@ function drawOver(side) {
   if (!layers[side] || !plot?.get('isPointsDrawn')) return;
   const at = (/** @type {number} */ row) => position(side, row);
   const nodes = [...shifts(side, at)];
-  const origin = chosen.row >= 0 ? at(chosen.row) : null;
+  const sent = marked.guest[side];
+  const origin = sent ? project(side, sent[0], sent[1]) : chosen.row >= 0 ? at(chosen.row) : null;
   for (const model of side === 'a' ? ['b', 'a'] : ['a', 'b']) {
     for (const row of chosen.near[model]) {
       const end = row >= 0 && at(row);

@@ -1,6 +1,6 @@
 // Small pictures of crystals on a plain canvas: balls and sticks, the nearest ones last.
 
-import { bonds, cellAtoms, edges, environment, firstShell, seen } from './lattice.js';
+import { bonds, cellAtoms, edges, environment, firstShell, outlook, seen } from './lattice.js';
 
 /** @typedef {import('./lattice.js').Atom} Atom @typedef {import('./lattice.js').Crystal} Crystal */
 
@@ -15,7 +15,7 @@ export function paint(canvas, crystal, site, elements) {
   const isAtom = site !== null && site !== undefined;
   const atoms = isAtom
     ? environment(crystal, site, firstShell(crystal, site, elements)) : cellAtoms(crystal);
-  const sticks = atoms.length <= MOST_WITH_STICKS ? bonds(atoms, elements) : [];
+  const sticks = atoms.length <= MOST_WITH_STICKS ? bonds(atoms, elements, isAtom) : [];
   const frame = isAtom ? [] : edges(crystal.cell);
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
   const ratio = Math.min(2, devicePixelRatio || 1);
@@ -23,8 +23,9 @@ export function paint(canvas, crystal, site, elements) {
   canvas.width = size * ratio;
   canvas.height = size * ratio;
   context.scale(ratio, ratio);
-  const flat = atoms.map((atom) => seen(atom.at));
-  const lines = frame.map((edge) => edge.map(seen));
+  const view = outlook(crystal.cell);
+  const flat = atoms.map((atom) => seen(view, atom.at));
+  const lines = frame.map((edge) => edge.map((end) => seen(view, end)));
   const scale = fit([...flat, ...lines.flat()], size, atoms.map((one) => radius(one, elements)));
   const style = getComputedStyle(canvas);
   context.strokeStyle = style.getPropertyValue('--faint');

@@ -3,6 +3,7 @@
 import { bytes, json } from './api.js';
 
 const ABSENT = 65535;
+const REACH = 1.5; // as in maps.py
 
 /**
  * @typedef {Object} Points the rows of a level
@@ -11,7 +12,7 @@ const ABSENT = 65535;
  * @property {(row: number) => number | null} site
  * @property {(row: number) => number} element atomic number, 0 of a structure
  *
- * @typedef {Object} Places of a model: −1 to 1, NaN where it has none
+ * @typedef {Object} Places of a model: about −1 to 1, NaN where it has none
  * @property {Float32Array} x
  * @property {Float32Array} y
  *
@@ -86,8 +87,8 @@ export function places(level, side) {
     const [x, y] = [new Float32Array(count), new Float32Array(count)];
     for (let i = 0; i < count; i += 1) {
       const is = all[i] !== ABSENT;
-      x[i] = is ? (2 * all[i]) / (ABSENT - 1) - 1 : NaN;
-      y[i] = is ? (2 * all[count + i]) / (ABSENT - 1) - 1 : NaN;
+      x[i] = is ? REACH * ((2 * all[i]) / (ABSENT - 1) - 1) : NaN;
+      y[i] = is ? REACH * ((2 * all[count + i]) / (ABSENT - 1) - 1) : NaN;
     }
     return { x, y };
   });

@@ -19,5 +19,5 @@ Across = Annotated[
 Space = Annotated[str | None, "A shared space's id or recipe; by default the newest that fits."]
 Where = Annotated[str | None, 'SQL condition on the answers, e.g. "band_gap > 1".']
 K = Annotated[int, "How many.", Ge(1)]
-Seed = Annotated[int, "Of samples, shuffles and folds."]
+Seed = Annotated[int, "Of samples, shuffles and folds.", Ge(0)]
 Level = Annotated[Literal["structure", "atom"], "Structures or their atoms."]

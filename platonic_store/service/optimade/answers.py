@@ -60,11 +60,12 @@ def meta(
     return whole
 
 
-def base_info(base_url: str) -> dict[str, Any]:
-    """base_url: the versioned one, which ends with /v1."""
+def base_info(base_url: str | None) -> dict[str, Any]:
+    """base_url: the versioned one, which ends with /v1; None for a file."""
+    versions = [{"url": base_url, "version": API_VERSION}] if base_url else []
     attributes = BaseInfoAttributes(
         api_version=API_VERSION,
-        available_api_versions=[{"url": base_url, "version": API_VERSION}],
+        available_api_versions=versions,
         formats=["json"],
         available_endpoints=["info", "links", "structures", "extensions"],
         entry_types_by_format={"json": ["structures"]},

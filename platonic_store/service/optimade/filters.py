@@ -278,7 +278,12 @@ def _compared(one: Property, sql: str, type_: str, operator: str, value: Any) ->
         raise NotImplementedResponse(f"{one.name} is a {type_}: ask with HAS or LENGTH")
     if type_ == "boolean" and operator not in ("=", "!="):
         raise NotImplementedResponse(f"{one.name} is true or false: ask with = or !=")
-    return f"({sql} {operator} {_operand(one, type_, value)})"
+    compared = f"({sql} {operator} {_operand(one, type_, value)})"
+    if one.name == "chemical_formula_reduced" and operator == "=" and isinstance(value, Value):
+        # Follows from it, and is known without the atoms.
+        elements = sorted(set(re.findall("[A-Z][a-z]?", value.sql)))
+        return f"(s.elements = [{literals(elements)}]::VARCHAR[] AND {compared})"
+    return compared
 
 
 def _require_list(one: Property) -> None:

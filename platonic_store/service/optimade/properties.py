@@ -14,20 +14,22 @@ from platonic_store.storage.sqltext import literals, quote
 
 PREFIX = "_platonic_"
 
-# `s` is the view `structure`, `a` what follows from the atoms; that is read where it is needed.
+# `s` is the view `structure`; with what follows from the atoms, which is read where it is named:
+# columns that begin with #, as no property of a source does.
 STRUCTURES = "structure AS s"
-ATOMS = """
+WITH_ATOMS = """
 (
     SELECT
-        *, list_transform(elements, lambda e: len(list_filter(symbols, lambda x: x = e))) AS counts
+        *, list_transform(elements, lambda e: len(list_filter("#symbols", lambda x: x = e)))
+        AS "#counts"
     FROM (
-        SELECT *, list_sort(list_distinct(symbols)) AS elements
-        FROM (
-            SELECT *, list_transform(numbers, lambda z: element_symbol(z)) AS symbols FROM crystals
-        )
+        SELECT
+            structure.*, numbers AS "#numbers", positions AS "#positions", cell AS "#cell",
+            pbc AS "#pbc", list_transform(numbers, lambda z: element_symbol(z)) AS "#symbols"
+        FROM structure JOIN crystals USING (structure_id)
     )
-) AS a USING (structure_id)"""
-_UNITS = "list_reduce(a.counts, lambda x, y: gcd(x, y))"
+) AS s"""
+_UNITS = "list_reduce(@counts, lambda x, y: gcd(x, y))"
 _ANONYMOUS = [
     big + small for small in ("", *ascii_lowercase[:4]) for big in ascii_uppercase
 ]  # A … Z, Aa … Za, more than there are elements
@@ -37,11 +39,12 @@ def _formula(symbols: str, counts: str) -> str:
     """SQL: symbols, each followed by its count in the smallest whole numbers."""
     number = f"({counts})[i] // {_UNITS}"
     return (
-        f"array_to_string(list_transform(range(1, len(a.counts) + 1), lambda i: ({symbols})[i] || "
+        f"array_to_string(list_transform(range(1, len(@counts) + 1), lambda i: ({symbols})[i] || "
         f"CASE WHEN {number} = 1 THEN '' ELSE ({number})::BIGINT::VARCHAR END), '')"
     )
 
 
+# @counts is the column "#counts", and so on.
 _STANDARD = {
     "id": "s.structure_id",
     "type": "'structures'",
@@ -50,25 +53,25 @@ _STANDARD = {
     "nelements": "s.nelements",
     "nsites": "s.nsites",
     "chemical_formula_descriptive": "s.formula",
-    "chemical_formula_reduced": _formula("a.elements", "a.counts"),
+    "chemical_formula_reduced": _formula("s.elements", "@counts"),
     "chemical_formula_anonymous": _formula(
-        f"[{literals(_ANONYMOUS)}]", "list_reverse_sort(a.counts)"
+        f"[{literals(_ANONYMOUS)}]", "list_reverse_sort(@counts)"
     ),
-    "elements_ratios": "list_transform(a.counts, lambda n: n / len(a.numbers))",
-    "dimension_types": "list_transform(a.pbc, lambda p: p::INTEGER)",
-    "nperiodic_dimensions": "len(list_filter(a.pbc, lambda p: p))",
-    "lattice_vectors": "list_transform(range(3), lambda i: CASE WHEN a.pbc[i + 1] "
-    "OR list_max(list_transform(a.cell[3 * i + 1:3 * i + 3], lambda x: abs(x))) > 0 "
-    "THEN a.cell[3 * i + 1:3 * i + 3] ELSE [NULL, NULL, NULL]::DOUBLE[] END)",
-    "cartesian_site_positions": "list_transform(range(len(a.numbers)), "
-    "lambda i: a.positions[3 * i + 1:3 * i + 3])",
-    "species_at_sites": "a.symbols",
+    "elements_ratios": "list_transform(@counts, lambda n: n / len(@numbers))",
+    "dimension_types": "list_transform(@pbc, lambda p: p::INTEGER)",
+    "nperiodic_dimensions": "len(list_filter(@pbc, lambda p: p))",
+    "lattice_vectors": "list_transform(range(3), lambda i: CASE WHEN @pbc[i + 1] "
+    "OR list_max(list_transform(@cell[3 * i + 1:3 * i + 3], lambda x: abs(x))) > 0 "
+    "THEN @cell[3 * i + 1:3 * i + 3] ELSE [NULL, NULL, NULL]::DOUBLE[] END)",
+    "cartesian_site_positions": "list_transform(range(len(@numbers)), "
+    "lambda i: @positions[3 * i + 1:3 * i + 3])",
+    "species_at_sites": "@symbols",
     # In the order of the sites: pymatgen's reader takes them for the sites where they are as many.
     "species": "list_transform("
-    "list_filter(a.symbols, lambda e, i: list_position(a.symbols, e) = i), lambda e: "
+    "list_filter(@symbols, lambda e, i: list_position(@symbols, e) = i), lambda e: "
     "{'name': e, 'chemical_symbols': [e], 'concentration': [1.0::DOUBLE]})",
     "structure_features": "[]::VARCHAR[]",
-    "space_group_it_number": "CASE WHEN list_bool_and(a.pbc) THEN s.spacegroup END",
+    "space_group_it_number": "CASE WHEN list_bool_and(@pbc) THEN s.spacegroup END",
 }
 # Columns of `structure` that are known under a name of the standard, or are of no use elsewhere.
 _KNOWN_OTHERWISE = {"structure_id", "elements", "nelements", "nsites", "added_at"}
@@ -78,6 +81,10 @@ _MEANINGS = {
     "volume": ("The volume of the cell.", "Å^3"),
     "content_hash": ("A hash of species, cell and positions.", None),
 }
+# The newest reference of each model that has scored.
+_REFERENCES = "SELECT model, max_by(id, created_at) FROM reference GROUP BY model ORDER BY model"
+_SCORE = "SELECT any_value(p) FROM structure_scores AS p WHERE p.structure_id = s.structure_id"
+_P = "Typicality p, which is not confidence: how often what calibrates looks as unusual to"
 _TYPES = {
     "VARCHAR": "string",
     "BOOLEAN": "boolean",
@@ -96,7 +103,7 @@ _ITEMS = {
 class Property(NamedTuple):
     """A property: its OPTIMADE type, its SQL, and of a list the type of its items.
 
-    sql is "NULL" for what the standard knows and a store does not have.
+    sql is "NULL" for what the standard knows and a store does not have. model: whose number it is.
     """
 
     name: str
@@ -105,6 +112,7 @@ class Property(NamedTuple):
     description: str
     unit: str | None = None
     items: str | None = None
+    model: str | None = None
 
     @property
     def is_served(self) -> bool:
@@ -116,7 +124,7 @@ class Property(NamedTuple):
 
 
 def properties(snapshot: Snapshot) -> dict[str, Property]:
-    """Every property by its name, those of the standard first."""
+    """Every property by its name: the standard's, the columns of `structure`, typicality."""
     known = dict(_standard())
     for column, kind, *_ in snapshot.rows("DESCRIBE structure"):
         if column in _KNOWN_OTHERWISE:
@@ -130,12 +138,16 @@ def properties(snapshot: Snapshot) -> dict[str, Property]:
         meaning, unit = _MEANINGS.get(column, (f"{column!r} of the source.", None))
         name = _unused(_identifier(column), known)
         known[name] = Property(name, type_, value, meaning, unit)
+    for model, reference in snapshot.rows(_REFERENCES):
+        name = _unused(_identifier(f"p_{model}"), known)
+        value = f"({_SCORE} AND p.reference = {literals([reference])})"
+        known[name] = Property(name, "float", value, f"{_P} {model}.", model=model)
     return known
 
 
 def relation(sql: str) -> str:
     """What to select from, so that SQL made of properties has what it names."""
-    return f"{STRUCTURES} JOIN {ATOMS}" if re.search(r"\ba\.\w", sql) else STRUCTURES
+    return WITH_ATOMS if '"#' in sql else STRUCTURES
 
 
 @cache
@@ -151,7 +163,7 @@ def _standard() -> dict[str, Property]:
     for name, one in described.items():
         type_ = "string" if name == "type" else one["type"].value
         text = one["description"].split("\n")[0]
-        sql = _STANDARD.get(name, "NULL")
+        sql = re.sub(r"@(\w+)", r's."#\1"', _STANDARD.get(name, "NULL"))
         known[name] = Property(name, type_, sql, text, one.get("unit"), _ITEMS.get(name))
     return known
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from optimade.exceptions import (
     BadRequest,
@@ -17,11 +17,12 @@ from optimade.exceptions import (
 )
 from pydantic import BaseModel, Field
 
-from platonic_store.errors import PlatonicError, StructureNotFound
+from platonic_store.errors import PlatonicError
 from platonic_store.service.optimade import answers
 from platonic_store.service.optimade.entries import Page, page, single
 from platonic_store.service.optimade.properties import PREFIX, properties
 from platonic_store.service.optimade.similarity import similar_entries
+from platonic_store.service.problems import RETRY_SECONDS, status_of
 
 if TYPE_CHECKING:
     from platonic_store.service.work import Work
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 BASE = "/optimade"
 _MAJOR, _MINOR, _ = answers.API_VERSION.split(".")
 VERSIONS = [f"/v{_MAJOR}", f"/v{_MAJOR}.{_MINOR}", f"/v{answers.API_VERSION}"]
+_REFUSALS = {
+    400: "What is not understood.",
+    403: "More than a page may have.",
+    404: "What is not here.",
+    501: "What the filter language has and this server has not.",
+}
 MOST = 1_000  # entries in a page
 
 
@@ -86,7 +93,9 @@ def router(work: "Work", settings: Any) -> APIRouter:
         return Response(f"version\n{_MAJOR}\n", media_type="text/csv; header=present")
 
     @routes.get("/{path:path}", include_in_schema=False)
-    async def elsewhere(path: str) -> Response:
+    async def elsewhere(request: Request, path: str) -> Response:
+        if path.strip("/") in ("", *(one.strip("/") for one in VERSIONS)):
+            return RedirectResponse(request.url.replace(path=f"{BASE}{VERSIONS[0]}/info"))
         version = path.split("/")[0]
         if re.match(r"v\d", version) and f"/{version}" not in VERSIONS:
             raise VersionNotSupported(f"{version} is not served, but {', '.join(VERSIONS)}")
@@ -97,7 +106,11 @@ def router(work: "Work", settings: Any) -> APIRouter:
 
 def _add(routes: APIRouter, work: "Work", version: str, is_shown: bool) -> None:
     """The endpoints below one base URL."""
-    shown: dict[str, Any] = {"tags": ["OPTIMADE"], "include_in_schema": is_shown}
+    shown: dict[str, Any] = {
+        "tags": ["OPTIMADE"],
+        "include_in_schema": is_shown,
+        "responses": {status: {"description": text} for status, text in _REFUSALS.items()},
+    }
 
     @routes.get(f"{version}/info", **shown)
     async def info(request: Request) -> Response:
@@ -231,10 +244,9 @@ class _Route(APIRoute):
                 first = error.errors()[0]
                 text = f"{first['loc'][-1]}: {first['msg']}"
                 return _refusal(request, 400, BadRequest(text))
-            except StructureNotFound as error:
-                return _refusal(request, 404, error)
             except PlatonicError as error:
-                return _refusal(request, 400, error)
+                status = status_of(error)
+                return _refusal(request, 400 if status == 422 else status, error)
 
         return answer
 
@@ -244,4 +256,6 @@ def _refusal(
 ) -> Response:
     meta = answers.meta(_representation(request), returned=0, more=False)
     content = {"errors": [answers.error(error, status)], "meta": meta}
-    return JsonApi(content, status_code=status)
+    seconds = RETRY_SECONDS.get(status)
+    headers = {"Retry-After": str(seconds)} if seconds else None
+    return JsonApi(content, status_code=status, headers=headers)

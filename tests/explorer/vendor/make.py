@@ -80,6 +80,7 @@ def main() -> None:
     (work / "compiled.js").write_text(compiled(work / "recording.js"))
     bundle(work, OUT / "scatterplot.js")
     shutil.copy(PACKAGES / "3dmol/build/3Dmol-min.js", OUT / "3dmol.js")
+    shutil.copy(PACKAGES / "axe-core/axe.min.js", HERE / "axe.min.js")  # of the tests alone
     for name, path in licences().items():
         shutil.copy(path, OUT / f"{name}.LICENCE.txt")
     files = sorted(path for path in OUT.iterdir() if path.suffix == ".js")
@@ -96,6 +97,7 @@ def bundle(work: Path, out: Path) -> None:
         "--format=esm",
         "--target=es2020",
         "--legal-comments=inline",
+        "--banner:js=// @ts-nocheck",
         "--log-level=warning",
         f"--alias:regl-scatterplot={work / 'regl-scatterplot.js'}",
         f"--alias:regl={PACKAGES / '@plotly/regl/dist/regl.unchecked.js'}",
