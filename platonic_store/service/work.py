@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import os
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -51,13 +53,15 @@ class Work:
         self._looked_at = 0.0
         self._look_lock = threading.Lock()
         self._older: OrderedDict[int, Snapshot] = OrderedDict()
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="answer")
-        self._looker = ThreadPoolExecutor(2, thread_name_prefix="snapshot")
+        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (5,))
+        # Opens snapshots, and so the threads of DuckDB, which are as modest as the one that did.
+        self._looker = ThreadPoolExecutor(2, "snapshot", _be_modest, (10,))
         self._clients: Counter[str] = Counter()
         self._watches: set[Watch] = set()
         # Answers that nobody waits for any more, and since when.
         self._overdue: dict[Future[Any], float] = {}
         self._is_closed = False
+        self._looker.submit(self.snapshot).result()
         self.asked = 0  # waiting or at work
 
     def snapshot(self) -> Snapshot:
@@ -237,3 +241,11 @@ def _seen(future: "asyncio.Future[Any]") -> None:
     """An error that comes when nobody waits any more is no news."""
     if not future.cancelled():
         future.exception()
+
+
+def _be_modest(steps: int) -> None:
+    """Let the loop, which answers everybody, come before this thread and those that it starts."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        own = threading.get_native_id()
+        nice = os.getpriority(os.PRIO_PROCESS, own) + steps
+        os.setpriority(os.PRIO_PROCESS, own, nice)
