@@ -1,7 +1,6 @@
 """The bounded work of a service: functions of the newest snapshot, in threads, within a time."""
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 import os
@@ -17,7 +16,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import duckdb
 
 from platonic_store.errors import OutOfTime, PlatonicError, ServiceBusy, TooManyRequests
-from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, ids_only
+from platonic_store.questions.shared.inputs import (
+    Guests,
+    NotYetEmbedded,
+    ids_only,
+    known_guests,
+)
 from platonic_store.service.settings import Settings
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.snapshot import Snapshot
@@ -197,9 +201,8 @@ class Work:
 
     def _within(self, watch: Watch, function: Callable[[], R]) -> R:
         self._watches.add(watch)
-        guests = self.guests.known() if self.guests is not None else contextlib.nullcontext()
         try:
-            with watch.watching(), ids_only(), guests:
+            with watch.watching(), ids_only(), known_guests(self.guests):
                 return function()
         finally:
             self._watches.discard(watch)
