@@ -39,7 +39,9 @@ _SNAPSHOT: Final = "Platonic-Snapshot"  # a header of every answer of a service
 _PROBLEM: Final = "application/problem+json"
 _ERROR: Final = "urn:platonic-store:error:"
 _ROWS: Final = 10_000  # in a request
-_CONNECT, _READ = 5, 120  # seconds
+# Seconds to connect, and to wait for what comes then.
+_LOOK: Final = (5, 30)
+_ANSWER: Final = (5, 120)
 
 
 def at_service(
@@ -74,7 +76,7 @@ class ServiceStore(Store):
     def is_service(self) -> bool:
         """Whether a service answers here. Raises: StoreUnreachable if it refuses the token."""
         try:
-            response = self._get("/api/store")
+            response = self._request("GET", "/api/store", timeout=_LOOK)
         except StoreUnreachable:
             return False
         if response.status_code == 401 and _is_problem(response):
@@ -164,12 +166,14 @@ class ServiceStore(Store):
     def _get(self, path: str, parameters: Mapping[str, Any] | None = None) -> "requests.Response":
         return self._request("GET", path, params=parameters)
 
-    def _request(self, method: str, path: str, **more: Any) -> "requests.Response":
+    def _request(
+        self, method: str, path: str, *, timeout: tuple[int, int] = _ANSWER, **more: Any
+    ) -> "requests.Response":
         import requests
 
         url = f"{self.location.uri}{path}"
         try:
-            return self._session.request(method, url, timeout=(_CONNECT, _READ), **more)
+            return self._session.request(method, url, timeout=timeout, **more)
         except requests.exceptions.RequestException as error:
             reason = type(error).__name__
             raise StoreUnreachable(f"{self.location.uri} does not answer ({reason})") from None

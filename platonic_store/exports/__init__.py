@@ -16,6 +16,9 @@ FORMATS = {
     "chemiscope.json.gz": "platonic_store.exports.chemiscope:write",
     "atlas.parquet": "platonic_store.exports.atlas:write_structures",
     "atlas-atoms.parquet": "platonic_store.exports.atlas:write_atoms",
+    "optimade.jsonl": "platonic_store.exports.optimade:write",
+    "optimade.jsonl.gz": "platonic_store.exports.optimade:write",
+    "explorer.html": "platonic_store.explorer.static_page:write",
 }
 
 

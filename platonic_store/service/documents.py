@@ -4,6 +4,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from platonic_store.errors import InvalidQuery, PlatonicError
+from platonic_store.explorer.search import condition
 from platonic_store.service.formats import plain
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
@@ -72,10 +73,8 @@ def _meant(snapshot: Snapshot, text: str) -> list[str]:
     if not text:
         raise InvalidQuery("the search is empty", QUERY)
     conditions = [f"structure_id = {literals([text])}"]
-    if (elements := _elements(text)) is not None:
-        conditions.append(f"elements = [{literals(elements)}]")
-    if (formula := _formula(text)) is not None:
-        conditions.append(f"formula = {literals([formula])}")
+    if (named := condition(text)) != text:  # a formula or a chemical system
+        conditions.append(named)
     words = [
         column
         for column, kind, *_ in snapshot.rows("DESCRIBE structure")
@@ -96,30 +95,6 @@ def _meant(snapshot: Snapshot, text: str) -> list[str]:
 
 def _is_condition(text: str) -> bool:
     return any(sign in text for sign in "<>=(") or " " in text
-
-
-def _elements(text: str) -> list[str] | None:
-    from pymatgen.core import Element
-
-    symbols = [part.strip() for part in text.split("-")]
-    if len(symbols) < 2 or not all(map(Element.is_valid_symbol, symbols)):
-        return None
-    return sorted(set(symbols))
-
-
-def _formula(text: str) -> str | None:
-    from pymatgen.core import Composition, Element
-
-    from platonic_store.structures.records import reduced_formula
-
-    if not text.replace("(", "").replace(")", "").isalnum():
-        return None
-    try:
-        found = Composition(text)
-    except (ValueError, KeyError):
-        return None
-    is_one = bool(found) and all(isinstance(one, Element) for one in found)
-    return reduced_formula(found) if is_one else None
 
 
 def _cell(snapshot: Snapshot, id_: str) -> str:

@@ -7,7 +7,6 @@ and link to the page of each structure.
 
 import json
 from collections.abc import Callable, Collection
-from functools import cache
 from typing import Annotated, Any, Final
 
 from mcp.server.lowlevel import Server
@@ -139,16 +138,11 @@ def _tools(settings: Settings) -> dict[str, _Declared]:
     for name in questions.names():
         question = questions.get(name)
         if not question.is_value:
-            tools[name] = (_arguments(name), _description(question), _asker(question))
+            arguments = create_model(name, __base__=_Arguments, **fields_of(question))
+            tools[name] = (arguments, _description(question), _asker(question))
     if settings.sql:
         tools["sql"] = (_Sql, "Read-only SQL (DuckDB) over the views of the store.", _sql)
     return tools
-
-
-@cache
-def _arguments(name: str) -> type[BaseModel]:
-    fields = fields_of(questions.get(name))
-    return create_model(name, __base__=_Arguments, **fields)
 
 
 def _asker(question: "Question[..., Any]") -> _Function:

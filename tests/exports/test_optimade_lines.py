@@ -7,7 +7,7 @@ import pytest
 from optimade.models import BaseInfoResource, EntryInfoResource, StructureResource
 from optimade.models.optimade_json import Provider
 
-from platonic_store.exports.optimade import write
+from platonic_store.errors import ModelNotFound
 from platonic_store.structures import read
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields':DeprecationWarning")
@@ -20,7 +20,7 @@ def lines(path):
 
 @pytest.mark.parametrize("name", ["optimade.jsonl", "mine.optimade.jsonl.gz"])
 def test_the_file_is_as_the_specification_says(prototypes, tmp_path, name):
-    write(prototypes.snapshot(), tmp_path / name, [])
+    assert prototypes.export(tmp_path / name) == tmp_path / name
     header, meta, info, structures, *entries = lines(tmp_path / name)
     assert header == {"x-optimade": {"api_version": "1.2.0"}}
     assert Provider(**meta["meta"]["provider"]).prefix == "platonic"
@@ -36,7 +36,7 @@ def test_the_file_is_as_the_specification_says(prototypes, tmp_path, name):
 
 
 def test_the_structures_can_be_ingested_again(prototypes, tmp_path):
-    write(prototypes.snapshot(), tmp_path / "optimade.jsonl", [])
+    prototypes.export(tmp_path / "optimade.jsonl")
     _, _, _, _, *entries = lines(tmp_path / "optimade.jsonl")
     (tmp_path / "structures.json").write_text(json.dumps({"data": entries}))
     found = {}
@@ -48,3 +48,8 @@ def test_the_structures_can_be_ingested_again(prototypes, tmp_path):
             found[id_.as_py()] = content.as_py()
     known = prototypes.sql("SELECT structure_id, content_hash FROM structure")
     assert found == dict(known.itertuples(index=False))
+
+
+def test_of_models_that_are_named(prototypes, tmp_path):
+    with pytest.raises(ModelNotFound, match="gpt"):
+        prototypes.export(tmp_path / "optimade.jsonl", models=["gpt"])

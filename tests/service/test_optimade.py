@@ -6,8 +6,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import requests
+import schemathesis
 from ase.build import bulk, molecule
-from optimade.exceptions import NotImplementedResponse
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from optimade.exceptions import BadRequest, NotImplementedResponse
 from optimade.models import StructureResource, StructureResponseMany
 from serving import serving
 
@@ -236,8 +239,7 @@ def test_an_entry_that_is_not_here_is_null(base):
 
 
 def test_a_service_at_its_limit_says_so_as_optimade_does(prototypes):
-    settings = Settings(models=(), queue=0)
-    with serving(create_app(prototypes, settings)) as url:
+    with serving(create_app(prototypes, Settings(models=(), queue=0))) as url:
         answer = requests.get(f"{url}/optimade/v1/structures")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
@@ -295,3 +297,84 @@ def test_filters_of_what_is_not_usual(odd, text, ids):
 def test_a_boolean_has_no_order(odd):
     with pytest.raises(NotImplementedResponse, match="true or false"):
         condition("_platonic_stable > FALSE", properties(odd))
+
+
+def _filters():
+    """Filters of every form, of properties and values of all types, often of matching ones."""
+    name = st.sampled_from(
+        [
+            *("id", "type", "nsites", "nelements", "elements", "elements_ratios", "last_modified"),
+            *("chemical_formula_reduced", "dimension_types", "lattice_vectors", "assemblies"),
+            *("species_at_sites", "immutable_id", "_platonic_stable", "_exmpl_other", "nothing"),
+        ]
+    )
+    operator = st.sampled_from(["<", "<=", ">", ">=", "=", "!="])
+    text = st.text("aTi O'%_#@{}é", max_size=5).map(lambda text: f'"{text}"')
+    number = st.one_of(st.integers(-9, 10**20), st.floats(-1e300, 1e300)).map(str)
+    moment = st.just('"2026-01-01T00:00:00Z"')
+    value = st.one_of(text, number, moment, st.sampled_from(["TRUE", "FALSE"]), name)
+    several = st.lists(value, min_size=1, max_size=3).map(", ".join)
+    forms = {
+        "{name} {operator} {value}": (name, operator, value),
+        "{value} {operator} {name}": (name, operator, st.one_of(text, number)),
+        "{name} {operator} {value} ": (st.just("chemical_formula_reduced"), operator, text),
+        "{name} STARTS WITH {value}": (name, operator, value),
+        "{name} IS UNKNOWN": (name, operator, value),
+        "{name} HAS {value}": (name, operator, value),
+        "{name} HAS ALL {value}": (name, operator, several),
+        "{name} HAS ONLY {operator} {value}": (name, operator, several),
+        "{name} LENGTH {operator} {value}": (name, operator, st.integers(-1, 9).map(str)),
+        "elements:{name} HAS ANY {operator} {value}:{operator} 0.5": (name, operator, text),
+    }
+    comparison = st.one_of(
+        *(
+            st.builds(
+                lambda form, n, o, v: form.format(name=n, operator=o, value=v), st.just(form), *of
+            )
+            for form, of in forms.items()
+        )
+    )
+    return st.recursive(
+        comparison,
+        lambda inner: st.one_of(
+            inner.map(lambda one: f"NOT ({one})"),
+            st.builds(
+                lambda a, word, b: f"({a}) {word} {b}", inner, st.sampled_from(["AND", "OR"]), inner
+            ),
+        ),
+        max_leaves=3,
+    )
+
+
+@given(_filters())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_filter_is_answered_or_refused(odd, text):
+    try:
+        sql = condition(text, properties(odd)).sql
+    except (BadRequest, NotImplementedResponse):
+        return
+    assert odd.rows(f"SELECT count(*) FROM {relation(sql)} WHERE {sql}")
+
+
+def test_no_request_that_is_described_breaks_it(service):
+    described = requests.get(f"{service}/openapi.json").json()
+    described["paths"] = {
+        path: methods for path, methods in described["paths"].items() if "optimade" in path
+    }
+    assert len(described["paths"]) == 7
+    operations = schemathesis.openapi.from_dict(described).get_all_operations()
+    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+    cases = [one.ok() for one in operations]
+
+    @settings(max_examples=60, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(st.one_of(*(c.as_strategy(generation_mode=mode) for c in cases for mode in modes)))
+    def asked(case):
+        answer = case.call(base_url=service)
+        assert answer.status_code in (200, 400, 403, 404, 405, 501), answer.text
+
+    asked()
+
+
+def test_the_base_leads_to_what_is_served(base):
+    for path in ("", "/", "/v1", "/v1/"):
+        assert requests.get(f"{base}{path}").json()["data"]["type"] == "info"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from optimade.exceptions import (
     BadRequest,
@@ -93,7 +93,9 @@ def router(work: "Work", settings: Any) -> APIRouter:
         return Response(f"version\n{_MAJOR}\n", media_type="text/csv; header=present")
 
     @routes.get("/{path:path}", include_in_schema=False)
-    async def elsewhere(path: str) -> Response:
+    async def elsewhere(request: Request, path: str) -> Response:
+        if path.strip("/") in ("", *(one.strip("/") for one in VERSIONS)):
+            return RedirectResponse(request.url.replace(path=f"{BASE}{VERSIONS[0]}/info"))
         version = path.split("/")[0]
         if re.match(r"v\d", version) and f"/{version}" not in VERSIONS:
             raise VersionNotSupported(f"{version} is not served, but {', '.join(VERSIONS)}")
