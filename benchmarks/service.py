@@ -34,7 +34,7 @@ from platonic_store.store import Store
 HOST, PORT = "127.0.0.1", 28_481
 FLOOD = 1_000  # connections
 BODY = 5_000_000  # bytes
-SLOW = "/api/sql?q=" + quote("SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE a != b")
+SLOW = "SELECT count(*) FROM range(1000000000) a, range(1000) b WHERE a.range + b.range != {}"
 WIDE = "/api/neighbours?k=20&limit=10000"
 console = Console()
 
@@ -112,7 +112,8 @@ async def heavy() -> None:
 async def endless() -> None:
     """Asks for what takes for ever."""
     reader, writer = await asyncio.open_connection(HOST, PORT)
-    await request(SLOW, reader, writer)
+    query = quote(SLOW.format(random.randrange(10**9)))
+    await request(f"/api/sql?q={query}", reader, writer)
     writer.close()
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from platonic_store.annotation.annotate import AnnotationReport
+    from platonic_store.explorer.notebook import Shown
     from platonic_store.jobs.anchors import AnchorSet
     from platonic_store.jobs.ingest import RunReport, SourceReport
     from platonic_store.jobs.map import Mapped
@@ -570,7 +571,8 @@ class Store(Questions):
 
         path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
             (structures) or `atlas-atoms.parquet`, for embedding-atlas, or in `optimade.jsonl` or
-            `optimade.jsonl.gz`. See docs/exports.md.
+            `optimade.jsonl.gz` (see docs/exports.md), or in `explorer.html`, for the explorer as
+            one file (docs/explorer.md).
         models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
 
         Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.
@@ -581,6 +583,17 @@ class Store(Questions):
         with self.snapshot() as snapshot:
             exports.write(snapshot, path, [*models])
         return path
+
+    def explore(self) -> "Shown":
+        """Show the explorer: within a notebook, elsewhere in the browser; see docs/explorer.md.
+
+        This process serves it, to this machine alone, until it ends.
+
+        Raises: StoreNotFound.
+        """
+        from platonic_store.explorer.notebook import explore
+
+        return explore(self)
 
     def _repr_html_(self) -> str:
         """The models of the store, for notebooks."""

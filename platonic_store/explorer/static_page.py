@@ -4,7 +4,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from platonic_store.errors import InvalidQuery
 from platonic_store.explorer import binary, columns, data, maps, overview, rows
 from platonic_store.questions.neighbours import neighbours
+from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -32,28 +33,40 @@ _IMPORT = re.compile(r"""(from |import\()'\./([\w/]+\.js)'""")
 _SERVE = "this page is a file: to ask that, serve the store with `platonic-store serve`"
 
 
-def write_page(store: "Store", path: str | Path) -> Path:
+def write_page(store: "Store", path: str | Path, *, models: Sequence[str] = ()) -> Path:
     """Write the explorer of a store's snapshot as one HTML file; returns its path.
 
-    It holds the maps, all structures, and the neighbours of each by every model that is on the map;
-    those of atoms as well, up to 40,000 distinct ones.
+    It holds the maps, all structures, and the neighbours of each by every model that is on the map
+    (or by those named); those of atoms as well, up to 40,000 distinct ones.
 
-    Raises: StoreNotFound; InvalidQuery beyond 30,000 structures.
+    Raises: StoreNotFound, ModelNotFound, LayerNotFound; InvalidQuery beyond 30,000 structures.
     """
-    snapshot = store.snapshot()
+    write(store.snapshot(), Path(path), models)
+    return Path(path)
+
+
+def write(snapshot: Snapshot, path: Path, models: Sequence[str]) -> None:
+    """See `write_page`."""
     count = rows.count(snapshot, "structure")
     if count > MOST_STRUCTURES:
         raise InvalidQuery(
             f"{count:,} structures are too many for one page ({MOST_STRUCTURES:,} at most)",
             "serve the store: `platonic-store serve`",
         )
-    path = Path(path)
-    parts = {name: base64.b64encode(content).decode() for name, content in _contents(snapshot)}
+    sides = [lookup.model_layer(snapshot, one) for one in models] or _sides(snapshot)
+    contents = _contents(snapshot, sides)
+    parts = {name: base64.b64encode(content).decode() for name, content in contents}
     path.write_text(_page(parts), encoding="utf-8")
-    return path
 
 
-def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+def _sides(snapshot: Snapshot) -> list[ModelLayer]:
+    """The layers on the map; without one, each model's default."""
+    return maps.sides(snapshot) or [
+        lookup.model_layer(snapshot, name) for name in list(snapshot.models)
+    ]
+
+
+def _contents(snapshot: Snapshot, sides: list[ModelLayer]) -> Iterator[tuple[str, bytes]]:
     """What the page asks for by its address, gzipped."""
     levels: list[Level] = ["structure"]
     if rows.count(snapshot, "atom") <= MOST_ATOMS:
@@ -61,9 +74,6 @@ def _contents(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
         yield "atoms", binary.atoms(snapshot)
     known = overview.overview(snapshot)
     colours = [one for one in columns.available(snapshot) if set(one.levels) & set(levels)]
-    sides = maps.sides(snapshot) or [
-        ModelLayer(one["model"], one["layer"]) for one in known["models"] if one["is_default"]
-    ]
     names = {str(side) for side in sides}
     models = [one for one in known["models"] if one["side"] in names]
     inside = {"models": models, "levels": levels, "serve": _SERVE, "uploads": _SERVE}

@@ -18,6 +18,7 @@ FORMATS = {
     "atlas-atoms.parquet": "platonic_store.exports.atlas:write_atoms",
     "optimade.jsonl": "platonic_store.exports.optimade:write",
     "optimade.jsonl.gz": "platonic_store.exports.optimade:write",
+    "explorer.html": "platonic_store.explorer.static_page:write",
 }
 
 

@@ -13,6 +13,7 @@ from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.watch import check_rows
 
 BLOCK = 4_096  # queries compared with all candidates at once
 
@@ -53,6 +54,7 @@ def neighbours(
         raise InvalidQuery(f"{table.name} has no rows" + (f" where {where}" if where else ""))
     source = lookup.vector_table(snapshot, asking, level, space)
     queries, vectors = _rows(source, snapshot.points(source), None)
+    check_rows(len(queries) * min(k, int(mask.sum())))
     candidates, candidate_vectors = _rows(table, points, mask)
     own = np.full(len(queries), -1) if across else _own_rows(queries, candidates)
     parts = []

@@ -59,7 +59,10 @@ class Guard:
             if refusal is not None:
                 await refusal(scope, receive, answer.send)
             else:
-                await self._app(scope, body.receive, answer.send)
+                # Whatever answers to GET answers to HEAD; uvicorn sends no body.
+                asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self._app(asked, body.receive, answer.send)
+                scope = asked  # which knows its route
         except Exception as error:
             if answer.status:
                 raise  # too late to say so: the connection ends

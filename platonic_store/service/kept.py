@@ -4,9 +4,16 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass
+class _Computation(Generic[T]):
+    task: "asyncio.Task[T]"
+    waiting: int = 0
 
 
 class Kept(Generic[T]):
@@ -15,7 +22,7 @@ class Kept(Generic[T]):
     def __init__(self, nbytes: int, size: Callable[[T], int]):
         self._limit, self._size = nbytes, size
         self._values: OrderedDict[Hashable, T] = OrderedDict()
-        self._computing: dict[Hashable, asyncio.Task[T]] = {}
+        self._computing: dict[Hashable, _Computation[T]] = {}
         self._lock = threading.Lock()
         self.nbytes = self.hits = self.misses = 0
 
@@ -29,22 +36,32 @@ class Kept(Generic[T]):
             return value
 
     async def get_or(self, key: Hashable, compute: Callable[[], Awaitable[T]]) -> T:
-        """A value that is here, or is computed now. Raises: what that raises."""
+        """A value that is here, or is computed now; given up when nobody waits for it any more.
+
+        Raises: what `compute` raises.
+        """
         if (value := self.get(key)) is not None:
             return value
-        task = self._computing.get(key)
-        if task is None:
+        found = self._computing.get(key)
+        if found is None:
             self.misses += 1
-            task = asyncio.ensure_future(self._compute(key, compute))
-            self._computing[key] = task
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(task)
+            found = _Computation(asyncio.ensure_future(self._compute(key, compute)))
+            found.task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._computing[key] = found
+        found.waiting += 1
+        try:
+            return await asyncio.shield(found.task)
+        finally:
+            found.waiting -= 1
+            if not found.waiting and not found.task.done():
+                self._computing.pop(key, None)
+                found.task.cancel()
 
     async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[T]]) -> T:
         try:
             value = await compute()
         finally:
-            del self._computing[key]
+            self._computing.pop(key, None)
         self.put(key, value)
         return value
 

@@ -1,11 +1,12 @@
 """A route for each declared question; nobody writes one."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import pyarrow as pa
@@ -23,7 +24,10 @@ from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import Snapshot
 
-SNAPSHOT_HEADER = "Platonic-Snapshot"
+R = TypeVar("R")
+
+SNAPSHOT_HEADER: Final = "Platonic-Snapshot"
+GONE: Final = 499  # for the log: nobody receives it
 
 
 class Answers:
@@ -53,17 +57,48 @@ class Answers:
             table = self.tables.get(content)
             if table is None:
                 table = asked.answer(snapshot)
+                require_size(table, self.settings.answer_bytes, "an answer", "ask for less")
                 self.tables.put(content, table)
+            shown = table.slice(start, page.limit)
+            require_size(shown, self.settings.page_bytes, "a page", "set a smaller `limit`")
             after, here, following = start + page.limit, request.url.path, None
             if after < len(table):
                 following = next_page(here, asked.arguments, page.limit, snapshot.id, after)
             head = Head(asked.name, snapshot.id, asked.caveat, following)
-            return Body(format.write(table.slice(start, page.limit), head), following)
+            return Body(format.write(shown, head), following)
 
-        body = await self.bodies.get_or(key, lambda: work.run_on(snapshot, write))
+        body = self.bodies.get(key)
+        if body is None:
+            computed = self.bodies.get_or(key, lambda: work.run_on(snapshot, write))
+            body = await unless_gone(request, computed)
+        if body is None:
+            return Response(status_code=GONE)
         if body.next is not None:
             headers["Link"] = f'<{body.next}>; rel="next"'
         return Response(body.content, headers=headers, media_type=format.media_type)
+
+
+async def unless_gone(request: Request, answer: Awaitable[R]) -> R | None:
+    """An answer, None when its client has gone before it came: it is then given up."""
+    answering = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        gone.cancel()
+        answering.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def require_size(table: pa.Table, most: int, what: str, hint: str) -> None:
+    """Raises: InvalidQuery for a table that is larger than so many bytes."""
+    if table.nbytes > most:
+        raise InvalidQuery(f"{what} has at most {most:,} bytes, this one {table.nbytes:,}", hint)
 
 
 class Body(NamedTuple):

@@ -29,6 +29,9 @@ class Settings:
     memory: str = "2GB"  # of DuckDB
     page_rows: int = 1_000  # on a page if the request does not say
     most_rows: int = 10_000  # on a page
+    page_bytes: int = 16 << 20  # as Arrow
+    answer_rows: int = 1_000_000  # on all pages together
+    answer_bytes: int = 128 << 20  # as Arrow
     cache_bytes: int = 128 << 20  # answers that are kept
     body_bytes: int = 2 << 20  # of a request
     connections: int = 512

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -27,6 +27,7 @@ R = TypeVar("R")
 
 LOOK_SECONDS: Final = 1.0  # how often a newer snapshot is looked for
 OLDER_SNAPSHOTS: Final = 3  # that stay open for those who turn their pages
+STUCK_SECONDS: Final = 1.0  # after which an interruption has not been noticed
 STOP_SECONDS: Final = 0.2  # between interruptions of work that is over its time
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Work:
         self._looker = ThreadPoolExecutor(2, thread_name_prefix="snapshot")
         self._clients: Counter[str] = Counter()
         self._watches: set[Watch] = set()
-        self._overdue: set[Future[Any]] = set()  # whose thread nobody waits for any more
+        # Answers that nobody waits for any more, and since when.
+        self._overdue: dict[Future[Any], float] = {}
         self._is_closed = False
         self.asked = 0  # waiting or at work
 
@@ -150,14 +152,14 @@ class Work:
         who = client.get()
         if self._is_closed:
             raise _ending()
-        if self.asked >= self.settings.queue or len(self._overdue) >= self.settings.threads:
+        if self.asked >= self.settings.queue or self._is_stuck():
             raise ServiceBusy("the service has as much to answer as it can", "try again later")
         if who and self._clients[who] >= self.settings.per_client:
             raise TooManyRequests(
                 f"{self._clients[who]} requests of this client are being answered",
                 "wait for answers before you ask more",
             )
-        watch = Watch()
+        watch = Watch(self.settings.answer_rows)
         context = contextvars.copy_context()
         future = self._pool.submit(context.run, self._within, watch, function)
         self.asked += 1
@@ -169,10 +171,11 @@ class Work:
             self._clients[who] -= 1
             self._clients += Counter()  # forgets clients without requests
             if not future.done() and not future.cancel():
-                self._overdue.add(future)
+                self._overdue[future] = time.monotonic()
                 self._stop(watch, future)
 
-    async def _wait(self, awaited: Awaitable[R], end: float) -> R:
+    async def _wait(self, awaited: "asyncio.Future[R]", end: float) -> R:
+        awaited.add_done_callback(_seen)
         try:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
                 return await asyncio.shield(awaited)
@@ -200,11 +203,17 @@ class Work:
     def _stop(self, watch: Watch, future: "Future[Any]") -> None:
         """Interrupt what nobody waits for any more, until it has ended."""
         if future.done():
-            self._overdue.discard(future)
+            self._overdue.pop(future, None)
             future.exception()  # comes too late for anybody
             return
         watch.stop()
         asyncio.get_running_loop().call_later(STOP_SECONDS, self._stop, watch, future)
+
+    def _is_stuck(self) -> bool:
+        """Whether all threads are deep in what cannot be interrupted."""
+        late = time.monotonic() - STUCK_SECONDS
+        stuck = [one for one, since in self._overdue.items() if since < late and not one.done()]
+        return len(stuck) >= self.settings.threads
 
     @property
     def busy_threads(self) -> int:
@@ -222,3 +231,9 @@ class Work:
 
 def _ending() -> ServiceBusy:
     return ServiceBusy("the service is ending", "ask again when it is back")
+
+
+def _seen(future: "asyncio.Future[Any]") -> None:
+    """An error that comes when nobody waits any more is no news."""
+    if not future.cancelled():
+        future.exception()

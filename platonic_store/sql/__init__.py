@@ -15,6 +15,9 @@ from platonic_store.sql.client import init_script
 from platonic_store.sql.registry import original, register
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import one_line, require_select
+from platonic_store.storage.watch import check_rows
+
+BATCH_ROWS = 100_000
 
 __all__ = ["init_script", "run"]
 
@@ -41,11 +44,22 @@ def run(
     try:
         cursor.execute(cookbook.assignments(values))
         result = cursor.execute(query)
-        return _unique_names(result.to_arrow_table()) if result.description else pa.table({})
+        return _unique_names(_table(result)) if result.description else pa.table({})
     except duckdb.Error as error:
         if raised := original(error, known):
             raise raised from None
         raise InvalidQuery(f"SQL: {one_line(error)}") from None
+
+
+def _table(result: duckdb.DuckDBPyConnection) -> pa.Table:
+    """All rows, unless they are more than may be. Raises: InvalidQuery."""
+    reader = result.to_arrow_reader(BATCH_ROWS)
+    batches, count = [], 0
+    for batch in reader:
+        count += batch.num_rows
+        check_rows(count)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _unique_names(table: pa.Table) -> pa.Table:

@@ -8,15 +8,16 @@ from weakref import WeakSet
 
 import duckdb
 
-from platonic_store.errors import OutOfTime
+from platonic_store.errors import InvalidQuery, OutOfTime
 
 _watch: ContextVar["Watch | None"] = ContextVar("_watch", default=None)
 
 
 class Watch:
-    """The DuckDB cursors that a block of code has made."""
+    """The DuckDB cursors that a block of code has made, and how many rows it may answer with."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_rows: int | None = None) -> None:
+        self.most_rows = most_rows
         self._cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
         self._lock = threading.Lock()
         self.is_over = False
@@ -50,6 +51,15 @@ def check() -> None:
     watch = _watch.get()
     if watch is not None and watch.is_over:
         raise OutOfTime("stopped, because its time was over")
+
+
+def check_rows(count: int) -> None:
+    """Raises: InvalidQuery in a block that may not answer with so many rows."""
+    watch = _watch.get()
+    if watch is not None and watch.most_rows is not None and count > watch.most_rows:
+        raise InvalidQuery(
+            f"an answer has at most {watch.most_rows:,} rows here", "ask for fewer", "use Python"
+        )
 
 
 def watched(cursor: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

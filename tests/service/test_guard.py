@@ -77,6 +77,13 @@ def test_every_answer_has_a_policy_that_names_no_other_host(client, path):
     assert headers["x-content-type-options"] == "nosniff"
 
 
+def test_head_is_get_without_a_body(client):
+    whole, head = client.get("/api/outliers?k=1"), client.head("/api/outliers?k=1")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.content))
+    assert head.headers["etag"] == whole.headers["etag"]
+
+
 def test_the_documentation_loads_nothing_from_elsewhere(client):
     page = client.get("/docs").text
     assert "http://" not in page

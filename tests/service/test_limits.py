@@ -36,7 +36,18 @@ def test_what_takes_too_long_is_interrupted(serve):
             break
         time.sleep(0.05)
     assert not work.busy_threads
-    assert client.get("/api/outliers?k=1").status_code == 200
+    assert client.get("/api/sql?q=SELECT+1").status_code == 200
+
+
+def test_what_nobody_waits_for_is_given_up(serve):
+    client = serve(sql=True, seconds=30, threads=1)
+    work = client.app.state.work
+    query = ENDLESS.replace(" ", "%20").replace("!=", "%3C%3E")
+    with raw(client) as line:
+        line.sendall(f"GET /api/sql?q={query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        while not work.busy_threads:
+            time.sleep(0.01)
+    assert client.get("/api/sql?q=SELECT+1", timeout=10).status_code == 200
 
 
 def test_a_condition_is_interrupted_too(serve):
@@ -51,6 +62,19 @@ def test_memory_is_limited(serve):
     assert hungry.status_code in (422, 503)
     assert "memory" in hungry.text.lower()
     assert client.get("/api/outliers?k=1").status_code == 200
+
+
+def test_rows_and_bytes_are_limited(serve):
+    client = serve(sql=True, answer_rows=200_000, page_bytes=1 << 20, answer_bytes=8 << 20)
+    for path, query, said in [
+        ("sql", {"q": "FROM range(1000000000000)"}, "at most 200,000 rows"),
+        ("sql", {"q": "SELECT range(20000) FROM range(100)"}, "at most 8,388,608 bytes"),
+        ("sql", {"q": "SELECT range(20000) FROM range(10)", "limit": 9}, "a page has at most"),
+        ("neighbours", {"level": "atom", "k": 280}, "at most 200,000 rows"),
+    ]:
+        answer = client.get(f"/api/{path}", params=query)
+        assert answer.status_code == 422
+        assert said in answer.json()["detail"]
 
 
 def test_the_queue_ends_and_says_when_to_come_again(serve):

@@ -135,7 +135,7 @@ async function showResults() {
   const lasso = await results.picked();
   if (state.filters.length && !answer) await filter();
   let parts;
-  if (lasso) parts = results.table(lasso.rows, { total: lasso.total, what: `${state.level} in the lasso`, csv: lasso.csv });
+  if (lasso) parts = results.table(lasso.rows, { total: lasso.total, what: state.level === 'atom' ? 'atom' : 'crystal', where: ' in the lasso', csv: lasso.csv });
   else if (answer instanceof Error) parts = [complaint(answer)];
   else if (answer) parts = results.table(answer.rows, { total: answer.total, what: 'crystal', csv: (await source).isLive ? twin('csv', '') : undefined });
   else parts = [h('p', { class: 'quiet' }, 'Search above, or draw a lasso around dots, and what is found is listed here.')];

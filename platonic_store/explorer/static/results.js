@@ -7,16 +7,19 @@ import { follow } from './crystal.js';
 import { address } from './state.js';
 
 const MOST_ROWS = 200;
+const MOST_IN_CSV = 200000;
+/** @type {string | undefined} */
+let file;
 
 /**
  * A table whose ids are links.
- * @param {any[]} rows @param {{total: number, what: string, csv?: string, notes?: (Node | string)[]}} about
+ * @param {any[]} rows @param {{total: number, what: string, where?: string, csv?: string, notes?: (Node | string)[]}} about
  */
 export function table(rows, about) {
   const names = rows.length ? Object.keys(rows[0]) : [];
   const more = about.total > rows.length ? `, the first ${rows.length}` : '';
   return [
-    h('div', { class: 'row' }, h('h3', {}, `${counted(about.total, about.what)}${more}`),
+    h('div', { class: 'row' }, h('h3', {}, `${counted(about.total, about.what)}${about.where ?? ''}${more}`),
       about.csv && rows.length ? h('a', { class: 'button', href: about.csv, download: '' }, 'CSV') : null, ...(about.notes ?? [])),
     rows.length ? h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': about.what }, h('table', { class: 'data' },
       h('thead', {}, h('tr', {}, names.map((name) => h('th', { scope: 'col' }, name)))),
@@ -39,7 +42,7 @@ export async function picked() {
   const rows = drawn.picked;
   if (!rows) return null;
   const { ids, formulas } = await structures();
-  const some = rows.slice(0, MOST_ROWS).map((/** @type {number} */ row) => {
+  const all = rows.slice(0, MOST_IN_CSV).map((/** @type {number} */ row) => {
     const structure = drawn.points.structure(row);
     const site = drawn.points.site(row);
     const { painted, values } = drawn;
@@ -48,15 +51,16 @@ export async function picked() {
       [drawn.color]: values.values ? values.values[row] : painted.names[painted.codes[row]] ?? null,
     };
   });
-  return { rows: some, total: rows.length, csv: csv(some, rows) };
+  return { rows: all.slice(0, MOST_ROWS), total: rows.length, csv: csv(all) };
 }
 
-/** All rows of the lasso as a file. @param {any[]} some @param {number[]} rows */
-function csv(some, rows) {
-  if (!some.length) return undefined;
-  const names = Object.keys(some[0]);
+/** All rows of the lasso as a file. @param {any[]} all */
+function csv(all) {
+  if (!all.length) return undefined;
+  const names = Object.keys(all[0]);
   const quote = (/** @type {any} */ value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ''));
-  const lines = some.map((row) => names.map((name) => quote(row[name])).join(','));
-  void rows;
-  return URL.createObjectURL(new Blob([`${[names.join(','), ...lines].join('\n')}\n`], { type: 'text/csv' }));
+  const lines = all.map((row) => names.map((name) => quote(row[name])).join(','));
+  if (file) URL.revokeObjectURL(file);
+  file = URL.createObjectURL(new Blob([`${[names.join(','), ...lines].join('\n')}\n`], { type: 'text/csv' }));
+  return file;
 }

@@ -98,6 +98,8 @@ function take(i) {
 
 /** The filters, each with its end. */
 export function chips() {
-  document.getElementById('chips')?.replaceChildren(...state.filters.map((text) => h('span', { class: 'chip' }, text,
+  const place = /** @type {HTMLElement} */ (document.getElementById('chips'));
+  place.hidden = !state.filters.length;
+  place.replaceChildren(...state.filters.map((text) => h('span', { class: 'chip' }, text,
     h('button', { type: 'button', 'aria-label': `Remove filter ${text}`, onclick: () => go({ filters: state.filters.filter((one) => one !== text) }) }, '×'))));
 }

@@ -76,13 +76,13 @@ export const home = () => (IN_HASH ? '#/' : '/');
 
 /** The address of this view's data. @param {string} kind json or csv @param {string} [id] of the crystal; '' for what the filters find */
 export function twin(kind, id = state.id) {
-  const path = id ? `/s/${encodeURIComponent(id)}.${kind}` : `/index.${kind}`;
+  const path = id ? `/s/${readable(encodeURIComponent(id))}.${kind}` : `/index.${kind}`;
   return path + parameters(state);
 }
 
 /** @param {State} view */
 function url(view) {
-  const path = view.id ? `/s/${encodeURIComponent(view.id)}` : '/';
+  const path = view.id ? `/s/${readable(encodeURIComponent(view.id))}` : '/';
   const whole = path + parameters(view);
   return IN_HASH ? `#${whole}` : whole;
 }
@@ -98,9 +98,12 @@ function parameters(view) {
   for (const one of view.hide) search.append('hide', one);
   if (view.range) search.set('range', view.range.join(','));
   if (view.across) search.set('across', '1');
-  const text = search.toString().replaceAll('%40', '@').replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%3B', ';');
+  const text = readable(search.toString());
   return text && `?${text}`;
 }
+
+/** An address without escapes that it can do without. @param {string} text */
+const readable = (text) => text.replaceAll('%40', '@').replaceAll('%3A', ':').replaceAll('%2C', ',').replaceAll('%3B', ';');
 
 /** @returns {State} */
 function read() {

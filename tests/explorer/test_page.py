@@ -1,0 +1,305 @@
+"""The explorer in a real browser: what a user does, and what the page then shows."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from platonic_store.explorer.static_page import write_page
+
+HERE = Path(__file__).parent
+SHOTS = HERE.parents[1] / "docs" / "explorer"
+PEROVSKITE = "/s/Perovskite?site=2&level=atom"
+
+
+def lists(page) -> dict[str, list[str]]:
+    """The structures in the two lists of neighbours."""
+    return {
+        side: page.locator(f".list.{side} li canvas").evaluate_all(
+            "(all) => all.map((one) => one.dataset.id)"
+        )
+        for side in "ab"
+    }
+
+
+def point(page, side: str, id: str) -> tuple[float, float]:
+    """Where a structure is on a map, in pixels of the window."""
+    return page.evaluate(
+        """async ([side, id]) => {
+            const { drawn } = await import('/static/maps.js');
+            const { structures } = await import('/static/points.js');
+            const row = (await structures()).row.get(id);
+            const plot = drawn.plots[side];
+            const [x, y] = plot.getScreenPosition(row);
+            const box = plot.get('canvas').getBoundingClientRect();
+            return [box.x + x, box.y + y];
+        }""",
+        [side, id],
+    )
+
+
+def test_a_click_on_a_map_opens_the_crystal_and_both_lists(visit, scored):
+    """Items 1 to 4: maps, link, crystal, neighbours, and back."""
+    page = visit()
+    assert page.locator(".map canvas").count() == 2
+    page.mouse.move(*point(page, "a", "Rutile"))
+    page.locator(".map.b .hovered").wait_for(state="attached")
+    assert "Rutile" in page.locator(".map.b .tip").inner_text()
+    page.mouse.click(*point(page, "b", "Rutile"))
+    page.wait_for_url("**/s/Rutile*")
+    page.locator(".list.b li").nth(9).wait_for()
+    shown = lists(page)
+    for side, model in (("a", "sevennet-0"), ("b", "chgnet-0.3.0")):
+        assert shown[side] == scored.similar("Rutile", model=model)["structure_id"].tolist()
+    common = set(shown["a"]) & set(shown["b"])
+    assert page.locator(".ties path").count() == len(common) > 0
+    assert f"{len(common)} are common" in page.locator(".common").inner_text()
+    for side in "ab":
+        assert page.locator(f".map.{side} .chosen").count() == 1
+        assert page.locator(f".map.{side} .near").count() == 20
+    first = shown["a"][0]
+    page.locator(".list.a li a").first.click()
+    page.wait_for_function("(id) => document.title.startsWith(id)", arg=first)
+    page.go_back()
+    page.wait_for_function("document.title.startsWith('Rutile')")
+    page.locator(".list.a li").nth(9).wait_for()
+    assert lists(page) == shown
+
+
+def test_the_crystal_is_drawn_and_said(visit, scored):
+    """Item 3: what the panel says is what the store knows."""
+    page = visit(PEROVSKITE)
+    panel = page.locator("#crystal")
+    assert page.locator("#crystal h2").inner_text().startswith("CaTiO3")
+    assert "Pm3m" in panel.inner_text()
+    p = scored.typicality("Perovskite", model="sevennet-0").iloc[0]["p"]
+    assert f"{p:.3f}" in page.locator(".verdicts tr.a").inner_text()
+    assert page.locator("#crystal tr.chosen").inner_text().startswith("O2")
+    drawn = page.locator(".scene canvas").first.screenshot()
+    for press in ("polyhedra", "environment 5 Å"):
+        panel.get_by_role("button", name=press).click()
+        page.wait_for_timeout(300)
+        now = page.locator(".scene canvas").first.screenshot()
+        assert now != drawn
+        drawn = now
+    assert "view=environment" in page.url
+    panel.get_by_label("Colour of the atoms").select_option("disagreement")
+    assert "disagree" in page.locator(".key").inner_text()
+    panel.get_by_role("link", name="Ti1").click()
+    page.wait_for_url("**site=1**")
+    assert page.locator("#nearest h3").inner_text().startswith("Nearest to")
+
+
+def test_across_asks_the_other_model(visit, scored):
+    """Item 4: both directions."""
+    page = visit("/s/Rutile?across=1")
+    answer = scored.similar("Rutile", model="chgnet-0.3.0", across="sevennet-0")
+    assert lists(page)["b"] == answer["structure_id"].tolist()
+    assert "asks" in page.locator(".list.b h4").inner_text()
+
+
+def test_colours_and_the_legend_filter(visit, scored):
+    """Item 2."""
+    page = visit()
+    page.get_by_role("button", name="halogen").click()
+    page.wait_for_url("**hide=halogen**")
+    page.wait_for_timeout(300)
+    shown = page.evaluate("import('/static/maps.js').then((m) => m.drawn.visible.length)")
+    assert 0 < shown < 288
+    page.locator("#color").select_option("disagreement")
+    page.locator("#legend .scale").wait_for()
+    assert "not an error" in page.locator("#legend").inner_text()
+    values = page.evaluate("import('/static/maps.js').then((m) => [...m.drawn.values.values])")
+    known = scored.sql("SELECT disagreement FROM disagreement")["disagreement"].dropna()
+    assert sum(value == value and value is not None for value in values) == len(known)
+    page.get_by_label("lowest of disagreement shown").evaluate(
+        "(one) => { one.value = 0.5; one.dispatchEvent(new Event('change')); }"
+    )
+    page.wait_for_url("**range=0.5,1**")
+
+
+def test_a_lasso_on_one_map_marks_the_other_and_is_in_the_url(visit):
+    """Item 2."""
+    page = visit()
+    box = page.locator(".map.a canvas").bounding_box()
+    page.get_by_role("button", name="lasso").click()
+    corners = [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.12)]
+    for i, (x, y) in enumerate(corners):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+        if i == 0:
+            page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url("**lasso=a:**")
+    heading = page.locator("#results h3")
+    heading.wait_for()
+    picked = int(re.match(r"\d+", heading.inner_text())[0])
+    selected = "import('/static/maps.js').then((m) => m.drawn.plots.b.get('selectedPoints').length)"
+    assert page.evaluate(selected) == picked > 50
+    page.reload()
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert page.locator("#results h3").inner_text().startswith(f"{picked} ")
+
+
+def test_search_by_system_condition_and_id(visit, scored):
+    """Item 5, by keyboard alone."""
+    page = visit()
+    box = page.get_by_role("combobox", name="Search")
+    box.press_sequentially("Ca-*")
+    page.get_by_role("option", name="filter").wait_for()
+    box.press("Enter")
+    page.locator(".chip").wait_for()
+    rows = page.locator("#results tbody tr")
+    rows.first.wait_for()
+    assert rows.count() == len(scored.sql("FROM structure WHERE list_contains(elements, 'Ca')"))
+    box.press_sequentially("nsit")
+    page.get_by_role("option", name="nsites").first.wait_for()
+    box.press("Tab")
+    assert box.input_value().strip() == "nsites"
+    box.press_sequentially("< 6")
+    page.get_by_role("option", name="filter nsites < 6").wait_for()
+    box.press("Enter")
+    page.locator(".chip").nth(1).wait_for()
+    wanted = scored.sql(
+        "SELECT structure_id FROM structure WHERE list_contains(elements, 'Ca') AND nsites < 6 "
+        "ORDER BY structure_id"
+    )["structure_id"].tolist()
+    page.wait_for_function(
+        "(n) => document.querySelectorAll('#results tbody tr').length === n", arg=len(wanted)
+    )
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").last.click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == wanted
+    box.press_sequentially("Spin")
+    page.get_by_role("option", name="Spinel").wait_for()
+    box.press("Enter")
+    page.wait_for_url("**/s/Spinel**")
+
+
+def test_what_is_not_understood_says_why(visit):
+    page = visit()
+    box = page.get_by_role("combobox", name="Search")
+    box.press_sequentially("nonsense > 1")
+    page.get_by_role("option", name="not understood").wait_for()
+
+
+def test_a_file_that_is_dropped_is_looked_at_like_any_other(visit, scored, tmp_path):
+    """Item 6."""
+    from ase.build import bulk
+    from ase.io import write
+
+    page = visit(is_refused=True)
+    write(tmp_path / "salt.cif", bulk("NaCl", "rocksalt", a=5.7))
+    page.locator("#file").set_input_files(tmp_path / "salt.cif")
+    page.wait_for_url("**/s/upload:**")
+    page.locator(".progress .done").first.wait_for(timeout=60_000)
+    page.locator(".list.a li").nth(9).wait_for(timeout=60_000)
+    assert "Halite" in lists(page)["a"] or "NaCl" in page.locator(".list.a").inner_text()
+    page.locator(".map.a .chosen").wait_for(state="attached")
+    page.locator(".verdicts tr.a").wait_for()
+    (tmp_path / "not.cif").write_text("data_nothing\n")
+    page.locator("#file").set_input_files(tmp_path / "not.cif")
+    page.locator("#drop .complaint").wait_for()
+
+
+def test_analogy_and_cookbook(visit, scored):
+    """Item 7."""
+    page = visit("/?tab=ask")
+    page.get_by_label("Analogy").fill("CaTiO3 - Ti + Zr")
+    page.get_by_label("Analogy").press("Enter")
+    page.locator(".list.a li").first.wait_for()
+    answer = scored.analogy("CaTiO3 - Ti + Zr", model="sevennet-0")
+    assert lists(page)["a"] == answer["structure_id"].tolist()
+    page.get_by_role("tab", name="Ask").click()
+    page.get_by_label("Cookbook").select_option("near-duplicates")
+    page.locator("#ask tbody tr").first.wait_for()
+    assert "query=near-duplicates" in page.url
+
+
+def test_every_view_is_its_url_and_has_twins(visit, url, scored):
+    """Item 8."""
+    page = visit(
+        f"{PEROVSKITE}&color=disagreement&a=chgnet-0.3.0@2&b=sevennet-0@1&atoms=disagreement"
+    )
+    assert page.locator("#model-a").input_value() == "chgnet-0.3.0@2"
+    assert page.locator("#color").input_value() == "disagreement"
+    page.locator("#corner summary").click()
+    corner = page.locator("#corner").inner_text()
+    assert f"snapshot {scored.snapshot().id}" in corner
+    twin = page.get_by_role("link", name="JSON").get_attribute("href")
+    found = page.request.get(url + twin).json()
+    assert found["crystal"]["formula"] == "CaTiO3"
+    assert [one["structure_id"] for one in found["neighbours"]["a"]["rows"]] == lists(page)["a"]
+    table = page.request.get(url + page.get_by_role("link", name="CSV").first.get_attribute("href"))
+    assert len(table.text().splitlines()) == 21
+
+
+def test_a_structure_that_is_not_there(visit):
+    page = visit("/s/mp-0", is_refused=True)
+    page.locator("#nearest .complaint").wait_for()
+    assert "no structure 'mp-0'" in page.locator("#nearest").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "width", "options"),
+    [
+        (PEROVSKITE, 1400, {}),
+        ("/?filter=Ca-*&tab=results&color=disagreement", 800, {"color_scheme": "dark"}),
+        ("/s/Spinel?tab=ask", 400, {}),
+    ],
+)
+def test_accessible(visit, axe, path, width, options):
+    page = visit(path, width=width, **options)
+    page.evaluate(axe)
+    found = page.evaluate("axe.run()")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_one_file_opens_without_a_server(visit, scored, tmp_path):
+    file = write_page(scored, tmp_path / "explorer.html")
+    page = visit("#/s/Spinel", base=file.as_uri())
+    for side, model in (("a", "sevennet-0"), ("b", "chgnet-0.3.0")):
+        assert lists(page)[side] == scored.similar("Spinel", model=model)["structure_id"].tolist()
+    page.locator(".list.a li a").first.click()
+    page.wait_for_function("document.title.startsWith('Corundum')")
+    page.get_by_role("combobox", name="Search").press_sequentially("Ca-Ti-O")
+    page.get_by_role("option", name="filter").wait_for()
+    page.keyboard.press("Enter")
+    page.locator("#results tbody tr").first.wait_for()
+    page.goto(f"{file.as_uri()}#/s/Perovskite?site=2&level=atom")
+    page.locator("#nearest b").first.wait_for()
+    atoms = scored.similar("Perovskite", model="sevennet-0", site=2)["structure_id"].tolist()
+    page.wait_for_function("document.querySelectorAll('.list.a li').length === 10")
+    assert lists(page)["a"] == atoms
+
+
+def test_the_vendored_files_are_those_that_were_made():
+    import hashlib
+
+    from platonic_store.explorer.routes import STATIC
+
+    for line in (STATIC / "vendor" / "SHA256SUMS").read_text().splitlines():
+        known, name = line.split()
+        assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == known
+        assert list((STATIC / "vendor").glob("*.LICENCE.txt"))
+
+
+def test_the_types_of_the_page_hold():
+    tsc = HERE / "vendor" / "node_modules" / ".bin" / "tsc"
+    if not tsc.exists():
+        pytest.skip("no TypeScript here: npm ci --ignore-scripts in tests/explorer/vendor")
+    done = subprocess.run([tsc, "-p", HERE / "vendor"], capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_screenshots(visit, request):
+    """The pictures of the documentation, with --screenshots."""
+    if not request.config.getoption("--screenshots"):
+        pytest.skip("renews docs/explorer/*.png with --screenshots")
+    SHOTS.mkdir(exist_ok=True)
+    for width in (1400, 800, 400):
+        page = visit("/s/Spinel?site=6&level=atom", width=width)
+        page.wait_for_timeout(500)
+        page.screenshot(path=SHOTS / f"{width}.png", full_page=width < 1400)
