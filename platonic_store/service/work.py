@@ -57,7 +57,7 @@ class Work:
         self._looked_at = 0.0
         self._look_lock = threading.Lock()
         self._older: OrderedDict[int, Snapshot] = OrderedDict()
-        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (5,))
+        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (2,))
         # Opens snapshots, and so the threads of DuckDB, which are as modest as the one that did.
         self._looker = ThreadPoolExecutor(2, "snapshot", _be_modest, (10,))
         self._clients: Counter[str] = Counter()
