@@ -28,6 +28,7 @@ from platonic_store.store import Store
 if TYPE_CHECKING:
     import requests
 
+    from platonic_store.explorer.notebook import Shown
     from platonic_store.storage.location import Location
     from platonic_store.storage.snapshot import Snapshot
 
@@ -126,6 +127,12 @@ class ServiceStore(Store):
     def init_sql(self) -> str:
         """Raises: InvalidQuery: a service hands out no files."""
         self._refuse("no files")
+
+    def explore(self) -> "Shown":
+        """Show the explorer that the service serves, in a notebook or in the browser."""
+        from platonic_store.explorer.notebook import Shown, show
+
+        return show(Shown(self.location.uri))
 
     def _repr_html_(self) -> str:
         about = self._checked(self._get("/api/store")).json()

@@ -94,6 +94,13 @@ def test_the_hint_comes_with_the_error(served, prototypes):
         assert "chgnet-0.3.0" in str(caught.value.hint)
 
 
+def test_it_shows_the_page_of_the_service(served, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert served.explore().url == served.location.uri
+    assert opened == [served.location.uri]
+
+
 def test_a_token(prototypes, monkeypatch):
     with serving(create_app(prototypes, Settings(token="secret", models=()))) as url:
         with pytest.raises(StoreUnreachable, match="token"):
