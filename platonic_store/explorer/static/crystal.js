@@ -181,8 +181,8 @@ function properties() {
   } : {};
   const known = { ...cell, ...crystal.properties, source: crystal.source, 'content hash': crystal.content_hash };
   const rows = Object.entries(known).filter(([, value]) => value !== null && value !== undefined && value !== '');
-  return h('section', {}, h('h3', {}, 'Properties and origin'),
-    h('dl', {}, rows.map(([name, value]) => [h('dt', {}, name), h('dd', {}, number(value))])));
+  return h('section', {}, h('details', { open: innerWidth > 640 }, h('summary', {}, h('h3', {}, 'Properties and origin')),
+    h('dl', {}, rows.map(([name, value]) => [h('dt', {}, name), h('dd', {}, number(value))]))));
 }
 
 /** What to look at first. */

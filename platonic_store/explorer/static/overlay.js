@@ -113,7 +113,7 @@ function position(side, row) {
 
 /** A place in pixels. @param {string} side @param {number} x @param {number} y */
 function project(side, x, y) {
-  if (Number.isNaN(x)) return null;
+  if (x === undefined || Number.isNaN(x)) return null; // another level is drawn, or its model has none
   const camera = drawn.plots[side].get('camera');
   const box = layers[side].marks.getBoundingClientRect();
   const view = camera.view;
