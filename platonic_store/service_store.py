@@ -52,8 +52,8 @@ def at_service(
 
     Raises: StoreUnreachable if the service wants a token, InvalidQuery for an earlier snapshot.
     """
-    found = ServiceStore(location, (options or {}).get("token") or os.environ.get(TOKEN))
-    if not found.is_service():
+    found = ServiceStore(location)
+    if not found.is_service((options or {}).get("token") or os.environ.get(TOKEN)):
         return None
     if at is not None:
         raise InvalidQuery(
@@ -66,21 +66,27 @@ def at_service(
 class ServiceStore(Store):
     """A store behind a service."""
 
-    def __init__(self, location: "Location", token: str | None = None):
+    def __init__(self, location: "Location"):
         import requests
 
         super().__init__(location)
         self._session = requests.Session()
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def is_service(self) -> bool:
-        """Whether a service answers here. Raises: StoreUnreachable if it refuses the token."""
+    def is_service(self, token: str | None) -> bool:
+        """Whether a service answers here.
+
+        token: for a service that asks for one; no other server is told.
+
+        Raises: StoreUnreachable if it refuses the token.
+        """
         try:
             response = self._request("GET", "/api/store", timeout=_LOOK)
+            if token and _wants_token(response):
+                self._session.headers["Authorization"] = f"Bearer {token}"
+                response = self._request("GET", "/api/store", timeout=_LOOK)
         except StoreUnreachable:
             return False
-        if response.status_code == 401 and _is_problem(response):
+        if _wants_token(response):
             raise _error(response)
         return _SNAPSHOT in response.headers
 
@@ -260,6 +266,10 @@ def _value(table: pa.Table) -> Any:
 
 def _is_problem(response: "requests.Response") -> bool:
     return response.headers.get("content-type", "").startswith(_PROBLEM)
+
+
+def _wants_token(response: "requests.Response") -> bool:
+    return response.status_code == 401 and _is_problem(response)
 
 
 def _error(response: "requests.Response") -> PlatonicError:

@@ -41,13 +41,20 @@ def embedding_service(prototypes):
 
 def test_it_is_told_from_a_published_store(service, prototypes_path):
     assert isinstance(Store.open(service), ServiceStore)
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=prototypes_path.parent
-    )
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            assert "Authorization" not in self.headers
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Files, directory=prototypes_path.parent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/{prototypes_path.name}"
-        published = Store.open(url)
+        published = Store.open(url, storage_options={"token": "secret"})
         assert not isinstance(published, ServiceStore)
         assert published.similar("Spinel", k=1).attrs == {"snapshot": published.snapshot().id}
         server.shutdown()
