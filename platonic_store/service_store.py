@@ -39,7 +39,7 @@ TOKEN: Final = "PLATONIC_STORE_TOKEN"
 _SNAPSHOT: Final = "Platonic-Snapshot"  # a header of every answer of a service
 _PROBLEM: Final = "application/problem+json"
 _ERROR: Final = "urn:platonic-store:error:"
-_ROWS: Final = 10_000  # in a request
+_ROWS: Final = 2_000  # of an answer at a time: a service limits the bytes of a page
 # Seconds to connect, and to wait for what comes then.
 _LOOK: Final = (5, 30)
 _ANSWER: Final = (5, 120)

@@ -71,6 +71,12 @@ def test_sql_and_the_cookbook(served, prototypes):
     assert "288 structures" in served._repr_html_()
 
 
+def test_an_answer_of_several_pages(served, prototypes):
+    found, expected = (store.neighbours(level="atom") for store in (served, prototypes))
+    assert len(expected) > 4_000
+    pd.testing.assert_frame_equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("ask", "error", "reason"),
     [
