@@ -3,8 +3,10 @@
 import re
 import subprocess
 import time
+import webbrowser
 from pathlib import Path
 
+import httpx
 import pytest
 
 from platonic_store.explorer.static_page import write_page
@@ -293,6 +295,18 @@ def test_one_file_opens_without_a_server(visit, scored, tmp_path):
     atoms = scored.similar("Perovskite", model="sevennet-0", site=2)["structure_id"].tolist()
     until(page, "document.querySelectorAll('.list.a li').length === 10")
     assert lists(page)["a"] == atoms
+
+
+def test_it_is_exported_and_shown_from_python(scored, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    shown = scored.explore()
+    assert opened == [shown.url]
+    assert scored.explore() is shown
+    assert "frame-ancestors" in httpx.get(shown.url).headers["content-security-policy"]
+    assert shown.url in shown._repr_html_()
+    one = scored.export(tmp_path / "explorer.html", models=["sevennet-0"]).read_text()
+    assert "chgnet-0.3.0@2" not in one
 
 
 def test_the_vendored_files_are_those_that_were_made():

@@ -27,6 +27,7 @@ async function start() {
   const onMap = models.filter((/** @type {any} */ one) => one.has_map);
   const [a, b] = onMap.length > 1 ? firstOfTwo(onMap) : [models[0], models[1] ?? models[0]];
   begin({ a: a?.side ?? '', b: b?.side ?? '' });
+  maps.prepare();
   crystal.mount(upload.mount());
   search.mount();
   document.getElementById('home')?.setAttribute('href', home());
@@ -35,6 +36,7 @@ async function start() {
   onChange(show);
   addEventListener('embedded', () => showCrystal());
   await show(state, null);
+  performance.mark('ready');
   document.documentElement.dataset.ready = 'true';
 }
 
@@ -87,6 +89,7 @@ async function showCrystal(before = null) {
   else if (answer instanceof Error) neighbours.fail(answer);
   else await neighbours.show(answer, await about(found, atom), rowOfNeighbour);
   await mark(found, atom, answer instanceof Error ? null : answer);
+  performance.mark('crystal shown');
   if (found) announce(`${found.formula} ${id}${answer?.a ? `: ${answer.common} of the nearest are common to both models` : ''}`);
 }
 
