@@ -58,7 +58,8 @@ class Layout:
 def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
     """Lay points out.
 
-    The same rows in the same order give the same layout; with fewer than 50 it is their PCA.
+    The same rows in the same order give the same layout. Fewer than 50, or such as are all alike,
+    are laid out by PCA.
 
     Args:
         coordinates: (n, D), n ≥ 1, finite.
@@ -75,15 +76,17 @@ def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
         raise ValueError(f"a layout needs finite (n, D) coordinates, not {rows.shape}")
     centre, axes = _principal(rows)
     points = _reduced(rows, centre, axes)
-    flat = _flat(points) if len(points) < FEW else _tsne(points, seed)
+    is_few = len(points) < FEW or not np.ptp(points, axis=0).any()
+    flat = _flat(points) if is_few else _tsne(points, seed)
     return Layout(centre, axes, points, _scaled(flat))
 
 
 def place(layout: Layout, coordinates: ArrayLike) -> Floats:
-    """Where points lie in a layout: in the middle of the fitted points that are nearest to them.
+    """Where points lie in a layout: amidst the fitted points that are nearest to them.
 
-    That is the median of their x and of their y: a mean would lie between clusters, where nothing
-    is. A point that was fitted lies where it was put. No point moves another.
+    Of the ten nearest, the five that lie closest to the others' median count, each by its inverse
+    squared distance: a mean of all would lie between clusters, where nothing is. A point that was
+    fitted lies where it was put. No point moves another.
 
     Args:
         layout: from `fit`.
@@ -102,8 +105,12 @@ def place(layout: Layout, coordinates: ArrayLike) -> Floats:
         return np.empty((0, 2), dtype=np.float32)
     points = _reduced(unit32(rows), layout.centre, layout.axes)
     index, distance = _nearest(layout.points, points)
-    middle = np.median(layout.xy[index], axis=1)
-    return np.where(distance[:, :1] < SAME, layout.xy[index[:, 0]], middle).astype(np.float32)
+    around = layout.xy[index]
+    off = np.linalg.norm(around - np.median(around, axis=1, keepdims=True), axis=2)
+    counts = off <= np.sort(off, axis=1)[:, [(off.shape[1] - 1) // 2]]
+    weights = counts / np.maximum(distance, SAME) ** 2
+    amidst = np.einsum("nk,nkc->nc", weights, around) / weights.sum(1, keepdims=True)
+    return np.where(distance[:, :1] < SAME, around[:, 0], amidst).astype(np.float32)
 
 
 def unit32(rows: ArrayLike) -> Floats:
@@ -148,8 +155,8 @@ def _flat(points: Floats) -> NDArray[Any]:
 def _tsne(points: Floats, seed: int) -> NDArray[Any]:
     from openTSNE import TSNE
 
-    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, random_state=seed, n_jobs=-1)
+    # By several threads it would depend on their number, and take longer on a busy machine.
+    tsne = TSNE(perplexity=min(PERPLEXITY, len(points) // 4), random_state=seed, n_jobs=1)
     return np.asarray(tsne.fit(points))
 
 

@@ -27,7 +27,7 @@ from platonic_store.storage.writer import Writer
 
 CAVEAT = "Near on the map is alike; how far apart what is not near lies says nothing."
 CONSENSUS = "consensus"
-FITTED = 50_000  # points at most that a layout is fitted to
+FITTED = 30_000  # points at most that a layout is fitted to
 SEED = 0
 CHUNK = 50_000  # points placed and committed at once
 

@@ -9,7 +9,7 @@ from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.arithmetic import combine
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.expression import EXAMPLE, Term, read
-from platonic_store.questions.shared.inputs import QueryVector, query_vector
+from platonic_store.questions.shared.inputs import QueryVector, external_numbers, query_vector
 from platonic_store.questions.shared.nearest import nearest
 from platonic_store.questions.shared.parameters import Across, K, Model, Space, Where
 from platonic_store.questions.shared.tables import between
@@ -130,11 +130,8 @@ def _numbers(snapshot: Snapshot, term: Term) -> list[list[int]]:
         "SELECT numbers FROM crystals "
         f"WHERE structure_id IN ({literals(term.structures) or 'NULL'})"
     )
-    if term.structures and not found:  # a file
-        from platonic_store.structures import read as read_structures
-
-        batch = next(iter(read_structures(term.text)))
-        return list(batch.structures["numbers"].to_pylist())
+    if term.structures and not found:
+        return [external_numbers(term.text)]
     return [numbers for (numbers,) in found]
 
 

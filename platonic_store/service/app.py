@@ -35,7 +35,6 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     store.snapshot()
     work = Work(store, settings)
-    work.snapshot()
     uploads = Uploads(work, Models(work.snapshot, settings.models), settings)
     work.guests = uploads
     answers, measures = Answers(work, settings), watching.Measures()
@@ -76,7 +75,6 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
 async def _life(
     work: Work, uploads: Uploads, run_tools: Callable[[], AbstractAsyncContextManager[None]]
 ) -> AsyncIterator[None]:
-    uploads.start()
     async with run_tools():
         yield
     work.close()

@@ -7,7 +7,7 @@ and link to the page of each structure.
 
 import json
 from collections.abc import Callable, Collection
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -21,7 +21,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from platonic_store import __version__, questions
 from platonic_store.cli.hints import command
@@ -102,8 +102,10 @@ def http(made: Server[Any]) -> tuple[BaseRoute, Callable[[], Any]]:
     app = made.streamable_http_app(
         streamable_http_path=PATH, json_response=True, stateless_http=True, host=""
     )
-    (route,) = app.routes
-    return route, made.session_manager.run
+    (found,) = app.routes
+    endpoint = cast(Route, found).endpoint
+    # No GET, which would be a stream of messages that this server never begins.
+    return Route(PATH, endpoint, methods=["POST"]), made.session_manager.run
 
 
 async def stdio(store: Store, settings: Settings, page: str) -> None:

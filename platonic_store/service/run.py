@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,6 +18,8 @@ from platonic_store.service.connections import Connection
 from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
 from platonic_store.store import Store
+
+SWITCH_SECONDS: Final = 0.0005
 
 
 def require_safe(settings: Settings) -> None:
@@ -123,10 +126,13 @@ def serve(store: Store, settings: Settings, *, access_log: bool = True) -> None:
     allow_connections(settings)
     # Answers share the cores already: within one of them BLAS would wait for the others.
     threadpool_limits(1, "blas")
+    # After each send and receive the loop waits so long for a thread that computes in Python.
+    sys.setswitchinterval(SWITCH_SECONDS)
     with listen(settings) as listener:
         app = create_app(store, settings)
         server = Server(configuration(app, settings))
         server.work = app.state.work
+        app.state.uploads.start()
         say(announced(store.location.uri, app))
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

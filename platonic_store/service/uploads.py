@@ -16,7 +16,6 @@ from platonic_store.questions.shared.inputs import (
     GUEST,
     ExternalStructure,
     NotYetEmbedded,
-    known_guests,
 )
 from platonic_store.service.embedding import Layers, Models
 from platonic_store.service.reading import Parser
@@ -149,19 +148,11 @@ class Uploads:
             except NotEmbedded as error:
                 upload.refused[model] = str(error)
 
-    @contextmanager
-    def known(self) -> Iterator[None]:
-        """Within the block questions find uploads by id."""
-        with known_guests(self.find):
-            yield
-
-    def find(self, id: str, side: ModelLayer) -> ExternalStructure | None:
-        """An upload as a layer of a model embeds it; None for other ids.
+    def embedded(self, id: str, side: ModelLayer) -> ExternalStructure:
+        """An upload as a layer of a model embeds it.
 
         Raises: StructureNotFound, NotEmbedded, NotYetEmbedded, and what running a model raises.
         """
-        if not id.startswith(GUEST):
-            return None
         upload = self.get(id)
         future = self.embed(upload, side.model)
         if not future.done():
@@ -174,6 +165,11 @@ class Uploads:
             )
         row = upload.row
         return ExternalStructure(layers[side.layer], np.array(row["numbers"]), row["formula"])
+
+    def numbers(self, id: str) -> list[int]:
+        """The atomic numbers of an upload. Raises: StructureNotFound."""
+        numbers: list[int] = self.get(id).row["numbers"]
+        return numbers
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -1,9 +1,10 @@
 """The bounded work of a service: functions of the newest snapshot, in threads, within a time."""
 
 import asyncio
-import contextlib
 import contextvars
 import logging
+import os
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -15,7 +16,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import duckdb
 
 from platonic_store.errors import OutOfTime, PlatonicError, ServiceBusy, TooManyRequests
-from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, ids_only
+from platonic_store.questions.shared.inputs import (
+    Guests,
+    NotYetEmbedded,
+    ids_only,
+    known_guests,
+)
 from platonic_store.service.settings import Settings
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.snapshot import Snapshot
@@ -51,13 +57,15 @@ class Work:
         self._looked_at = 0.0
         self._look_lock = threading.Lock()
         self._older: OrderedDict[int, Snapshot] = OrderedDict()
-        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="answer")
-        self._looker = ThreadPoolExecutor(2, thread_name_prefix="snapshot")
+        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (5,))
+        # Opens snapshots, and so the threads of DuckDB, which are as modest as the one that did.
+        self._looker = ThreadPoolExecutor(2, "snapshot", _be_modest, (10,))
         self._clients: Counter[str] = Counter()
         self._watches: set[Watch] = set()
         # Answers that nobody waits for any more, and since when.
         self._overdue: dict[Future[Any], float] = {}
         self._is_closed = False
+        self._looker.submit(self.snapshot).result()
         self.asked = 0  # waiting or at work
 
     def snapshot(self) -> Snapshot:
@@ -193,9 +201,8 @@ class Work:
 
     def _within(self, watch: Watch, function: Callable[[], R]) -> R:
         self._watches.add(watch)
-        guests = self.guests.known() if self.guests is not None else contextlib.nullcontext()
         try:
-            with watch.watching(), ids_only(), guests:
+            with watch.watching(), ids_only(), known_guests(self.guests):
                 return function()
         finally:
             self._watches.discard(watch)
@@ -237,3 +244,11 @@ def _seen(future: "asyncio.Future[Any]") -> None:
     """An error that comes when nobody waits any more is no news."""
     if not future.cancelled():
         future.exception()
+
+
+def _be_modest(steps: int) -> None:
+    """Let the loop, which answers everybody, come before this thread and those that it starts."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        own = threading.get_native_id()
+        nice = os.getpriority(os.PRIO_PROCESS, own) + steps
+        os.setpriority(os.PRIO_PROCESS, own, nice)

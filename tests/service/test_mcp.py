@@ -5,6 +5,7 @@ import sys
 
 import anyio
 import pytest
+import requests
 from mcp import Client, StdioServerParameters
 
 from platonic_store import questions
@@ -147,3 +148,12 @@ def test_no_sql_where_it_is_not_allowed(prototypes):
 
     assert "sql" not in anyio.run(names)
     work.close()
+
+
+def test_an_older_agent_and_no_stream_that_stays_open(service):
+    async def talk():
+        async with Client(f"{service}/mcp", mode="legacy") as client:
+            return await client.call_tool("similar", {"query": "Rutile", "k": 1})
+
+    assert len(said(anyio.run(talk))["rows"]) == 1
+    assert requests.get(f"{service}/mcp", timeout=10).status_code == 405

@@ -208,7 +208,7 @@ def test_questions_that_are_about_structures_take_uploads(embedding):
     far = embedding.get("/api/transport_distance", params={"a": id, "b": "Halite"}).json()["rows"]
     assert 0 <= far[0]["transport_distance"] < 0.01
     analogy = embedding.get("/api/analogy", params={"expression": f"{id} - Na + K", "k": 3})
-    assert analogy.status_code == 200
+    assert analogy.status_code == 200, analogy.text
     vector = embedding.post("/api/embedding", content=FILES["extxyz"]).json()["rows"][0]
     assert len(vector["embedding"]) == 128
 

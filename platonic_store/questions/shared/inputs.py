@@ -1,8 +1,8 @@
 """What is asked about: ids, files, structure objects and vectors, resolved to vectors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -47,18 +47,21 @@ class ExternalStructure(NamedTuple):
     formula: str
 
 
-GUEST = "upload:"  # what the ids of such structures begin with
-# Structures that a service keeps for a while, beside the store's: by id, as a model embeds them.
-_guests: ContextVar["Callable[[str, ModelLayer], ExternalStructure | None] | None"] = ContextVar(
-    "_guests", default=None
-)
+GUEST = "upload:"  # what the ids of structures that a service keeps begin with
 
 
 class Guests(Protocol):
-    """Who keeps structures that are not in the store, and embeds them."""
+    """Who keeps structures for a while that are not in the store, under ids that begin with GUEST.
 
-    def known(self) -> AbstractContextManager[None]:
-        """Within the block questions find them."""
+    Both methods raise StructureNotFound.
+    """
+
+    def embedded(self, id: str, side: ModelLayer) -> ExternalStructure:
+        """As a layer of a model embeds it. Raises: NotYetEmbedded, NotEmbedded."""
+        ...
+
+    def numbers(self, id: str) -> list[int]:
+        """Its atomic numbers."""
         ...
 
 
@@ -70,21 +73,29 @@ class NotYetEmbedded(Exception):
         self.future = future
 
 
-@contextmanager
-def known_guests(
-    find: "Callable[[str, ModelLayer], ExternalStructure | None]",
-) -> Iterator[None]:
-    """Within the block a text may also name a structure that `find` knows.
+_guests: ContextVar[Guests | None] = ContextVar("_guests", default=None)
 
-    find: the structure of an id that begins with GUEST, as a layer of a model embeds it; None for
-    other ids.
-    It may raise NotYetEmbedded.
-    """
-    token = _guests.set(find)
+
+@contextmanager
+def known_guests(guests: Guests | None) -> Iterator[None]:
+    """Within the block a text may also name a structure that they keep."""
+    token = _guests.set(guests)
     try:
         yield
     finally:
         _guests.reset(token)
+
+
+def _guests_of(text: str) -> Guests | None:
+    return _guests.get() if text.startswith(GUEST) else None
+
+
+def external_numbers(text: str) -> list[int]:
+    """The atomic numbers of what `is_external`. Raises: StructureNotFound, UnreadableSource."""
+    if guests := _guests_of(text):
+        return guests.numbers(text)
+    numbers: list[int] = _one_structure(text)["numbers"][0].as_py()
+    return numbers
 
 
 @contextmanager
@@ -99,7 +110,7 @@ def ids_only() -> Iterator[None]:
 
 def is_external(text: str) -> bool:
     """Whether a text names a structure that is not in the store: a file, or what is kept here."""
-    return is_file(text) or (text.startswith(GUEST) and _guests.get() is not None)
+    return _guests_of(text) is not None or is_file(text)
 
 
 def is_file(text: str) -> bool:
@@ -119,9 +130,8 @@ def identify(
     if isinstance(query, ExternalStructure):
         return query
     if isinstance(query, str):
-        find = _guests.get()
-        if find is not None and (guest := find(query, side)) is not None:
-            return guest
+        if guests := _guests_of(query):
+            return guests.embedded(query, side)
         if snapshot.has_structure(query):
             return query
         if not is_file(query):
