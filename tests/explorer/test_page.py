@@ -306,7 +306,8 @@ def test_it_is_exported_and_shown_from_python(scored, tmp_path, monkeypatch):
     assert "frame-ancestors" in httpx.get(shown.url).headers["content-security-policy"]
     assert shown.url in shown._repr_html_()
     one = scored.export(tmp_path / "explorer.html", models=["sevennet-0"]).read_text()
-    assert "chgnet-0.3.0@2" not in one
+    assert "near?level=structure&side=sevennet-0@1" in one
+    assert "near?level=structure&side=chgnet-0.3.0@2" not in one
 
 
 def test_the_vendored_files_are_those_that_were_made():
