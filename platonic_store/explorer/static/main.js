@@ -1,6 +1,6 @@
 // The page: what changes when the view does.
 
-import { json, source } from './api.js';
+import { isStale, json, snapshots, source } from './api.js';
 import { announce, complaint, formula, h } from './format.js';
 import { overview, points, rowOf, structures } from './points.js';
 import { begin, home, onChange, go, state, twin } from './state.js';
@@ -35,6 +35,7 @@ async function start() {
   maps.onPick(() => { if (state.tab === 'results') showResults(); });
   onChange(show);
   addEventListener('embedded', () => showCrystal());
+  addEventListener('newer', newer);
   await show(state, null);
   performance.mark('ready');
   document.documentElement.dataset.ready = 'true';
@@ -128,7 +129,7 @@ function guest(found, site) {
 async function filter() {
   const found = state.filters.length ? await json('search', { filter: state.filters }).catch((error) => error) : null;
   answer = found;
-  await maps.restrict(found instanceof Error ? null : found);
+  await maps.restrict(found instanceof Error || isStale() ? null : found);
 }
 /** @type {any} what the filters find */
 let answer = null;
@@ -162,6 +163,13 @@ function tabs() {
   }, text)));
   if (focused?.startsWith('tab-')) document.getElementById(`tab-${current}`)?.focus();
   for (const [name] of TABS) /** @type {HTMLElement} */ (document.getElementById(name)).hidden = name !== current;
+}
+
+/** Say that the maps are those of an earlier snapshot. */
+function newer() {
+  const place = /** @type {HTMLElement} */ (document.getElementById('newer'));
+  place.hidden = false;
+  place.replaceChildren(`The store has a newer snapshot, ${snapshots.newest}. `, h('a', { href: location.href, onclick: () => location.reload() }, 'Load it'));
 }
 
 /** Snapshot, counts, models and their weights, and this view as data. */
