@@ -184,8 +184,13 @@ function addPolyhedra(found, look) {
       return point(out.map((one) => one / size));
     });
     viewer.addCustom({
-      vertexArr: corners.map(point), normalArr: normals, faceArr: faces.flat(), color: look.colour(centre), opacity: 0.45,
+      vertexArr: corners.map(point), normalArr: normals, faceArr: faces.flat(), color: look.colour(centre), opacity: 0.82,
     });
+    for (const [i, j, k] of faces) {
+      for (const [from, to] of [[i, j], [j, k], [k, i]]) {
+        if (from < to) viewer.addCylinder({ start: point(corners[from]), end: point(corners[to]), radius: 0.03, color: look.colour(centre) });
+      }
+    }
   }
 }
 
