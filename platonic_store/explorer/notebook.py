@@ -1,5 +1,6 @@
 """The explorer of a store from Python: in a notebook, or in the browser."""
 
+import atexit
 import html
 import sys
 import threading
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 from platonic_store.errors import ServiceBusy
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from platonic_store.store import Store
 
 _START_SECONDS = 30
+_STOP_SECONDS = 10
 _shown: "dict[Store, Shown]" = {}
 
 
@@ -59,7 +63,9 @@ def _serve(store: "Store") -> str:
 
     app = create_app(store, Settings())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    threading.Thread(target=server.run, name="explorer", daemon=True).start()
+    thread = threading.Thread(target=server.run, name="explorer", daemon=True)
+    thread.start()
+    atexit.register(_stop, server, thread)
     end = time.monotonic() + _START_SECONDS
     while not server.started:
         if time.monotonic() > end:
@@ -67,6 +73,12 @@ def _serve(store: "Store") -> str:
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     return f"http://127.0.0.1:{port}/"
+
+
+def _stop(server: "uvicorn.Server", thread: threading.Thread) -> None:
+    """End the service, and the processes that embed for it."""
+    server.should_exit = True
+    thread.join(_STOP_SECONDS)
 
 
 def _is_notebook() -> bool:
