@@ -1,5 +1,6 @@
 """The explorer of a store from Python: in a notebook, or in the browser."""
 
+import atexit
 import html
 import sys
 import threading
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 from platonic_store.errors import ServiceBusy
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from platonic_store.store import Store
 
 _START_SECONDS = 30
+_STOP_SECONDS = 10
 _shown: "dict[Store, Shown]" = {}
 
 
@@ -40,9 +44,14 @@ def explore(store: "Store") -> Shown:
     """
     if store not in _shown:
         _shown[store] = Shown(_serve(store))
+    return show(_shown[store])
+
+
+def show(page: Shown) -> Shown:
+    """A page that is served, which a notebook shows; elsewhere the browser opens it."""
     if not _is_notebook():
-        webbrowser.open(_shown[store].url)
-    return _shown[store]
+        webbrowser.open(page.url)
+    return page
 
 
 def _serve(store: "Store") -> str:
@@ -54,7 +63,9 @@ def _serve(store: "Store") -> str:
 
     app = create_app(store, Settings())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    threading.Thread(target=server.run, name="explorer", daemon=True).start()
+    thread = threading.Thread(target=server.run, name="explorer", daemon=True)
+    thread.start()
+    atexit.register(_stop, server, thread)
     end = time.monotonic() + _START_SECONDS
     while not server.started:
         if time.monotonic() > end:
@@ -62,6 +73,12 @@ def _serve(store: "Store") -> str:
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     return f"http://127.0.0.1:{port}/"
+
+
+def _stop(server: "uvicorn.Server", thread: threading.Thread) -> None:
+    """End the service, and the processes that embed for it."""
+    server.should_exit = True
+    thread.join(_STOP_SECONDS)
 
 
 def _is_notebook() -> bool:

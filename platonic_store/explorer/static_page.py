@@ -27,9 +27,10 @@ STATIC = Path(__file__).parent / "static"
 # Scripts and data are in the file; nothing may be fetched.
 _CSP = (
     "default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsafe-inline'; "
-    "img-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
+    "img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
 _IMPORT = re.compile(r"""(from |import\()'\./([\w/]+\.js)'""")
+_PRELOAD = re.compile(r'<link rel="modulepreload"[^>]*>\n')
 _SERVE = "this page is a file: to ask that, serve the store with `platonic-store serve`"
 
 
@@ -115,7 +116,7 @@ def _json(value: Any) -> bytes:
 
 def _page(parts: dict[str, str]) -> str:
     """index.html with style, scripts and data in their places."""
-    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    page = _PRELOAD.sub("", (STATIC / "index.html").read_text(encoding="utf-8"))
     icon = base64.b64encode((STATIC / "icon.svg").read_bytes()).decode()
     modules = {
         f"explorer/{name}": f"data:text/javascript;base64,{code}" for name, code in _modules()
@@ -132,7 +133,7 @@ def _page(parts: dict[str, str]) -> str:
         'href="/static/icon.svg"': f'href="data:image/svg+xml;base64,{icon}"',
         '<link rel="stylesheet" href="/static/style.css">': "<style>"
         f"{(STATIC / 'style.css').read_text(encoding='utf-8')}</style>",
-        '<script src="/static/vendor/3dmol.js" defer></script>\n': "",
+        '<script src="/static/vendor/3dmol.js" id="library" async></script>\n': "",
         '<script src="/static/main.js" type="module"></script>': scripts,
     }
     for old, new in replaced.items():

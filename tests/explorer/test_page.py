@@ -3,11 +3,16 @@
 import re
 import subprocess
 import time
+import webbrowser
 from pathlib import Path
 
+import httpx
 import pytest
+from serving import serving
 
 from platonic_store.explorer.static_page import write_page
+from platonic_store.service.app import create_app
+from platonic_store.service.settings import Settings
 
 HERE = Path(__file__).parent
 SHOTS = HERE.parents[1] / "docs" / "explorer"
@@ -98,6 +103,11 @@ def test_the_crystal_is_drawn_and_said(visit, scored):
     p = scored.typicality("Perovskite", model="sevennet-0").iloc[0]["p"]
     assert f"{p:.3f}" in page.locator(".verdicts tr.a").inner_text()
     assert page.locator("#crystal tr.chosen").inner_text().startswith("O2")
+    box = page.locator(".scene").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_url("**site=1**")  # Ti in the middle
+    page.go_back()
+    page.wait_for_url("**site=2**")
     drawn = page.locator(".scene canvas").first.screenshot()
     for press in ("polyhedra", "environment 5 Å"):
         panel.get_by_role("button", name=press).click()
@@ -293,6 +303,33 @@ def test_one_file_opens_without_a_server(visit, scored, tmp_path):
     atoms = scored.similar("Perovskite", model="sevennet-0", site=2)["structure_id"].tolist()
     until(page, "document.querySelectorAll('.list.a li').length === 10")
     assert lists(page)["a"] == atoms
+
+
+def test_a_newer_snapshot_is_said(visit, own_prototypes):
+    with serving(create_app(own_prototypes, Settings(models=()))) as url:
+        page = visit("/s/Spinel", base=url)
+        assert page.locator("#newer").is_hidden()
+        anchors = "(SELECT structure_id FROM anchor)"
+        free = own_prototypes.sql(f"FROM structure WHERE structure_id NOT IN {anchors} LIMIT 1")
+        own_prototypes.delete(free["structure_id"].tolist())
+        time.sleep(1.1)  # the service looks once a second
+        page.locator(".list.a li a").first.click()
+        page.locator("#newer").get_by_role("link").click()
+        until(page, "document.documentElement.dataset.ready === 'true'")
+        assert page.locator("#newer").is_hidden()
+
+
+def test_it_is_exported_and_shown_from_python(scored, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    shown = scored.explore()
+    assert opened == [shown.url]
+    assert scored.explore() is shown
+    assert "frame-ancestors" in httpx.get(shown.url).headers["content-security-policy"]
+    assert shown.url in shown._repr_html_()
+    one = scored.export(tmp_path / "explorer.html", models=["sevennet-0"]).read_text()
+    assert "near?level=structure&side=sevennet-0@1" in one
+    assert "near?level=structure&side=chgnet-0.3.0@2" not in one
 
 
 def test_the_vendored_files_are_those_that_were_made():

@@ -31,9 +31,25 @@ async function fetched(path, asked = {}) {
   } catch {
     throw new Refusal('the service does not answer', 'is it still running?');
   }
+  notice(response.headers.get('ETag'));
   if (response.ok) return response;
   throw await refusal(response);
 }
+
+/** The snapshot that the page shows, and the newest that an answer came from. */
+export const snapshots = { page: 0, newest: 0 };
+
+/** Notice from which snapshot an answer came: `W/"42-…"`. @param {string | null} tag */
+function notice(tag) {
+  const id = Number(/^W\/"(\d+)-/.exec(tag ?? '')?.[1] ?? 0);
+  snapshots.page ||= id;
+  if (id <= Math.max(snapshots.page, snapshots.newest)) return;
+  snapshots.newest = id;
+  dispatchEvent(new CustomEvent('newer'));
+}
+
+/** Whether rows of answers may be other rows than the page's. */
+export const isStale = () => snapshots.newest > snapshots.page;
 
 /** What a response that is an error says. @param {Response} response */
 export async function refusal(response) {

@@ -33,10 +33,8 @@ export async function show(found) {
     parts.facts.replaceChildren(await beginnings());
     return;
   }
-  if (!parts.isOpen) {
-    scene.open(parts.scene);
-    parts.isOpen = true;
-  }
+  parts.opened ??= scene.open(parts.scene);
+  await parts.opened;
   parts.title.replaceChildren(formula(crystal.formula), h('span', { class: 'id' }, crystal.id),
     h('span', { class: 'id' }, spaceGroup(crystal.symbol), crystal.spacegroup ? ` (${crystal.spacegroup})` : ''));
   await update();

@@ -25,12 +25,25 @@ let shown = '';
 let view = outlook([[1, 0, 0], [0, 1, 0], [0, 0, 1]]);
 
 /** @param {HTMLElement} on */
-export function open(on) {
+export async function open(on) {
   place = on;
-  const library = /** @type {any} */ (globalThis).$3Dmol;
+  const library = await loaded();
   viewer = library.createViewer(place, { backgroundAlpha: 0, antialias: true, disableFog: true, lowerZoomLimit: 3 });
   viewer.setProjection('orthographic');
   new ResizeObserver(() => { viewer.resize(); }).observe(place);
+}
+
+/** 3Dmol.js, for which the maps need not wait. @returns {Promise<any>} */
+async function loaded() {
+  const known = () => /** @type {any} */ (globalThis).$3Dmol;
+  if (!known()) {
+    await new Promise((resolve, reject) => {
+      const script = document.getElementById('library');
+      script?.addEventListener('load', resolve);
+      script?.addEventListener('error', () => reject(new Error('3dmol.js was not loaded')));
+    });
+  }
+  return known();
 }
 
 /**
@@ -171,8 +184,13 @@ function addPolyhedra(found, look) {
       return point(out.map((one) => one / size));
     });
     viewer.addCustom({
-      vertexArr: corners.map(point), normalArr: normals, faceArr: faces.flat(), color: look.colour(centre), opacity: 0.45,
+      vertexArr: corners.map(point), normalArr: normals, faceArr: faces.flat(), color: look.colour(centre), opacity: 0.82,
     });
+    for (const [i, j, k] of faces) {
+      for (const [from, to] of [[i, j], [j, k], [k, i]]) {
+        if (from < to) viewer.addCylinder({ start: point(corners[from]), end: point(corners[to]), radius: 0.03, color: look.colour(centre) });
+      }
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // The page: what changes when the view does.
 
-import { json, source } from './api.js';
+import { isStale, json, snapshots, source } from './api.js';
 import { announce, complaint, formula, h } from './format.js';
 import { overview, points, rowOf, structures } from './points.js';
 import { begin, home, onChange, go, state, twin } from './state.js';
@@ -27,6 +27,7 @@ async function start() {
   const onMap = models.filter((/** @type {any} */ one) => one.has_map);
   const [a, b] = onMap.length > 1 ? firstOfTwo(onMap) : [models[0], models[1] ?? models[0]];
   begin({ a: a?.side ?? '', b: b?.side ?? '' });
+  maps.prepare();
   crystal.mount(upload.mount());
   search.mount();
   document.getElementById('home')?.setAttribute('href', home());
@@ -34,7 +35,9 @@ async function start() {
   maps.onPick(() => { if (state.tab === 'results') showResults(); });
   onChange(show);
   addEventListener('embedded', () => showCrystal());
+  addEventListener('newer', newer);
   await show(state, null);
+  performance.mark('ready');
   document.documentElement.dataset.ready = 'true';
 }
 
@@ -87,6 +90,7 @@ async function showCrystal(before = null) {
   else if (answer instanceof Error) neighbours.fail(answer);
   else await neighbours.show(answer, await about(found, atom), rowOfNeighbour);
   await mark(found, atom, answer instanceof Error ? null : answer);
+  performance.mark('crystal shown');
   if (found) announce(`${found.formula} ${id}${answer?.a ? `: ${answer.common} of the nearest are common to both models` : ''}`);
 }
 
@@ -125,7 +129,7 @@ function guest(found, site) {
 async function filter() {
   const found = state.filters.length ? await json('search', { filter: state.filters }).catch((error) => error) : null;
   answer = found;
-  await maps.restrict(found instanceof Error ? null : found);
+  await maps.restrict(found instanceof Error || isStale() ? null : found);
 }
 /** @type {any} what the filters find */
 let answer = null;
@@ -159,6 +163,13 @@ function tabs() {
   }, text)));
   if (focused?.startsWith('tab-')) document.getElementById(`tab-${current}`)?.focus();
   for (const [name] of TABS) /** @type {HTMLElement} */ (document.getElementById(name)).hidden = name !== current;
+}
+
+/** Say that the maps are those of an earlier snapshot. */
+function newer() {
+  const place = /** @type {HTMLElement} */ (document.getElementById('newer'));
+  place.hidden = false;
+  place.replaceChildren(`The store has a newer snapshot, ${snapshots.newest}. `, h('a', { href: location.href, onclick: () => location.reload() }, 'Load it'));
 }
 
 /** Snapshot, counts, models and their weights, and this view as data. */

@@ -38,6 +38,19 @@ export function onPick(listener) {
   pickListeners.push(listener);
 }
 
+/** Ask for what will be drawn, before there is a place for it. */
+export async function prepare() {
+  const { colours } = await overview();
+  const loads = [points(state.level), column(state.level, nameOf(colours)), structures(), ...SIDES.map((side) => places(state.level, state[side]))];
+  await Promise.allSettled(loads);
+}
+
+/** What is coloured by, if this level has it. @param {any[]} colours */
+function nameOf(colours) {
+  const is = colours.some((one) => one.name === state.color && one.levels.includes(state.level));
+  return is ? state.color : 'group';
+}
+
 /** Make the maps' frames and controls. */
 export async function mount() {
   const { models, map, no_map: reason } = await overview();
@@ -71,7 +84,8 @@ function plot(renderer, canvas, side) {
   const one = createScatterplot({
     renderer, canvas, width: 'auto', height: 'auto', lassoMinDelay: 5, lassoLineWidth: 2,
     actionKeyMap: { lasso: 'shift' }, deselectOnDblClick: false, deselectOnEscape: false, pointSizeSelected: 1,
-    pointOutlineWidth: 0, cameraDistance: 1.14, opacityInactiveScale: 0.15,
+    pointOutlineWidth: 0, cameraDistance: 1.14,
+    spatialIndexUseWorker: false, // millions of points are indexed sooner than sent to a worker opacityInactiveScale: 0.15,
   });
   const other = side === 'a' ? 'b' : 'a';
   one.subscribe('pointover', (/** @type {number} */ row) => hover(row));
@@ -111,10 +125,8 @@ export async function open(row) {
 export async function draw() {
   if (!drawn.plots.a) return;
   const turn = (drawing += 1);
-  const { level, color } = state;
-  const { colours } = await overview();
-  const colour = colours.find((/** @type {any} */ one) => one.name === color && one.levels.includes(level));
-  const name = colour ? color : 'group';
+  const { level } = state;
+  const name = nameOf((await overview()).colours);
   const [of, values, ...both] = await Promise.all([
     points(level), column(level, name), ...SIDES.map((side) => places(level, state[side]).catch((error) => error)),
   ]);
@@ -128,6 +140,7 @@ async function drawAll(of, paint, values, name, both) {
   drawn.places = { a: both[0], b: both[1] };
   fade();
   await Promise.all(SIDES.map((side) => drawOne(side)));
+  performance.mark('maps drawn');
   await show();
 }
 
@@ -212,7 +225,7 @@ async function show() {
   for (const side of SIDES) {
     if (drawn.places[side] instanceof Error) continue;
     if (shown) await drawn.plots[side].filter(shown, { preventEvent: true });
-    else await drawn.plots[side].unfilter({ preventEvent: true });
+    else if (drawn.plots[side].get('isPointsFiltered')) await drawn.plots[side].unfilter({ preventEvent: true });
   }
   pick();
 }
