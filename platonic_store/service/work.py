@@ -3,8 +3,6 @@
 import asyncio
 import contextvars
 import logging
-import os
-import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -55,9 +53,8 @@ class Work:
         self._reader = Reader(store.location, store.at, memory=settings.memory)
         self._look_lock = threading.Lock()
         self._older: OrderedDict[int, Snapshot] = OrderedDict()
-        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (2,))
-        # Opens snapshots, and so the threads of DuckDB, which are as modest as the one that did.
-        self._looker = ThreadPoolExecutor(2, "snapshot", _be_modest, (10,))
+        self._pool = ThreadPoolExecutor(settings.threads, "answer")
+        self._looker = ThreadPoolExecutor(2, "snapshot")
         self._clients: Counter[str] = Counter()
         self._watches: set[Watch] = set()
         # Answers that nobody waits for any more, and since when.
@@ -232,11 +229,3 @@ def _seen(future: "asyncio.Future[Any]") -> None:
     """An error that comes when nobody waits any more is no news."""
     if not future.cancelled():
         future.exception()
-
-
-def _be_modest(steps: int) -> None:
-    """Let the loop, which answers everybody, come before this thread and those that it starts."""
-    if sys.platform == "linux":  # where a thread has a priority of its own
-        own = threading.get_native_id()
-        nice = os.getpriority(os.PRIO_PROCESS, own) + steps
-        os.setpriority(os.PRIO_PROCESS, own, nice)
