@@ -28,6 +28,7 @@ from platonic_store.store import Store
 if TYPE_CHECKING:
     import requests
 
+    from platonic_store.explorer.notebook import Shown
     from platonic_store.storage.location import Location
     from platonic_store.storage.snapshot import Snapshot
 
@@ -38,7 +39,7 @@ TOKEN: Final = "PLATONIC_STORE_TOKEN"
 _SNAPSHOT: Final = "Platonic-Snapshot"  # a header of every answer of a service
 _PROBLEM: Final = "application/problem+json"
 _ERROR: Final = "urn:platonic-store:error:"
-_ROWS: Final = 10_000  # in a request
+_ROWS: Final = 2_000  # of an answer at a time: a service limits the bytes of a page
 # Seconds to connect, and to wait for what comes then.
 _LOOK: Final = (5, 30)
 _ANSWER: Final = (5, 120)
@@ -51,8 +52,8 @@ def at_service(
 
     Raises: StoreUnreachable if the service wants a token, InvalidQuery for an earlier snapshot.
     """
-    found = ServiceStore(location, (options or {}).get("token") or os.environ.get(TOKEN))
-    if not found.is_service():
+    found = ServiceStore(location)
+    if not found.is_service((options or {}).get("token") or os.environ.get(TOKEN)):
         return None
     if at is not None:
         raise InvalidQuery(
@@ -65,21 +66,27 @@ def at_service(
 class ServiceStore(Store):
     """A store behind a service."""
 
-    def __init__(self, location: "Location", token: str | None = None):
+    def __init__(self, location: "Location"):
         import requests
 
         super().__init__(location)
         self._session = requests.Session()
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def is_service(self) -> bool:
-        """Whether a service answers here. Raises: StoreUnreachable if it refuses the token."""
+    def is_service(self, token: str | None) -> bool:
+        """Whether a service answers here.
+
+        token: for a service that asks for one; no other server is told.
+
+        Raises: StoreUnreachable if it refuses the token.
+        """
         try:
             response = self._request("GET", "/api/store", timeout=_LOOK)
+            if token and _wants_token(response):
+                self._session.headers["Authorization"] = f"Bearer {token}"
+                response = self._request("GET", "/api/store", timeout=_LOOK)
         except StoreUnreachable:
             return False
-        if response.status_code == 401 and _is_problem(response):
+        if _wants_token(response):
             raise _error(response)
         return _SNAPSHOT in response.headers
 
@@ -126,6 +133,12 @@ class ServiceStore(Store):
     def init_sql(self) -> str:
         """Raises: InvalidQuery: a service hands out no files."""
         self._refuse("no files")
+
+    def explore(self) -> "Shown":
+        """Show the explorer that the service serves, in a notebook or in the browser."""
+        from platonic_store.explorer.notebook import Shown, show
+
+        return show(Shown(self.location.uri))
 
     def _repr_html_(self) -> str:
         about = self._checked(self._get("/api/store")).json()
@@ -253,6 +266,10 @@ def _value(table: pa.Table) -> Any:
 
 def _is_problem(response: "requests.Response") -> bool:
     return response.headers.get("content-type", "").startswith(_PROBLEM)
+
+
+def _wants_token(response: "requests.Response") -> bool:
+    return response.status_code == 401 and _is_problem(response)
 
 
 def _error(response: "requests.Response") -> PlatonicError:

@@ -44,9 +44,14 @@ def explore(store: "Store") -> Shown:
     """
     if store not in _shown:
         _shown[store] = Shown(_serve(store))
+    return show(_shown[store])
+
+
+def show(page: Shown) -> Shown:
+    """A page that is served, which a notebook shows; elsewhere the browser opens it."""
     if not _is_notebook():
-        webbrowser.open(_shown[store].url)
-    return _shown[store]
+        webbrowser.open(page.url)
+    return page
 
 
 def _serve(store: "Store") -> str:

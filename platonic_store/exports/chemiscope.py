@@ -82,7 +82,7 @@ def _cutoff(snapshot: Snapshot, side: ModelLayer) -> float:
 
 
 def _properties(rows: pd.DataFrame, level: Level) -> dict[str, Any]:
-    """Columns as numbers or text; names say of which level they are."""
+    """Columns as numbers or text, those of atoms named `atom …`: no name may stand for two."""
     found = {}
     for name, column in rows.items():
         if name in _LEFT_OUT:
@@ -92,11 +92,14 @@ def _properties(rows: pd.DataFrame, level: Level) -> dict[str, Any]:
             values = column.astype(float).round(6).tolist()
         else:
             values = column.astype(object).where(column.notna(), "").astype(str).tolist()
-        found[f"{level} {name}"] = {"target": level, "values": values}
+        found[f"atom {name}" if level == "atom" else str(name)] = {
+            "target": level,
+            "values": values,
+        }
     return found
 
 
 def _settings(side: ModelLayer) -> dict[str, Any]:
     """The first model's map of structures."""
-    axes = {axis: {"property": f"structure {side} {axis}"} for axis in ("x", "y")}
+    axes = {axis: {"property": f"{side} {axis}"} for axis in ("x", "y")}
     return {"target": "structure", "map": axes, "structure": [{"unitCell": True}]}

@@ -6,6 +6,7 @@ among the fitted ones and move nobody. Distances are those of `similar`, cosines
 map mean nothing, nor do axes, areas and gaps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -17,6 +18,7 @@ from platonic_store.geometry import pca_map
 
 DIMENSION = 128  # at most, that PCA leaves of the coordinates before neighbours are sought
 PERPLEXITY = 30
+ITERATIONS, _EACH = 750, 25  # a third with exaggerated attraction; progress is told after each 25
 NEIGHBOURS = 10  # fitted points among which a point is placed
 SAME = 1e-3  # a point so near to a fitted one lies on it; lengths are one
 FEW = 50  # points: fewer are laid out by PCA
@@ -55,7 +57,9 @@ class Layout:
             return cls(arrays["centre"], arrays["axes"], points, xy)
 
 
-def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
+def fit(
+    coordinates: ArrayLike, seed: int = 0, advance: Callable[[float], object] | None = None
+) -> Layout:
     """Lay points out.
 
     The same rows in the same order give the same layout. Fewer than 50, or such as are all alike,
@@ -64,6 +68,7 @@ def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
     Args:
         coordinates: (n, D), n ≥ 1, finite.
         seed: of the random numbers.
+        advance: is called with the iterations done since, of ITERATIONS, now and then.
 
     Returns:
         A layout with `xy` in about [-1, 1], of equal scales, centred.
@@ -77,7 +82,7 @@ def fit(coordinates: ArrayLike, seed: int = 0) -> Layout:
     centre, axes = _principal(rows)
     points = _reduced(rows, centre, axes)
     is_few = len(points) < FEW or not np.ptp(points, axis=0).any()
-    flat = _flat(points) if is_few else _tsne(points, seed)
+    flat = _flat(points) if is_few else _tsne(points, seed, advance)
     return Layout(centre, axes, points, _scaled(flat))
 
 
@@ -152,11 +157,23 @@ def _flat(points: Floats) -> NDArray[Any]:
     return pca_map.apply(pca_map.principal_axes(points), points)
 
 
-def _tsne(points: Floats, seed: int) -> NDArray[Any]:
+def _tsne(points: Floats, seed: int, advance: Callable[[float], object] | None) -> NDArray[Any]:
     from openTSNE import TSNE
 
+    def report(*_: object) -> None:
+        if advance is not None:
+            advance(_EACH)
+
     # By several threads it would depend on their number, and take longer on a busy machine.
-    tsne = TSNE(perplexity=min(PERPLEXITY, len(points) // 4), random_state=seed, n_jobs=1)
+    tsne = TSNE(
+        perplexity=min(PERPLEXITY, len(points) // 4),
+        early_exaggeration_iter=ITERATIONS // 3,
+        n_iter=ITERATIONS - ITERATIONS // 3,
+        random_state=seed,
+        n_jobs=1,
+        callbacks=report,
+        callbacks_every_iters=_EACH,
+    )
     return np.asarray(tsne.fit(points))
 
 

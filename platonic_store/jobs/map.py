@@ -103,9 +103,9 @@ def _lay_out(
 ) -> None:
     """Fit a layout to the consensus, and keep it in the place of the last one and its map."""
     keys = _sample(snapshot, agreed, level)
-    with progress.counting(f"laying out {level}s", "points") as advance:
-        fitted = geometry.fit(_consensus(snapshot, agreed, keys, level), SEED)
-        advance(len(keys))
+    points = _consensus(snapshot, agreed, keys, level)
+    with progress.bar(f"laying out {level}s", geometry.ITERATIONS, "iterations") as advance:
+        fitted = geometry.fit(points, SEED, advance)
     settings = {
         "method": "t-SNE" if len(keys) >= geometry.FEW else "PCA",
         "perplexity": geometry.PERPLEXITY,

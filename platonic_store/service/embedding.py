@@ -16,6 +16,7 @@ from platonic_store.errors import (
     EnvironmentNotReady,
     NotEmbedded,
     PlatonicError,
+    ServiceBusy,
     UnreadableSource,
     WeightsNotFound,
     WorkerFailed,
@@ -25,6 +26,7 @@ from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 
 BATCH: Final = 32  # structures that are embedded together
+WAITING: Final = 128  # structures that wait for a model
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +57,10 @@ class Model:
         """All layers that the store has of the model, for a structure (one row).
 
         The future raises UnreadableSource for a structure that the model rejects, and what running
-        a model raises.
+        a model raises. Raises: ServiceBusy.
         """
+        if self._jobs.qsize() >= WAITING:
+            raise ServiceBusy(f"{self.name} has as much to embed as it can", "try again later")
         job = Job(structure, Future())
         self._jobs.put(job)
         return job.answer
@@ -208,7 +212,7 @@ class Models:
         return list(self._models)
 
     def embed(self, name: str, structure: pa.RecordBatch) -> "Future[Layers]":
-        """Raises: NotEmbedded if the model does not run here."""
+        """Raises: NotEmbedded if the model does not run here; ServiceBusy."""
         if name not in self._models:
             why = self.reasons.get(name, "the service was started without it")
             raise NotEmbedded(

@@ -54,16 +54,21 @@ class Kept(Generic[T]):
         finally:
             found.waiting -= 1
             if not found.waiting and not found.task.done():
-                self._computing.pop(key, None)
+                self._forget(key, found.task)
                 found.task.cancel()
 
     async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[T]]) -> T:
         try:
             value = await compute()
         finally:
-            self._computing.pop(key, None)
+            self._forget(key, asyncio.current_task())
         self.put(key, value)
         return value
+
+    def _forget(self, key: Hashable, task: "asyncio.Task[T] | None") -> None:
+        """That the task computes the value, unless another does already."""
+        if key in self._computing and self._computing[key].task is task:
+            del self._computing[key]
 
     def put(self, key: Hashable, value: T) -> None:
         """Keep a value, unless it is a large part of what fits."""

@@ -33,6 +33,7 @@ class Upload:
     def __init__(self, structure: pa.RecordBatch, name: str):
         self.id = GUEST + structure["content_hash"][0].as_py()
         self.name = name
+        self.nsites: int = structure["nsites"][0].as_py()
         place = structure.schema.get_field_index("id")
         column = pa.array([self.id], pa.string())
         self.structure = structure.set_column(place, structure.schema.field(place), column)
@@ -116,9 +117,13 @@ class Uploads:
         with self._lock:
             upload = self._kept.setdefault(upload.id, upload)
             self._kept.move_to_end(upload.id)
-            while len(self._kept) > self.settings.uploads:
+            while self._are_too_many():
                 self._kept.popitem(last=False)
         return upload
+
+    def _are_too_many(self) -> bool:
+        atoms = sum(upload.nsites for upload in self._kept.values())
+        return len(self._kept) > self.settings.uploads or atoms > self.settings.kept_atoms
 
     def get(self, id: str) -> Upload:
         """Raises: StructureNotFound."""

@@ -53,11 +53,9 @@ class Work:
         self.settings = settings
         self.location = store.location
         self._reader = Reader(store.location, store.at, memory=settings.memory)
-        self._newest: Snapshot | None = None
-        self._looked_at = 0.0
         self._look_lock = threading.Lock()
         self._older: OrderedDict[int, Snapshot] = OrderedDict()
-        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (5,))
+        self._pool = ThreadPoolExecutor(settings.threads, "answer", _be_modest, (2,))
         # Opens snapshots, and so the threads of DuckDB, which are as modest as the one that did.
         self._looker = ThreadPoolExecutor(2, "snapshot", _be_modest, (10,))
         self._clients: Counter[str] = Counter()
@@ -65,48 +63,38 @@ class Work:
         # Answers that nobody waits for any more, and since when.
         self._overdue: dict[Future[Any], float] = {}
         self._is_closed = False
-        self._looker.submit(self.snapshot).result()
+        self._newest = self._looker.submit(self._reader.snapshot).result()
+        self._looked_at = time.monotonic()
         self.asked = 0  # waiting or at work
 
     def snapshot(self) -> Snapshot:
-        """The newest snapshot, as it was known a second ago. Blocks while there is none.
-
-        Raises: StoreNotFound, StoreDamaged, StoreTooNew, StoreUnreachable.
-        """
-        known = self._newest
-        if known is not None and time.monotonic() - self._looked_at < LOOK_SECONDS:
-            return known
-        if not self._look_lock.acquire(blocking=known is None):
-            assert known is not None
-            return known  # another thread looks
-        try:
-            self._newest = self._reader.snapshot()
-            self._looked_at = time.monotonic()
-            return self._newest
-        finally:
-            self._look_lock.release()
+        """The newest snapshot, as it was known a second ago; does not block."""
+        if self._is_outdated and not self._is_closed:
+            self._looker.submit(self._look)
+        return self._newest
 
     async def newest(self) -> Snapshot:
-        """`snapshot` without blocking the loop; a slow look at the store makes nobody wait."""
-        known = self._newest
-        if known is not None and time.monotonic() - self._looked_at < LOOK_SECONDS:
-            return known
-        look = asyncio.get_running_loop().run_in_executor(self._looker, self._look, known)
-        if known is None:
-            return await look
-        done, _ = await asyncio.wait([look], timeout=0.2)
-        return look.result() if done else known
+        """The newest snapshot; where the store is slow to say, the last one that was known."""
+        if self._is_outdated and not self._is_closed:
+            look = asyncio.get_running_loop().run_in_executor(self._looker, self._look)
+            await asyncio.wait([look], timeout=0.2)
+        return self._newest
 
-    def _look(self, known: Snapshot | None) -> Snapshot:
-        """The newest snapshot, or the known one where the store does not answer now."""
+    @property
+    def _is_outdated(self) -> bool:
+        return time.monotonic() - self._looked_at > LOOK_SECONDS
+
+    def _look(self) -> None:
+        """See whether there is a newer snapshot, unless another thread does."""
+        if not self._is_outdated or not self._look_lock.acquire(blocking=False):
+            return
         try:
-            return self.snapshot()
+            self._newest = self._reader.snapshot()
         except PlatonicError as error:
-            if known is None:
-                raise
             logger.warning("no newer snapshot: %s", error)
+        finally:
             self._looked_at = time.monotonic()
-            return known
+            self._look_lock.release()
 
     async def at(self, id: int) -> Snapshot:
         """A snapshot by its number, for those who go on with what they began.

@@ -4,6 +4,7 @@ Each function raises an error that names what is there instead.
 """
 
 import difflib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -130,14 +131,18 @@ def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
     Raises: MapNotFound.
     """
     parameters = _layout(snapshot, "parameters", level)
-    points = snapshot.cursor().execute(
-        "SELECT point, x, y FROM layout_points WHERE level = ? ORDER BY structure_id, site_index",
-        [level],
-    )
-    table = points.to_arrow_table()
-    rows = table["point"].combine_chunks()
+    return _read_layout(level, parameters, *snapshot.row_files["layout_points"])
+
+
+@lru_cache(maxsize=4)  # some 20 MB each
+def _read_layout(level: Level, parameters: bytes, *paths: str) -> Layout:
+    from pyarrow import parquet
+
+    order = [("structure_id", "ascending"), ("site_index", "ascending")]
+    points = parquet.read_table([*paths], filters=[("level", "=", level)]).sort_by(order)
+    rows = points["point"].combine_chunks()
     matrix = np.asarray(rows.flatten()).reshape(len(rows), -1)
-    return Layout.from_bytes(parameters, matrix, np.column_stack([table["x"], table["y"]]))
+    return Layout.from_bytes(parameters, matrix, np.column_stack([points["x"], points["y"]]))
 
 
 def map_space(snapshot: Snapshot) -> str:

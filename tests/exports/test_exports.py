@@ -52,7 +52,7 @@ def test_chemiscope_takes_structures_environments_and_properties(document, proto
 
 def test_chemiscope_shows_where_two_models_see_the_same_atoms(document, prototypes):
     properties = document["properties"]
-    ids = properties["structure structure_id"]["values"]
+    ids = properties["structure_id"]["values"]
     crystals = prototypes.sql("FROM crystals").set_index("structure_id")
     for shown, id_ in zip(document["structures"][::20], ids[::20], strict=True):
         assert shown["size"] == len(crystals.loc[id_, "numbers"])
@@ -66,7 +66,7 @@ def test_chemiscope_shows_where_two_models_see_the_same_atoms(document, prototyp
         for axis in ("x", "y"):
             shown = properties[f"atom {model} {axis}"]["values"]
             np.testing.assert_allclose(shown, atoms.loc[keys, axis], atol=1e-5)
-        assert len(properties[f"structure {model} x"]["values"]) == len(ids)
+        assert len(properties[f"{model} x"]["values"]) == len(ids)
 
 
 @pytest.mark.parametrize("level", ["structure", "atom"])

@@ -122,7 +122,8 @@ def test_the_same_question_is_asked_once(serve, monkeypatch):
     monkeypatch.setattr(question_routes, "answer", counted)
     with ThreadPoolExecutor(8) as pool:
         url = f"{client.url}/api/outliers?k=2"
-        bodies = {answer.content for answer in pool.map(lambda _: httpx.get(url), range(8))}
+        answers = pool.map(lambda _: httpx.get(url, timeout=60), range(8))
+        bodies = {answer.content for answer in answers}
     assert len(bodies) == len(asked) == 1
 
 

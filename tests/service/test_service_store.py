@@ -41,13 +41,20 @@ def embedding_service(prototypes):
 
 def test_it_is_told_from_a_published_store(service, prototypes_path):
     assert isinstance(Store.open(service), ServiceStore)
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=prototypes_path.parent
-    )
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            assert "Authorization" not in self.headers
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Files, directory=prototypes_path.parent)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}/{prototypes_path.name}"
-        published = Store.open(url)
+        published = Store.open(url, storage_options={"token": "secret"})
         assert not isinstance(published, ServiceStore)
         assert published.similar("Spinel", k=1).attrs == {"snapshot": published.snapshot().id}
         server.shutdown()
@@ -62,6 +69,12 @@ def test_sql_and_the_cookbook(served, prototypes):
         expected = prototypes.sql(query, variables=variables)
         pd.testing.assert_frame_equal(served.sql(query, variables=variables), expected)
     assert "288 structures" in served._repr_html_()
+
+
+def test_an_answer_of_several_pages(served, prototypes):
+    found, expected = (store.neighbours(level="atom") for store in (served, prototypes))
+    assert len(expected) > 4_000
+    pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +105,13 @@ def test_the_hint_comes_with_the_error(served, prototypes):
         with pytest.raises(ModelNotFound) as caught:
             store.similar("Rutile", model="chgnet-0.3.1")
         assert "chgnet-0.3.0" in str(caught.value.hint)
+
+
+def test_it_shows_the_page_of_the_service(served, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert served.explore().url == served.location.uri
+    assert opened == [served.location.uri]
 
 
 def test_a_token(prototypes, monkeypatch):

@@ -33,6 +33,12 @@ def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
 
 
 @pytest.fixture
+def flat(monkeypatch) -> None:
+    """Layouts are principal axes, which take no time, where it does not matter what they are."""
+    monkeypatch.setattr(mapping.geometry, "FEW", 10_000)
+
+
+@pytest.fixture
 def projected(store) -> Store:
     store.ingest(first(50), MODELS)
     store.select_anchors(k=20, model="fake-a")
@@ -69,7 +75,7 @@ def test_what_is_placed_is_what_the_stored_layout_places(projected):
     np.testing.assert_allclose(xy, stored.loc[points["structure_id"], ["x", "y"]], atol=1e-5)
 
 
-def test_again_does_nothing_and_what_is_new_moves_nothing(projected):
+def test_again_does_nothing_and_what_is_new_moves_nothing(projected, flat):
     projected.map()
     before, snapshot = maps(projected), projected.snapshot().id
     assert {done.new_points for done in projected.map()} == {0}
@@ -105,7 +111,7 @@ def test_the_order_of_ingest_changes_nothing(projected, tmp_path):
     same(maps(projected), maps(other))
 
 
-def test_it_goes_with_its_structure_and_can_be_renewed(projected):
+def test_it_goes_with_its_structure_and_can_be_renewed(projected, flat):
     projected.map()
     free = projected.sql(
         "SELECT structure_id FROM structure ANTI JOIN anchor USING (structure_id) ORDER BY 1"
@@ -136,14 +142,14 @@ def test_one_model_alone_has_a_map_too(store):
     ]
 
 
-def test_doctor_sees_a_map_that_lacks_atoms(projected):
+def test_doctor_sees_a_map_that_lacks_atoms(projected, flat):
     projected.map()
     with projected._writing("lose atoms") as writer, writer.writing():
         writer.delete_rows("atom_map", "structure_id = 'c7' AND site_index = 0")
     assert any("lack atoms there" in problem for problem in projected.doctor()["problems"])
 
 
-def test_dying_at_any_point_of_mapping(tmp_path, monkeypatch):
+def test_dying_at_any_point_of_mapping(tmp_path, monkeypatch, flat):
     know_fakes(in_process=True, patch=monkeypatch.setattr)
     monkeypatch.setattr(mapping, "CHUNK", 30)
     whole = Store.open(tmp_path / "whole.store")
