@@ -29,7 +29,7 @@ from platonic_store.store import Store
 
 CLICKS = 40
 SOFTWARE = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-READY = "document.documentElement.dataset.ready === 'true'"
+READY = "document.documentElement?.dataset.ready === 'true'"
 # The time between frames while the map is dragged and zoomed, in ms.
 FRAMES = """async () => {
     const canvas = document.querySelector('.map.a canvas');
@@ -91,9 +91,11 @@ def serving(store: Store) -> Iterator[str]:
     while not server.started:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def opened(page: Page, url: str, path: str) -> Iterator[tuple[str, str]]:
