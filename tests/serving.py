@@ -2,11 +2,19 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import uvicorn
+
+
+def awaited(function: Callable[[], Awaitable[Any]]) -> Any:
+    """What an async function gives. A test of the page may have left a loop in this thread."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(anyio.run, function).result()
 
 
 @contextmanager
@@ -15,7 +23,7 @@ def serving(app: Any) -> Iterator[str]:
     # Clients keep their connections.
     how = {"log_level": "error", "ws": "none", "timeout_graceful_shutdown": 1}
     server = uvicorn.Server(uvicorn.Config(app, port=0, **how))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
@@ -25,4 +33,5 @@ def serving(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(30)
+        assert not thread.is_alive(), "the service does not end"

@@ -4,11 +4,11 @@ tool, and a store behind a service."""
 import json
 from types import SimpleNamespace
 
-import anyio
 import pandas as pd
 import pytest
 import requests
 from mcp import Client
+from serving import awaited
 from typer.testing import CliRunner
 
 from platonic_store import questions
@@ -85,7 +85,7 @@ def agent(here, name, arguments):
         async with Client(f"{here.url}/mcp") as client:
             return await client.call_tool(name, arguments)
 
-    return anyio.run(talk).structured_content["rows"]
+    return awaited(talk).structured_content["rows"]
 
 
 def as_rows(name, answer):

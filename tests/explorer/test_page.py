@@ -312,8 +312,11 @@ def test_a_newer_snapshot_is_said(visit, own_prototypes):
         anchors = "(SELECT structure_id FROM anchor)"
         free = own_prototypes.sql(f"FROM structure WHERE structure_id NOT IN {anchors} LIMIT 1")
         own_prototypes.delete(free["structure_id"].tolist())
-        time.sleep(1.1)  # the service looks once a second
-        page.locator(".list.a li a").first.click()
+        for _ in range(20):  # the service looks once a second, and nobody waits for it
+            page.locator(".list.a li a").first.click()
+            time.sleep(0.5)
+            if page.locator("#newer").is_visible():
+                break
         page.locator("#newer").get_by_role("link").click()
         until(page, "document.documentElement.dataset.ready === 'true'")
         assert page.locator("#newer").is_hidden()

@@ -3,10 +3,10 @@
 import json
 import sys
 
-import anyio
 import pytest
 import requests
 from mcp import Client, StdioServerParameters
+from serving import awaited
 
 from platonic_store import questions
 
@@ -31,7 +31,7 @@ def talk(request, prototypes_path, service):
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
             return tools, {name: await client.call_tool(name, given) for name, given in CALLS}
 
-    return anyio.run(talk)
+    return awaited(talk)
 
 
 def said(result) -> dict:
@@ -127,7 +127,7 @@ def test_a_mistake_is_one_line(service, tool, arguments, reason):
         async with Client(f"{service}/mcp") as client:
             return await client.call_tool(tool, arguments)
 
-    result = anyio.run(talk)
+    result = awaited(talk)
     assert result.is_error
     (content,) = result.content
     assert reason in content.text
@@ -146,7 +146,7 @@ def test_no_sql_where_it_is_not_allowed(prototypes):
         async with Client(server(work, settings)) as client:
             return {tool.name for tool in (await client.list_tools()).tools}
 
-    assert "sql" not in anyio.run(names)
+    assert "sql" not in awaited(names)
     work.close()
 
 
@@ -155,5 +155,5 @@ def test_an_older_agent_and_no_stream_that_stays_open(service):
         async with Client(f"{service}/mcp", mode="legacy") as client:
             return await client.call_tool("similar", {"query": "Rutile", "k": 1})
 
-    assert len(said(anyio.run(talk))["rows"]) == 1
+    assert len(said(awaited(talk))["rows"]) == 1
     assert requests.get(f"{service}/mcp", timeout=10).status_code == 405

@@ -149,6 +149,7 @@ def test_doctor_sees_a_map_that_lacks_atoms(projected, flat):
     assert any("lack atoms there" in problem for problem in projected.doctor()["problems"])
 
 
+@pytest.mark.faults
 def test_dying_at_any_point_of_mapping(tmp_path, monkeypatch, flat):
     know_fakes(in_process=True, patch=monkeypatch.setattr)
     monkeypatch.setattr(mapping, "CHUNK", 30)
