@@ -1,5 +1,6 @@
 """An ASGI application behind a real server, for the time of a test."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -32,6 +33,7 @@ def serving(app: Any) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
+        loop = server.servers[0].get_loop()
         server.should_exit = True
         thread.join(30)
-        assert not thread.is_alive(), "the service does not end"
+        assert not thread.is_alive(), f"it does not end: {asyncio.all_tasks(loop)}"
