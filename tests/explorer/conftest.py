@@ -1,5 +1,6 @@
 """A real browser on the real service of a real store."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,8 @@ def browser():
         )
         yield browser
         browser.close()
+        # At its end Playwright complains of answers for which nobody waits any more.
+        logging.getLogger("asyncio").disabled = True
 
 
 @pytest.fixture

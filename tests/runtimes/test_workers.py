@@ -163,6 +163,7 @@ def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
         assert run(pool, batch(names(10))) == {}
 
 
+@pytest.mark.faults
 def test_workers_killed_from_outside_lose_nothing():
     def kill_one(index):
         if index in (8, 16, 24):

@@ -52,6 +52,7 @@ class Watch:
             assert asked not in set(hits.structure_id)
 
 
+@pytest.mark.faults
 def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     path = tmp_path / "busy.store"
     Store.open(path).ingest({"first": crystals(1, seed=5)["c0"]}, MODELS)
