@@ -56,7 +56,7 @@ class Watch:
 def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     path = tmp_path / "busy.store"
     Store.open(path).ingest({"first": crystals(1, seed=5)["c0"]}, MODELS)
-    process = start(path, crystals=40, in_process=False, quirk="slow", job="ingest")
+    process = start(path, crystals=150, in_process=False, quirk="slow", job="ingest", eager=True)
     said = []
     reader = threading.Thread(target=lambda: said.extend(rest(process)))
     reader.start()
@@ -86,7 +86,7 @@ def test_readers_beside_an_ingest_in_another_process(tmp_path, fakes):
     assert not failures
     assert said[-1] == ["done"], said[-1]
     for one in watches:
-        assert one.seen == {"first", *crystals(40)}
+        assert one.seen == {"first", *crystals(150)}
     assert Store.open(path).doctor()["problems"] == []
 
 
