@@ -19,7 +19,7 @@ export function mount() {
   input = h('input', {
     id: 'query', type: 'text', role: 'combobox', autocomplete: 'off', spellcheck: 'false', 'aria-expanded': 'false', 'aria-controls': 'offers',
     'aria-autocomplete': 'list', 'aria-label': 'Search', placeholder: 'id, CaTiO3, Ca-Ti-O, band_gap > 1, or CaTiO3 - Ca + Sr',
-    oninput: offer, onkeydown: onKey, onfocus: offer, onblur: () => setTimeout(close, 150),
+    oninput: offer, onkeydown: onKey, onfocus: offer, onblur: () => setTimeout(() => { if (document.activeElement !== input) close(); }, 150),
   });
   list = h('ul', { id: 'offers', role: 'listbox', 'aria-label': 'Suggestions', hidden: true });
   document.getElementById('search')?.replaceChildren(h('form', { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); take(active < 0 ? 0 : active); } }, input, list));
