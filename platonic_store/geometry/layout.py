@@ -127,15 +127,8 @@ def unit32(rows: ArrayLike) -> Floats:
 
 def _principal(rows: Floats) -> tuple[Floats, Floats]:
     """The rows' mean (D,), and their principal directions (D, d)."""
-    centre = rows.mean(0, dtype=np.float64)
-    scatter = np.zeros((rows.shape[1],) * 2)
-    for start in range(0, len(rows), 8_192):
-        part = rows[start : start + 8_192] - centre
-        scatter += part.T @ part
-    _, vectors = np.linalg.eigh(scatter)
-    axes = vectors[:, ::-1][:, :DIMENSION]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-    return centre.astype(np.float32), axes.astype(np.float32)
+    centre, _, vectors = pca_map.decomposition(rows)
+    return centre.astype(np.float32), vectors[:, :DIMENSION].astype(np.float32)
 
 
 def _reduced(rows: Floats, centre: Floats, axes: Floats) -> Floats:
