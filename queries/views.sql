@@ -59,6 +59,23 @@ SELECT s.uri AS source, q.record, q.structure_id, q.model, q.reason, q.at
 FROM catalog.main.quarantined AS q
 LEFT JOIN catalog.main.sources AS s ON s.id = q.source_id;
 
+-- One row a structure and model that was asked for its energy (eV), which counts from the model's own
+-- references: of two models compare what is left when composition is accounted for, as `committee`
+-- does. `run` says by which weights and versions.
+CREATE OR REPLACE VIEW prediction AS
+SELECT
+    p.structure_id, p.model, p.energy, p.energy / s.nsites AS energy_per_atom, p.run
+FROM structure_predictions AS p
+JOIN catalog.main.structures AS s ON s.id = p.structure_id;
+
+-- One row an atom and model that was asked for forces: its components (eV/Å, Cartesian, in the
+-- structure's own frame) and its size. All sites: of equivalent ones it differs by a rotation.
+CREATE OR REPLACE VIEW atom_prediction AS
+SELECT
+    structure_id, site_index, model, fx, fy, fz,
+    sqrt(fx::DOUBLE * fx + fy::DOUBLE * fy + fz::DOUBLE * fz) AS force, run
+FROM atom_predictions;
+
 -- One row an anchor atom of an anchor set.
 CREATE OR REPLACE VIEW anchor AS
 SELECT
