@@ -274,11 +274,11 @@ def official_energy(model: Model, official: Official) -> float:
     return worst
 
 
-def outputs_beside_features(model: Model, _: Official) -> float:
+def outputs_beside_features(model: Model, _official: Official) -> float:
     """Outputs come with the layers that `embed` gives, or with none, and the same in any batch."""
     potential, structures = cast(Potential, model), crystals()
     graphs, layers = [model.graph(one) for one in structures], sorted(model.layers)
-    found, together = potential.predict(graphs, layers, True)
+    features, together = potential.predict(graphs, layers, True)
     _, alone = potential.predict(graphs, [], False)
     assert alone.forces is None
     apart = [potential.predict([graph], [], True)[1] for graph in graphs[::-1]][::-1]
@@ -291,7 +291,7 @@ def outputs_beside_features(model: Model, _: Official) -> float:
     assert together.forces.dtype == np.float32
     worst = float(np.max(np.abs(together.forces - forces)))
     assert worst < FORCE_TOLERANCE, f"a force differs by {worst:.2e} eV/Å"
-    return deviation(found, vectors(model, structures))
+    return deviation(features, vectors(model, structures))
 
 
 def calculator_energy(model: Model, official: Official) -> float:
@@ -332,7 +332,7 @@ OFFICIAL: Mapping[str, Callable[[Model, Official], float]] = {
     "head": official_energy,
 }
 # Of models that have `predict`; the tolerance of each.
-OUTPUTS: Mapping[Callable[[Model, Official], float], float] = {
+OUTPUTS: Mapping[Callable[[Model, Any], float], float] = {
     outputs_beside_features: TOLERANCE,
     calculator_energy: ENERGY_TOLERANCE,
     calculator_forces: FORCE_TOLERANCE,
@@ -379,8 +379,8 @@ def conform(card: Mapping[str, Any], device: str = "auto") -> Iterator[Result]:
             tolerance = TOLERANCE if name == "features" else ENERGY_TOLERANCE
             yield _result(comparison, tolerance, model, official)
     if hasattr(model, "predict") and hasattr(official, "calculator"):
-        for comparison, tolerance in OUTPUTS.items():
-            yield _result(comparison, tolerance, model, official)
+        for check_outputs, tolerance in OUTPUTS.items():
+            yield _result(check_outputs, tolerance, model, official)
 
 
 def _result(check: Callable[..., float], tolerance: float | None, *arguments: Any) -> Result:

@@ -1,9 +1,10 @@
 """One model in its own process, speaking Arrow. `python worker.py '<request>'`
 
 The request is JSON: card (the whole model card), layers (indices), outputs (some of "energy" and
-"forces", or none; layers may then be empty), device ("auto", "cpu", …), batch_atoms (atoms in a forward pass, null: automatic), batch_atoms_before (the automatic size of
-earlier runs, by the device's name), graph_processes (null: none on a CPU, else one for each core
-but one). The number of threads is the environment's OMP_NUM_THREADS.
+"forces"; where there are any, layers may be empty), device ("auto", "cpu", …), batch_atoms (atoms
+in a forward pass, null: automatic), batch_atoms_before (the automatic size of earlier runs, by the
+device's name), graph_processes (null: none on a CPU, else one for each core but one). The number of
+threads is the environment's OMP_NUM_THREADS.
 
 stdin: an Arrow IPC stream of structures: id string, numbers list<int16>, positions list<double>
 (3N, Cartesian, Å), cell fixed_size_list<double>[9], pbc fixed_size_list<bool>[3].
@@ -12,8 +13,9 @@ stdout: an Arrow IPC stream. Its schema's metadata is the model's "identity" (JS
 (one line) for which it cannot be loaded. An empty batch, then one for each of stdin, in order: id
 string, site_index int32, layer_<i> fixed_size_list<float32>[dim]; then, where asked for, energy
 double (eV, of the whole structure, in each of its rows) and forces fixed_size_list<float32>[3]
-(eV/Å, Cartesian), both of the same forward pass. A rejected structure has no rows. Each has metadata "report", JSON: rejected [[id, reason], …], batch_atoms now, seconds_graph (spent
-on graphs, or waiting for them), seconds_forward.
+(eV/Å, Cartesian), both of the same forward pass. A rejected structure has no rows. Each has
+metadata "report", JSON: rejected [[id, reason], …], batch_atoms now, seconds_graph (spent on them,
+or waiting), seconds_forward.
 
 The worker ends when stdin does, or when its parent is gone. It never opens a store.
 """

@@ -258,7 +258,7 @@ class _Run:
         lacking: Lacking,
         advance: Callable[[float], None],
     ) -> None:
-        """Commit what is lacking, of all answers; of those gathered so far even when it is stopped."""
+        """Commit what is lacking of all answers, of those gathered so far even when stopped."""
         chunk: list[Embedded] = []
         since = time.monotonic()
         try:

@@ -52,8 +52,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("orbits", pa.list_(pa.int32())),
         ]
     ),
-    # `energy` in eV, of the whole structure; `run` says by which weights and versions. Forces in eV/Å,
-    # Cartesian, of every site: those of equivalent sites differ by a rotation.
+    # `energy` in eV, of the whole structure; `run` says by which weights and versions. Forces in
+    # eV/Å, Cartesian, of every site: those of equivalent sites differ by a rotation.
     "structure_predictions": pa.schema([*_PREDICTED, pa.field("energy", pa.float64())]),
     "atom_predictions": pa.schema(
         [_PREDICTED[0], _SITE[0], *_PREDICTED[1:]]

@@ -46,7 +46,7 @@ _CONTRADICTIONS = (
     ) WHERE rows != due
     """,
     """
-    SELECT format('{} structures with predictions by {} are not in the catalogue', count(*), p.model)
+    SELECT format('{} structures that {} predicts are not in the catalogue', count(*), p.model)
     FROM structure_predictions AS p
     ANTI JOIN catalog.main.structures AS s ON s.id = p.structure_id
     GROUP BY p.model

@@ -124,7 +124,9 @@ class Mace:
         energies = sums(atoms, [len(graph["numbers"]) for graph in graphs])
         if not forces:
             return found, Outputs(energies, None)
-        return found, Outputs(energies, forces_of_edges(atoms.sum(), vectors, *edges, len(rows)))
+        return found, Outputs(
+            energies, forces_of_edges(atoms.sum(), vectors, edges[0], edges[1], len(rows))
+        )
 
     def _scalars(self, layer: int, node_feats: torch.Tensor) -> np.ndarray:
         """Irreps are sorted: 0e is first."""

@@ -100,7 +100,7 @@ class Nequix:
         return {
             # The gate puts its 0e scalars first.
             layer: features[:, : self.layers[layer]].cpu().numpy().copy()
-            for layer, features in self._run(*self._batch(graphs), max(layers))
+            for layer, features in self._run(self._batch(graphs), max(layers))
             if layer in layers
         }
 
@@ -109,13 +109,11 @@ class Nequix:
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """Runs all convolutions and the package's own readout."""
         network = self.network
-        species, senders, receivers, vectors = self._batch(graphs)
+        species, senders, receivers, vectors = tensors = self._batch(graphs)
         vectors.requires_grad_(forces)
         found = {}
         with torch.set_grad_enabled(forces):
-            for layer, features in self._run(
-                species, senders, receivers, vectors, max(self.layers)
-            ):
+            for layer, features in self._run(tensors, max(self.layers)):
                 if layer in layers:
                     scalars = features.detach()[:, : self.layers[layer]]
                     found[layer] = scalars.cpu().numpy().copy()
@@ -130,15 +128,10 @@ class Nequix:
         )
 
     def _run(
-        self,
-        species: torch.Tensor,
-        senders: torch.Tensor,
-        receivers: torch.Tensor,
-        vectors: torch.Tensor,
-        last: int,
+        self, tensors: Sequence[torch.Tensor], last: int
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """The convolutions up to the last wanted, each with the features that leave it."""
-        network = self.network
+        network, (species, senders, receivers, vectors) = self.network, tensors
         features = torch.nn.functional.one_hot(species, network.n_species).to(vectors.dtype)
         lengths = torch.linalg.norm(vectors, dim=-1)
         radial = bessel_basis(lengths, network.radial_basis_size, network.cutoff)
