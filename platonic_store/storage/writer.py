@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 # To publish may take this share of a job's time. At most this much work is unacknowledged.
 PUBLISH_SHARE: Final = 0.05
 PUBLISH_SECONDS: Final = 60.0
+# What a publishing costs at least: every reader opens the new snapshot.
+PUBLISH_COST: Final = 0.25
 
 
 @dataclass
@@ -218,7 +220,8 @@ class Writer:
     def publish_if_due(self) -> None:
         """Publish where that takes little of the job's time, or much is unacknowledged."""
         elapsed = time.monotonic() - self._published_at
-        if elapsed >= min(PUBLISH_SECONDS, self._publish_seconds / PUBLISH_SHARE):
+        cost = max(PUBLISH_COST, self._publish_seconds)
+        if elapsed >= min(PUBLISH_SECONDS, cost / PUBLISH_SHARE):
             self.publish()
 
     @uninterrupted()
