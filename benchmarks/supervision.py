@@ -315,9 +315,8 @@ def _in_processes(
 ) -> Iterator[Any]:
     """`map`, by as many processes as wanted; the count goes to stderr."""
     items = list(items)
-    if options.workers == 1:
-        results = map(function, items)
-    else:
+    results: Iterator[Any] = map(function, items)
+    if options.workers > 1:
         pool = ProcessPoolExecutor(options.workers, get_context("spawn"))
         results = pool.map(function, items)
     for i, result in enumerate(results, start=1):

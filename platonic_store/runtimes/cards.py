@@ -28,7 +28,7 @@ class Layer:
 class Card:
     """One model. The fields are those of `ingest/schemas/card.json`; None or empty: not known.
 
-    kind: "trained", or "control" for a baseline that has learnt nothing. head: whether the energy
+    kind: "trained", or "control" for a baseline that is no potential. head: whether the energy
     head reads an atom's last layer and element and nothing else.
     """
 
@@ -47,6 +47,7 @@ class Card:
     conservative: bool | None = None
     invariant: bool = True
     mirror_invariant: bool = True
+    supercell_invariant: bool = True
     aliases: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
     license: dict[str, str] = field(default_factory=dict, hash=False)

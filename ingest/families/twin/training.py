@@ -6,6 +6,7 @@ takes the seed's batches, whichever arm the numbers come from.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -116,7 +117,8 @@ def train(
     done = _resume(path, network, optimiser)
     spread = 1.0 if wanted.energies is None else float(wanted.energies.std())
     losses: list[float] = []
-    for step, chosen in zip(range(plan.steps + 1), batches(len(graphs), plan.batch, seed), strict=False):
+    order = batches(len(graphs), plan.batch, seed)
+    for step, chosen in zip(range(plan.steps + 1), order, strict=False):
         if step in plan.marks and step > done:
             loss = float(np.mean(losses)) if losses else float("nan")
             save(checkpoint(path, step), network, {**about, "step": step, "loss": loss})
@@ -129,7 +131,7 @@ def train(
         if step < done or step == plan.steps:
             continue
         for group in optimiser.param_groups:
-            group["lr"] = plan.rate * (1 + np.cos(np.pi * step / plan.steps)) / 2
+            group["lr"] = plan.rate * (1 + math.cos(math.pi * step / plan.steps)) / 2
         found = _loss(network, [graphs[i] for i in chosen], wanted, chosen, spread, device)
         optimiser.zero_grad()
         found.backward()
