@@ -49,6 +49,7 @@ from ingest.families.twin import network, training  # isort: skip
 
 Rows = tuple[np.ndarray, np.ndarray]  # of the anchors, of the answers
 RECIPES = ("whitened", "aligned")
+CRYSTALS = 50  # in a forward pass, or in one message to a process
 
 
 class Split(NamedTuple):
@@ -134,7 +135,7 @@ def data(chosen: Split, options: argparse.Namespace) -> Data:
     file = options.out / f"labels-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     if not file.exists():
         ask = partial(labels, options.teacher, options.device)
-        parts = [crystals[i : i + 50] for i in range(0, len(crystals), 50)]
+        parts = [crystals[i : i + CRYSTALS] for i in range(0, len(crystals), CRYSTALS)]
         found = [one for part in _in_processes(ask, parts, options, "labels") for one in part]
         partial_file = file.with_suffix(".partial.npz")
         energies = np.array([energy for energy, _ in found])
@@ -231,15 +232,13 @@ def embedded(twin: str, checkpoint: Path, layer: int, chosen: Split, device: str
     model = load(card, device)
     wanted = chosen.keys.iloc[np.concatenate([chosen.anchors, chosen.answers])]
     ids = wanted["structure_id"].unique()
-    first: dict[str, int] = {}
-    rows: list[np.ndarray] = []
-    for start in range(0, len(ids), 40):
-        some = [chosen.crystals[id_] for id_ in ids[start : start + 40]]
-        for crystal in some:
-            last = next(reversed(first), None)
-            first[crystal.id] = first[last] + len(chosen.crystals[last].numbers) if last else 0
-        rows.append(model.embed([model.graph(crystal) for crystal in some], [layer])[layer])
-    places = wanted["structure_id"].map(first).to_numpy() + wanted["site_index"].to_numpy()
+    sizes = np.array([len(chosen.crystals[id_].numbers) for id_ in ids])
+    first = pd.Series(np.cumsum(sizes) - sizes, ids)
+    rows = []
+    for start in range(0, len(ids), CRYSTALS):
+        graphs = [model.graph(chosen.crystals[id_]) for id_ in ids[start : start + CRYSTALS]]
+        rows.append(model.embed(graphs, [layer])[layer])
+    places = first[wanted["structure_id"]].to_numpy() + wanted["site_index"].to_numpy()
     found = np.concatenate(rows)[places]
     return found[: len(chosen.anchors)], found[len(chosen.anchors) :]
 
@@ -324,6 +323,20 @@ def _in_processes(
         yield result
 
 
+def losses(folder: Path, plan: training.Plan, options: argparse.Namespace) -> None:
+    """How well each arm fits its own labels: the mean loss since the step before."""
+    print("\ntraining loss, mean of the seeds\n\n| twin |", end="")
+    print("".join(f" to step {step} |" for step in plan.marks[1:]))
+    print(f"|{'---|' * len(plan.marks)}")
+    for arm in training.ARMS:
+        print(f"| {arm} |", end="")
+        for step in plan.marks[1:]:
+            paths = (folder / f"{arm}-{seed}" for seed in range(options.seeds))
+            found = [training.known(training.checkpoint(path, step))["loss"] for path in paths]
+            print(f" {np.mean(found):.3f} |", end="")
+        print()
+
+
 def report(found: pd.DataFrame, options: argparse.Namespace) -> None:
     """A table a recipe and direction: a row for each twin and step, a column a foundation model."""
     for recipe in RECIPES:
@@ -402,6 +415,7 @@ def main() -> None:
         run = partial(train, given=given, plan=plan, folder=folder, device=options.device)
         for lines in _in_processes(run, jobs, options, "trained"):
             print("\n".join(lines), file=sys.stderr, flush=True)
+        losses(folder, plan, options)
         report(measure_all(snapshot, chosen, folder, plan, options), options)
 
 

@@ -22,7 +22,7 @@ PLAN = training.Plan(ARCHITECTURE, steps=10, batch=3)
 @pytest.fixture(scope="module")
 def rattled():
     """Crystals, their displacements and labels of no physics."""
-    relaxed = crystals()
+    relaxed = crystals() * 3
     shifts = training.rattled(relaxed, 0.1, seed=0)
     moved = [
         one._replace(positions=one.positions + shift)
@@ -167,6 +167,9 @@ def test_labels_of_each_arm(rattled):
     assert max(cosine) <= 0
     assert np.sqrt(np.mean(np.concatenate(back.vectors) ** 2)) == pytest.approx(1)
     assert len(moved) == len(shuffled.vectors)
+    with pytest.raises(ValueError, match="more crystals"):
+        one = [moved[0].numbers]
+        training.targets("forces", one, ["a"], shifts[:1], training.Labels(np.ones(1), [rows[0]]))
 
 
 def test_a_checkpoint_is_ingested_by_its_hash(tmp_path, rattled, graphs, own_trust_store):

@@ -75,8 +75,9 @@ def targets(
 ) -> Targets:
     """What an arm fits: forces and energies, the way back from a rattle, or another's labels.
 
-    numbers: the atomic numbers of each crystal. Energies are those that no sum over elements
-    explains. Shuffled labels are the same ones, each on a crystal of another composition.
+    numbers: the atomic numbers of each crystal. Energies are what no sum over elements explains.
+    Shuffled labels are the same ones, each on a crystal of another composition. Raises ValueError
+    for so few crystals that elements explain everything.
     """
     if arm == "denoising":
         return Targets(_unit([-shift for shift in shifts])[0], None)
@@ -155,6 +156,13 @@ def save(path: Path, network: Network, about: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
+def known(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its making: arm, seed, step, loss, training."""
+    with np.load(path, allow_pickle=False) as arrays:
+        about: dict[str, Any] = json.loads(str(arrays["about"]))
+    return about
+
+
 def _loss(
     network: Network,
     graphs: Sequence[Graph],
@@ -186,6 +194,8 @@ def _without_composition(energies: np.ndarray, numbers: Sequence[np.ndarray]) ->
     """What is left of energies an atom after a least-squares sum over elements."""
     shares = np.array([np.bincount(one, minlength=119) / len(one) for one in numbers])
     left: np.ndarray = energies - shares @ np.linalg.lstsq(shares, energies)[0]
+    if left.std() < 1e-6:
+        raise ValueError("the elements alone explain all energies: train on more crystals")
     return left
 
 
