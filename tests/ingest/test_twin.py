@@ -167,9 +167,12 @@ def test_labels_of_each_arm(rattled):
     assert max(cosine) <= 0
     assert np.sqrt(np.mean(np.concatenate(back.vectors) ** 2)) == pytest.approx(1)
     assert len(moved) == len(shuffled.vectors)
+
+
+def test_energies_that_elements_explain_are_refused(rattled):
+    labels = training.Labels(np.ones(1), [rattled[1][0]])
     with pytest.raises(ValueError, match="more crystals"):
-        one = [moved[0].numbers]
-        training.targets("forces", one, ["a"], shifts[:1], training.Labels(np.ones(1), [rows[0]]))
+        training.targets("forces", [rattled[0][0].numbers], ["NaCl"], rattled[1][:1], labels)
 
 
 def test_a_checkpoint_is_ingested_by_its_hash(tmp_path, rattled, graphs, own_trust_store):
