@@ -417,10 +417,11 @@ class Store(Questions):
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
         """
         from platonic_store.jobs import project as job
+        from platonic_store.jobs.space import open_space
 
         with self._writing(" ".join(["project", *models])) as writer:
             sides = _sides(writer.snapshot(), models)
-            space = job.open_space(writer, recipe, anchors)
+            space = open_space(writer, recipe, anchors)
             return [job.project_model(writer, space, side) for side in sides]
 
     def score(

@@ -12,6 +12,8 @@ from platonic_store.geometry.neighbours import row_lengths
 
 Level = Literal["atom", "structure"]
 
+HUB = "hub"
+
 _KEYS = {
     "atom": [
         pa.field("structure_id", pa.string()),
@@ -32,11 +34,13 @@ _KEYS = {
 class Points:
     """The rows of a vector table, in memory.
 
-    keys: the key columns as an Arrow table of n rows; vectors: (n, dim) float32.
+    keys: the key columns as an Arrow table of n rows; vectors: (n, dim) float32; hubs: (n,) float32
+    in a space that has them, see `geometry.hubs`.
     """
 
     keys: pa.Table
     vectors: np.ndarray
+    hubs: np.ndarray | None = None
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -60,9 +64,10 @@ class Points:
         return np.asarray(self.keys[name])
 
 
-def schema(level: Level, dim: int) -> pa.Schema:
-    """Arrow schema of a vector table."""
-    return pa.schema([*_KEYS[level], pa.field("vector", pa.list_(pa.float32(), dim))])
+def schema(level: Level, dim: int, *, hubs: bool = False) -> pa.Schema:
+    """Arrow schema of a vector table, with or without a column of hub scores."""
+    fields = [*_KEYS[level], pa.field("vector", pa.list_(pa.float32(), dim))]
+    return pa.schema([*fields, pa.field(HUB, pa.float32())] if hubs else fields)
 
 
 def key_names(level: Level) -> list[str]:

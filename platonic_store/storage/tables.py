@@ -162,6 +162,8 @@ spaces = sa.Table(
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
     sa.Column("targets", sa.LargeBinary),
     sa.Column("agreement", sa.JSON),
+    # An .npz of the coordinates that hub scores are measured by; see jobs/hub_sample.py.
+    sa.Column("hubs", sa.LargeBinary),
 )
 
 projections = sa.Table(

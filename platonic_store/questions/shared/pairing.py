@@ -19,10 +19,12 @@ class PairedEmbeddings(NamedTuple):
     keys: n rows sorted by structure_id (and site_index, for atoms, which come one for each set of
         symmetry-equivalent sites, with their atomic_number).
     vectors: of each model (n, dim) float32, in the order of the keys.
+    hubs: of each model (n,) float32, or None outside a space that has them.
     """
 
     keys: pd.DataFrame
     vectors: list[np.ndarray]
+    hubs: list[np.ndarray | None]
 
 
 def paired_embeddings(
@@ -61,11 +63,14 @@ def paired_embeddings(
         # Not the texts that random anchors are drawn by: the sample would be the anchors.
         texts = "sample " + keys[names].astype(str).agg(":".join, axis=1).to_numpy(dtype=object)
         keys = keys.iloc[np.sort(random_rows(texts, sample, seed))].reset_index(drop=True)
-    vectors = [
-        snapshot.points(table).vectors[keys[f"row_{i}"].to_numpy()]
-        for i, table in enumerate(tables)
-    ]
-    return PairedEmbeddings(keys.drop(columns=[f"row_{i}" for i in range(len(tables))]), vectors)
+    vectors: list[np.ndarray] = []
+    hubs: list[np.ndarray | None] = []
+    for i, table in enumerate(tables):
+        points, places = snapshot.points(table), keys[f"row_{i}"].to_numpy()
+        vectors.append(points.vectors[places])
+        hubs.append(None if points.hubs is None else points.hubs[places])
+    keys = keys.drop(columns=[f"row_{i}" for i in range(len(tables))])
+    return PairedEmbeddings(keys, vectors, hubs)
 
 
 def _rows(snapshot: Snapshot, table: VectorTable, side: int) -> pd.DataFrame:
