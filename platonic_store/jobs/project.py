@@ -13,8 +13,7 @@ from platonic_store.errors import AnchorsNotFound
 from platonic_store.geometry.hubs import hubness
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, project
-from platonic_store.jobs.anchors import anchor_embeddings
-from platonic_store.jobs.space import Space, hub_rows
+from platonic_store.jobs.space import Space, agreed_again, anchored, hub_rows
 from platonic_store.storage import commits, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.layout import HUB, Level, Points, schema, table_name
@@ -40,7 +39,7 @@ def project_model(writer: Writer, space: Space, side: ModelLayer) -> Projected:
     try:
         fitted = lookup.projection(snapshot, space.id, side)
     except AnchorsNotFound:
-        fitted = space.fit(anchor_embeddings(snapshot, source, space.anchors))
+        fitted = space.fit(anchored(snapshot, side, space.anchors))
         _save_projection(writer, space, side, fitted)
     new_atoms = _project_missing(writer, snapshot, space.id, source, fitted)
     return Projected(space.id, *side, new_atoms)
@@ -54,6 +53,21 @@ def project_again(writer: Writer, space: str, side: ModelLayer) -> int:
     return _project_missing(writer, snapshot, space, source, fitted)
 
 
+def fit_again(writer: Writer) -> int:
+    """Compute the parameters of all spaces and projections from the anchors, as they were.
+
+    Returns how many projections there are.
+    """
+    snapshot = writer.snapshot()
+    projected = snapshot.rows("SELECT space, model, layer FROM catalog.main.projections")
+    for space in agreed_again(writer):
+        with writer.writing():
+            for side in (ModelLayer(*row[1:]) for row in projected if row[0] == space.id):
+                fitted = space.fit(anchored(snapshot, side, space.anchors))
+                writer.keep_parameters(lookup.projection_name(space.id, side), fitted.to_bytes())
+    return len(projected)
+
+
 def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Projection) -> None:
     with writer.writing() as connection:
         if connection.scalar(sa.select(t.spaces.c.id).filter_by(id=space.id)) is None:
@@ -62,11 +76,8 @@ def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Pro
                     id=space.id, recipe=space.recipe, anchor_set=space.anchors.id
                 )
             )
-        connection.execute(
-            sa.insert(t.projections).values(
-                space=space.id, **side._asdict(), parameters=fitted.to_bytes()
-            )
-        )
+        connection.execute(sa.insert(t.projections).values(space=space.id, **side._asdict()))
+        writer.keep_parameters(lookup.projection_name(space.id, side), fitted.to_bytes())
 
 
 def _project_missing(
