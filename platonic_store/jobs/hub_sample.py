@@ -22,7 +22,7 @@ MOST_ATOMS = 32_768
 _READ = 1_000  # structures at once
 
 
-def draw(snapshot: Snapshot, projections: Mapping[ModelLayer, Projection]) -> dict[Level, Sample]:
+def draw(snapshot: Snapshot, projections: Mapping[ModelLayer, Projection]) -> dict[str, Sample]:
     """Coordinates of atoms, one for each set of equivalent sites, and of structures."""
     parts: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {"atom": [], "structure": []}
     for number, (side, ids) in enumerate(_shares(snapshot, list(projections))):

@@ -8,8 +8,7 @@ their coordinates that hubs are measured by: who comes later joins it and moves 
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import NamedTuple, cast
 
@@ -86,15 +85,16 @@ def open_space(writer: Writer, recipe: str | None = None, anchors: str | None = 
 def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
     """The newest space of these anchors that models have agreed on."""
     rows = snapshot.rows(
-        "SELECT id, targets, (agreement->>'penalty')::DOUBLE FROM catalog.main.spaces "
+        "SELECT id, (agreement->>'penalty')::DOUBLE FROM catalog.main.spaces "
         "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
         [ALIGNED, anchor_set.id],
     )
     if not rows:
         return None
-    id_, targets, penalty = rows[0]
-    array = None if targets is None else np.load(BytesIO(targets), allow_pickle=False)
-    return Space(id_, ALIGNED, anchor_set, array, penalty)
+    id_, penalty = rows[0]
+    content = lookup.parameters(snapshot, f"space/{id_}")
+    targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
+    return Space(id_, ALIGNED, anchor_set, targets, penalty)
 
 
 def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
@@ -103,8 +103,7 @@ def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.n
     for name in sorted(snapshot.trained_models):
         side = lookup.model_layer(snapshot, name)
         try:
-            source = lookup.vector_table(snapshot, side, "atom")
-            found[side] = anchor_embeddings(snapshot, source, anchor_set)
+            found[side] = anchored(snapshot, side, anchor_set)
         except AnchorsNotFound:
             continue
     return found
@@ -122,13 +121,8 @@ def _agree(
         advance(len(models))
         choice = choose(models, compositions)
         targets = None if choice.penalty is None else consensus(models, choice.penalty)
-    content, sample = b"", b""
-    if targets is not None and choice.penalty is not None:
-        content = _npy(targets)
-        fitted = {side: join(rows, targets, choice.penalty) for side, rows in embeddings.items()}
-        with progress.counting("sampling coordinates", "models"):
-            sample = hubs.to_bytes({**hub_sample.draw(writer.snapshot(), fitted)})
-    digest = hashlib.sha256(anchor_set.id.encode() + content + sample).hexdigest()[:8]
+    content = b"" if targets is None else _npy(targets)
+    digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
     space = Space(
         f"{ALIGNED}-{anchor_set.k}-{digest}", ALIGNED, anchor_set, targets, choice.penalty
     )
@@ -139,12 +133,49 @@ def _agree(
                 id=space.id,
                 recipe=ALIGNED,
                 anchor_set=anchor_set.id,
-                targets=content or None,
                 agreement=agreement,
-                hubs=sample or None,
             )
         )
+    if targets is not None:
+        _keep(writer, space, embeddings)
     return space
+
+
+def _keep(writer: Writer, space: Space, embeddings: Mapping[ModelLayer, np.ndarray]) -> None:
+    """Keep what a space of these embeddings of the anchors is: its targets, its sample of hubs."""
+    fitted = {side: space.fit(rows) for side, rows in embeddings.items()}
+    with progress.counting("sampling coordinates", "models") as advance:
+        sample = hub_sample.draw(writer.snapshot(), fitted)
+        advance(len(fitted))
+    with writer.writing():
+        writer.keep_parameters(f"space/{space.id}", _npy(cast(np.ndarray, space.targets)))
+        writer.keep_parameters(f"hubs/{space.id}", hubs.to_bytes(sample))
+
+
+def agreed_again(writer: Writer) -> Iterator[Space]:
+    """All spaces; those that are agreed on are computed and kept again, from their anchors.
+
+    The sample of hubs is drawn from what the store holds now.
+    """
+    snapshot = writer.snapshot()
+    known = snapshot.rows(
+        "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
+        "(agreement->>'models')::VARCHAR[] FROM catalog.main.spaces ORDER BY created_at"
+    )
+    for id_, recipe, anchors, penalty, models in known:
+        space = Space(id_, recipe, newest_anchors(snapshot, anchors))
+        if penalty is not None:
+            sides = [lookup.model_layer(snapshot, name) for name in models]
+            embeddings = {side: anchored(snapshot, side, space.anchors) for side in sides}
+            targets = consensus(list(embeddings.values()), penalty)
+            space = space._replace(targets=targets, penalty=penalty)
+            _keep(writer, space, embeddings)
+        yield space
+
+
+def anchored(snapshot: Snapshot, side: ModelLayer, anchor_set: AnchorSet) -> np.ndarray:
+    """A model's embeddings of the anchors. Raises: AnchorsNotFound."""
+    return anchor_embeddings(snapshot, lookup.vector_table(snapshot, side, "atom"), anchor_set)
 
 
 def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, np.ndarray] | None:
@@ -152,14 +183,15 @@ def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, np.ndarr
 
     None where the space has none: it is no consensus, or was made by 0.1.
     """
-    rows = snapshot.rows(
-        "SELECT hubs, agreement->>'models' FROM catalog.main.spaces WHERE id = ?", [space]
-    )
-    if not rows or rows[0][0] is None:
+    content = lookup.parameters(snapshot, f"hubs/{space}")
+    if content is None:
         return None
-    names = [side.rpartition("@")[0] for side in json.loads(rows[0][1])]
+    ((agreed,),) = snapshot.rows(
+        "SELECT (agreement->>'models')::VARCHAR[] FROM catalog.main.spaces WHERE id = ?", [space]
+    )
+    names = [side.rpartition("@")[0] for side in agreed]
     own = names.index(model) if model in names else None
-    samples = hubs.from_bytes(rows[0][0])
+    samples = hubs.from_bytes(content)
     return {"atom": samples["atom"].without(own), "structure": samples["structure"].without(own)}
 
 
