@@ -2,7 +2,8 @@
 -- vectors it compares. For a filter, take many and choose: FROM similar_structures(…, k := 100000)
 -- WHERE band_gap > 1 LIMIT 10.
 
--- MODEL or MODEL@LAYER as one; without a model the store's first.
+-- MODEL, MODEL@LAYER or in a space MODEL@0+1 as one; without a model the store's first. Without a
+-- layer the default one, in a space what that takes of the model.
 CREATE OR REPLACE MACRO model_name(model) AS split_part(model_or_first(model), '@', 1);
 
 CREATE OR REPLACE MACRO model_layer(model) AS
@@ -11,10 +12,17 @@ CREATE OR REPLACE MACRO model_layer(model) AS
         default_layer(model_name(model))
     );
 
+CREATE OR REPLACE MACRO side_text(space, model) AS
+    coalesce(
+        nullif(split_part(model_or_first(model), '@', 2), ''),
+        space_layers(space, model_name(model)),
+        default_layer(model_name(model))::VARCHAR
+    );
+
 CREATE OR REPLACE MACRO vector_table(space, model, level) AS
     'vectors.main."'
     || regexp_replace(
-        coalesce(space || '.', '') || model_name(model) || '.' || model_layer(model) || '.' || level,
+        coalesce(space || '.', '') || model_name(model) || '.' || side_text(space, model) || '.' || level,
         '[^A-Za-z0-9_.-]', '_', 'g'
     )
     || '"';

@@ -15,6 +15,7 @@ from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, project
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level
+from platonic_store.storage.side_points import side_points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import literals
 
@@ -40,7 +41,11 @@ def _shares(
     snapshot: Snapshot, sides: Sequence[ModelLayer]
 ) -> Iterator[tuple[ModelLayer, list[str]]]:
     """Which of the structures that all have embedded are drawn, and who sees which."""
-    tables = [lookup.vector_table(snapshot, side, "structure").name for side in sides]
+    tables = [
+        lookup.vector_table(snapshot, layer, "structure").name
+        for side in sides
+        for layer in side.layers
+    ]
     known = snapshot.frame(
         "SELECT s.id, s.distinct_sites FROM catalog.main.structures AS s JOIN ("
         "SELECT c.structure_id AS id FROM catalog.main.chunk_structures AS c "
@@ -64,8 +69,7 @@ def _shares(
 def _coordinates(
     snapshot: Snapshot, side: ModelLayer, fitted: Projection, ids: list[str]
 ) -> dict[Level, np.ndarray]:
-    source = lookup.vector_table(snapshot, side, "atom")
-    points = snapshot.points(source, f"structure_id IN ({literals(ids)})")
+    points = side_points(snapshot, side, f"structure_id IN ({literals(ids)})")
     keys = points.keys.select(["structure_id", "site_index"]).to_pandas()
     order = np.lexsort((keys["site_index"], keys["structure_id"]))
     coordinates = project(fitted, points.vectors[order])

@@ -13,14 +13,16 @@ from platonic_store.errors import AnchorsNotFound
 from platonic_store.geometry.hubs import hubness
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, project
-from platonic_store.jobs.space import Space, agreed_again, anchored, hub_rows
+from platonic_store.jobs.anchors import anchor_embeddings
+from platonic_store.jobs.chunks import missing_chunks, rows_of_chunk
+from platonic_store.jobs.space import Space, agreed_again, hub_rows
 from platonic_store.storage import commits, lookup
 from platonic_store.storage import tables as t
-from platonic_store.storage.layout import HUB, Level, Points, schema, table_name
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.layer_sets import text_of
+from platonic_store.storage.layout import HUB, Level, Points, schema
+from platonic_store.storage.side_points import side_points
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.writer import Writer
-
-_GROUP_ROWS = 200_000
 
 
 class Projected(NamedTuple):
@@ -28,29 +30,27 @@ class Projected(NamedTuple):
 
     space: str
     model: str
-    layer: int
+    layer: str  # or several, as `0+1`
     new_atoms: int
 
 
 def project_model(writer: Writer, space: Space, side: ModelLayer) -> Projected:
     """Bring a model's coordinates in a space up to date; only what is new is computed."""
     snapshot = writer.snapshot()
-    source = lookup.vector_table(snapshot, side, "atom")
     try:
         fitted = lookup.projection(snapshot, space.id, side)
     except AnchorsNotFound:
-        fitted = space.fit(anchored(snapshot, side, space.anchors))
+        fitted = space.fit(anchor_embeddings(snapshot, side, space.anchors))
         _save_projection(writer, space, side, fitted)
-    new_atoms = _project_missing(writer, snapshot, space.id, source, fitted)
-    return Projected(space.id, *side, new_atoms)
+    new_atoms = _project_missing(writer, snapshot, space.id, side, fitted)
+    return Projected(space.id, side.model, text_of(side.layer), new_atoms)
 
 
 def project_again(writer: Writer, space: str, side: ModelLayer) -> int:
     """Compute the coordinates that a space lacks by its stored projection; returns how many."""
     snapshot = writer.snapshot()
     fitted = lookup.projection(snapshot, space, side)
-    source = lookup.vector_table(snapshot, side, "atom")
-    return _project_missing(writer, snapshot, space, source, fitted)
+    return _project_missing(writer, snapshot, space, side, fitted)
 
 
 def fit_again(writer: Writer) -> int:
@@ -63,7 +63,7 @@ def fit_again(writer: Writer) -> int:
     for space in agreed_again(writer):
         with writer.writing():
             for side in (ModelLayer(*row[1:]) for row in projected if row[0] == space.id):
-                fitted = space.fit(anchored(snapshot, side, space.anchors))
+                fitted = space.fit(anchor_embeddings(snapshot, side, space.anchors))
                 writer.keep_parameters(lookup.projection_name(space.id, side), fitted.to_bytes())
     return len(projected)
 
@@ -81,26 +81,26 @@ def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Pro
 
 
 def _project_missing(
-    writer: Writer, snapshot: Snapshot, space: str, source: VectorTable, fitted: Projection
+    writer: Writer, snapshot: Snapshot, space: str, side: ModelLayer, fitted: Projection
 ) -> int:
     """Project the chunks that the space lacks; returns how many atoms those hold."""
     dim = fitted.dim
     levels: tuple[Level, ...] = ("atom", "structure")
-    sample = hub_rows(snapshot, space, source.model)
+    sample = hub_rows(snapshot, space, side.model)
     has_hubs = sample is not None
     names = {
         level: commits.ensure_vector_table(
-            writer, source.model, source.layer, level, dim, space, hubs=has_hubs
+            writer, side.model, side.layer, level, dim, space, hubs=has_hubs
         )
         for level in levels
     }
-    groups = _missing_chunks(writer, source, names["atom"])
+    groups = missing_chunks(writer, side, names["atom"])
     atoms = sum(sum(group["atom"].values()) for group in groups)
-    with progress.bar(f"projecting {source.model}", atoms, "atoms") as advance:
+    with progress.bar(f"projecting {side.model}", atoms, "atoms") as advance:
         for group in groups:
             pooled: list[pa.RecordBatch] = []
             coordinates = _coordinates(
-                snapshot, source, fitted, sample, group["atom"], pooled, advance
+                snapshot, side, fitted, sample, group["atom"], pooled, advance
             )
             streams: dict[Level, Iterator[pa.RecordBatch]] = {
                 "atom": coordinates,
@@ -121,29 +121,9 @@ def _project_missing(
     return atoms
 
 
-def _missing_chunks(
-    writer: Writer, source: VectorTable, target: str
-) -> list[dict[Level, dict[int, int]]]:
-    """The source's chunks that the target lacks: groups of {level: {chunk: rows}}."""
-    pooled = table_name(source.model, source.layer, "structure")
-    with writer.reading() as connection:
-        appends = connection.execute(sa.select(t.table_appends)).all()
-    rows = {
-        name: {one.chunk_id: one.rows for one in appends if one.table_name == name}
-        for name in (source.name, pooled, target)
-    }
-    groups: list[dict[Level, dict[int, int]]] = []
-    for chunk in sorted(rows[source.name].keys() - rows[target].keys()):
-        if not groups or sum(groups[-1]["atom"].values()) > _GROUP_ROWS:
-            groups.append({"atom": {}, "structure": {}})
-        groups[-1]["atom"][chunk] = rows[source.name][chunk]
-        groups[-1]["structure"][chunk] = rows[pooled][chunk]
-    return groups
-
-
 def _coordinates(
     snapshot: Snapshot,
-    source: VectorTable,
+    side: ModelLayer,
     fitted: Projection,
     sample: dict[Level, np.ndarray] | None,
     chunks: Iterable[int],
@@ -152,7 +132,7 @@ def _coordinates(
 ) -> Iterator[pa.RecordBatch]:
     """Stream the atoms' coordinates, leaving those of their structures in `pooled`."""
     for chunk in chunks:
-        points = snapshot.points(source, f"chunk_id = {chunk}")
+        points = side_points(snapshot, side, rows_of_chunk(snapshot, side, chunk))
         atoms, structures = _project_chunk(points, fitted, sample, chunk)
         pooled.append(structures)
         advance(atoms.num_rows)

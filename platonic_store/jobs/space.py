@@ -8,7 +8,8 @@ their coordinates that hubs are measured by: who comes later joins it and moves 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from typing import NamedTuple, cast
 
@@ -19,7 +20,7 @@ from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import hubs
 from platonic_store.geometry.consensus import choose, consensus, join
-from platonic_store.geometry.projection import Projection, Recipe, fit
+from platonic_store.geometry.projection import Projection, Recipe, fit, side_by_side
 from platonic_store.jobs import hub_sample
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
 from platonic_store.storage import lookup
@@ -34,25 +35,55 @@ ALIGNED = "aligned"
 
 
 class Space(NamedTuple):
-    """A shared space: `targets` is what models are mapped to where they agreed on something."""
+    """A shared space: `targets` is what models are mapped to where they agreed on something.
+
+    sides: the models that agreed, each with the layers that the space takes of it.
+    """
 
     id: str
     recipe: str
     anchors: AnchorSet
     targets: np.ndarray | None = None
     penalty: float | None = None
+    sides: tuple[ModelLayer, ...] = ()
 
-    def fit(self, anchors: np.ndarray) -> Projection:
-        """The projection of a model from its (K, D) embeddings of the anchors."""
+    def fit(self, anchors: list[np.ndarray]) -> Projection:
+        """The projection of a side from its (K, D) embeddings of the anchors, a matrix a layer.
+
+        Raises: InvalidQuery for several layers where the recipe takes one.
+        """
         if self.targets is not None and self.penalty is not None:
             return join(anchors, self.targets, self.penalty)
-        return fit(cast(Recipe, "whitened" if self.recipe == ALIGNED else self.recipe), anchors)
+        recipe = "whitened" if self.recipe == ALIGNED else self.recipe
+        if len(anchors) > 1:
+            raise InvalidQuery(f"the recipe {recipe!r} takes one layer", "name one of the layers")
+        return fit(cast(Recipe, recipe), anchors[0])
+
+    def side_of(self, snapshot: Snapshot, text: str) -> ModelLayer:
+        """What the space takes of a model: as MODEL@LAYER says, as it agreed, or by default.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+        """
+        side = lookup.model_layer(snapshot, text)
+        if "@" in text:
+            return side
+        agreed = (one for one in self.sides if one.model == side.model)
+        by_default = side if self.targets is None else lookup.default_set(snapshot, side.model)
+        return next(agreed, by_default)
 
 
-def open_space(writer: Writer, recipe: str | None = None, anchors: str | None = None) -> Space:
+def open_space(
+    writer: Writer,
+    recipe: str | None = None,
+    anchors: str | None = None,
+    models: Iterable[str] = (),
+) -> Space:
     """The space of a recipe and an anchor set; where it is new and `aligned`, it is agreed on.
 
     Without a recipe `aligned`, or `whitened` while fewer than two trained models are there.
+
+    models: of those written MODEL@LAYER a new space takes these layers, of all others those that
+        serve best.
     """
     if recipe not in (None, ALIGNED, *RECIPES):
         raise InvalidQuery(
@@ -63,7 +94,9 @@ def open_space(writer: Writer, recipe: str | None = None, anchors: str | None = 
         known = _agreed_space(snapshot, anchor_set)
         if known and recipe in (None, ALIGNED):
             return known
-        embeddings = {} if recipe in RECIPES else _trained(snapshot, anchor_set)
+        named = [lookup.model_layer(snapshot, text) for text in models if "@" in text]
+        options = [] if recipe in RECIPES else _options(snapshot, anchor_set, named)
+        embeddings = max(options, key=len, default={})
         formulas = snapshot.describe(anchor_set.atoms["structure_id"].unique().tolist())
     if recipe is None:
         recipe = ALIGNED if len(embeddings) > 1 and anchor_set.k >= 4 else "whitened"
@@ -79,54 +112,77 @@ def open_space(writer: Writer, recipe: str | None = None, anchors: str | None = 
     compositions = anchor_set.atoms["structure_id"].map(
         formulas.set_index("structure_id")["formula"]
     )
-    return _agree(writer, anchor_set, embeddings, compositions.to_numpy())
+    return _agree(writer, anchor_set, options, compositions.to_numpy())
 
 
 def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
     """The newest space of these anchors that models have agreed on."""
     rows = snapshot.rows(
-        "SELECT id, (agreement->>'penalty')::DOUBLE FROM catalog.main.spaces "
+        "SELECT id, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[] "
+        "FROM catalog.main.spaces "
         "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
         [ALIGNED, anchor_set.id],
     )
     if not rows:
         return None
-    id_, penalty = rows[0]
+    id_, penalty, models = rows[0]
     content = lookup.parameters(snapshot, f"space/{id_}")
     targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
-    return Space(id_, ALIGNED, anchor_set, targets, penalty)
+    sides = tuple(lookup.model_layer(snapshot, text) for text in models)
+    return Space(id_, ALIGNED, anchor_set, targets, penalty, sides)
 
 
-def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
-    """The anchors as each trained model (no control) sees them that has embedded them all."""
-    found = {}
+Anchored = dict[ModelLayer, list[np.ndarray]]  # by each layer of a side (K, D)
+
+
+def _options(snapshot: Snapshot, anchor_set: AnchorSet, named: list[ModelLayer]) -> list[Anchored]:
+    """The anchors as the trained models (no control) see them: by one layer each, and by sets.
+
+    A model comes with what it has embedded all anchors by; `named` sides are taken as they are.
+    """
+    one: Anchored = {}
+    sets: Anchored = {}
     for name in sorted(snapshot.trained_models):
-        side = lookup.model_layer(snapshot, name)
-        try:
-            found[side] = anchored(snapshot, side, anchor_set)
-        except AnchorsNotFound:
-            continue
-    return found
+        given = [side for side in named if side.model == name]
+        single = given[0] if given else lookup.model_layer(snapshot, name)
+        several = given[0] if given else lookup.default_set(snapshot, name)
+        for side, into in ((single, one), (several, sets)):
+            with suppress(AnchorsNotFound):
+                into[side] = anchor_embeddings(snapshot, side, anchor_set)
+        if several not in sets and single in one:
+            sets[single] = one[single]
+    return [one] if one.keys() == sets.keys() else [one, sets]
 
 
 def _agree(
-    writer: Writer,
-    anchor_set: AnchorSet,
-    embeddings: Mapping[ModelLayer, np.ndarray],
-    compositions: np.ndarray,
+    writer: Writer, anchor_set: AnchorSet, options: list[Anchored], compositions: np.ndarray
 ) -> Space:
-    """Find the consensus of models about the anchors, and keep it with how it was chosen."""
-    models = list(embeddings.values())
-    with progress.counting("agreeing on the anchors", "models") as advance:
-        advance(len(models))
-        choice = choose(models, compositions)
-        targets = None if choice.penalty is None else consensus(models, choice.penalty)
+    """Find the consensus of models about the anchors, and keep it with how it was chosen.
+
+    Of several options the one that finds most held-out anchors is taken, of equals the first.
+    """
+    with progress.counting("agreeing on the anchors", "options") as advance:
+        choices = []
+        for option in options:
+            choices.append(choose(list(map(_rows, option.values())), compositions))
+            advance(1)
+        best = max(range(len(options)), key=lambda i: max(choices[i].recalls.values(), default=0))
+        embeddings, choice = options[best], choices[best]
+        targets = None
+        if choice.penalty is not None:
+            targets = consensus(list(map(_rows, embeddings.values())), choice.penalty)
+    if targets is None:  # the other recipes take one layer
+        embeddings = options[0]
     content = b"" if targets is None else _npy(targets)
     digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
-    space = Space(
-        f"{ALIGNED}-{anchor_set.k}-{digest}", ALIGNED, anchor_set, targets, choice.penalty
-    )
-    agreement = {"models": [str(side) for side in embeddings], **choice._asdict()}
+    name = f"{ALIGNED}-{anchor_set.k}-{digest}"
+    space = Space(name, ALIGNED, anchor_set, targets, choice.penalty, tuple(embeddings))
+    agreement = {"models": list(map(str, embeddings)), **choice._asdict()}
+    if len(options) > 1:
+        agreement["options"] = [
+            {"models": list(map(str, option)), "recalls": found.recalls}
+            for option, found in zip(options, choices, strict=True)
+        ]
     with writer.writing() as connection:
         connection.execute(
             sa.insert(t.spaces).values(
@@ -141,7 +197,11 @@ def _agree(
     return space
 
 
-def _keep(writer: Writer, space: Space, embeddings: Mapping[ModelLayer, np.ndarray]) -> None:
+def _rows(layers: list[np.ndarray]) -> np.ndarray:
+    return side_by_side(layers).rows if len(layers) > 1 else layers[0]
+
+
+def _keep(writer: Writer, space: Space, embeddings: Anchored) -> None:
     """Keep what a space of these embeddings of the anchors is: its targets, its sample of hubs."""
     fitted = {side: space.fit(rows) for side, rows in embeddings.items()}
     with progress.counting("sampling coordinates", "models") as advance:
@@ -166,16 +226,11 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
         space = Space(id_, recipe, newest_anchors(snapshot, anchors))
         if penalty is not None:
             sides = [lookup.model_layer(snapshot, name) for name in models]
-            embeddings = {side: anchored(snapshot, side, space.anchors) for side in sides}
-            targets = consensus(list(embeddings.values()), penalty)
-            space = space._replace(targets=targets, penalty=penalty)
+            embeddings = {side: anchor_embeddings(snapshot, side, space.anchors) for side in sides}
+            targets = consensus(list(map(_rows, embeddings.values())), penalty)
+            space = space._replace(targets=targets, penalty=penalty, sides=tuple(sides))
             _keep(writer, space, embeddings)
         yield space
-
-
-def anchored(snapshot: Snapshot, side: ModelLayer, anchor_set: AnchorSet) -> np.ndarray:
-    """A model's embeddings of the anchors. Raises: AnchorsNotFound."""
-    return anchor_embeddings(snapshot, lookup.vector_table(snapshot, side, "atom"), anchor_set)
 
 
 def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, np.ndarray] | None:

@@ -122,16 +122,20 @@ def _sample(
             f"the models have {len(both.keys)} distinct atoms in common, of "
             f"{both.keys['structure_id'].nunique()} structures: alignment needs 20 of 4"
         )
-    space, in_space = _in_space(snapshot, sides, space, atoms, seed)
+    as_named = {lookup.model_layer(snapshot, text): text for text in models or ()}
+    texts = [as_named.get(side, side.model) for side in sides]
+    space, in_space = _in_space(snapshot, texts, space, atoms, seed)
     structures = both.keys["structure_id"].to_numpy()
     return Sample(sides, structures, both.vectors, space, in_space)
 
 
 def _in_space(
-    snapshot: Snapshot, sides: list[ModelLayer], space: str | None, atoms: int, seed: int
+    snapshot: Snapshot, models: list[str], space: str | None, atoms: int, seed: int
 ) -> tuple[str | None, InSpace | None]:
     try:
-        name = lookup.space(snapshot, space, [side.model for side in sides])
+        names = [lookup.model_layer(snapshot, text).model for text in models]
+        name = lookup.space(snapshot, space, names)
+        sides = [lookup.side_in(snapshot, name, text) for text in models]
         there = paired_embeddings(snapshot, sides, space=name, sample=atoms, seed=seed)
     except AnchorsNotFound:
         if space is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.storage.layer_sets import text_of
 
 Level = Literal["atom", "structure"]
 
@@ -75,8 +76,8 @@ def key_names(level: Level) -> list[str]:
 
 
 def table_name(model: str, layer: int, level: Level, space: str | None = None) -> str:
-    """The name of a vector table, e.g. `sevennet-0.1.atom` or `whitened-1a2b.sevennet-0.1.atom`."""
-    parts = [model, str(layer), level]
+    """The name of a vector table, as `sevennet-0.1.atom` or `aligned-9-1a.sevennet-0.0_1.atom`."""
+    parts = [model, text_of(layer), level]
     if space is not None:
         parts.insert(0, space)
     return re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts))

@@ -9,8 +9,9 @@ import pandas as pd
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.side_points import side_points
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
 class PairedEmbeddings(NamedTuple):
@@ -39,16 +40,18 @@ def paired_embeddings(
 ) -> PairedEmbeddings:
     """What all models have embedded (or, with a `space`, projected), row for row.
 
+    Of a set of layers without a space the layers come side by side, as they are.
+
     sample: at most so many rows, the same ones for the same content however it was stored.
     where: an SQL condition on the columns of `structure` (and `site`, for atoms).
 
     Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if they have nothing in common.
     """
-    tables = [lookup.vector_table(snapshot, side, level, space) for side in sides]
+    tables = [_points(snapshot, side, level, space) for side in sides]
     names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
-    keys = _rows(snapshot, tables[0], 0)
+    keys = _rows(tables[0], 0)
     for i, table in enumerate(tables[1:], start=1):
-        rows = _rows(snapshot, table, i)[[*names, f"row_{i}"]]
+        rows = _rows(table, i)[[*names, f"row_{i}"]]
         keys = keys.merge(rows, on=names, validate="one_to_one")
     if where is not None:
         keys = keys.merge(lookup.matching(snapshot, where, level)[names], on=names)
@@ -65,18 +68,24 @@ def paired_embeddings(
         keys = keys.iloc[np.sort(random_rows(texts, sample, seed))].reset_index(drop=True)
     vectors: list[np.ndarray] = []
     hubs: list[np.ndarray | None] = []
-    for i, table in enumerate(tables):
-        points, places = snapshot.points(table), keys[f"row_{i}"].to_numpy()
+    for i, points in enumerate(tables):
+        places = keys[f"row_{i}"].to_numpy()
         vectors.append(points.vectors[places])
         hubs.append(None if points.hubs is None else points.hubs[places])
     keys = keys.drop(columns=[f"row_{i}" for i in range(len(tables))])
     return PairedEmbeddings(keys, vectors, hubs)
 
 
-def _rows(snapshot: Snapshot, table: VectorTable, side: int) -> pd.DataFrame:
+def _points(snapshot: Snapshot, side: ModelLayer, level: Level, space: str | None) -> Points:
+    if space is None:
+        return side_points(snapshot, side, level=level)
+    return snapshot.points(lookup.vector_table(snapshot, side, level, space))
+
+
+def _rows(points: Points, side: int) -> pd.DataFrame:
     """The keys of a table's rows, of equivalent atoms one, and where they lie in it."""
-    keys: pd.DataFrame = snapshot.points(table).keys.drop_columns("chunk_id").to_pandas()
+    keys: pd.DataFrame = points.keys.drop_columns("chunk_id").to_pandas()
     keys[f"row_{side}"] = np.arange(len(keys))
-    if table.level == "atom":
+    if "orbit" in keys:
         keys = keys[keys["site_index"] == keys["orbit"]].drop(columns="orbit")
     return keys

@@ -124,6 +124,8 @@ def score(
     answerer = lookup.model_layer(snapshot, across) if across else asker
     if across or space:
         space = lookup.space(snapshot, space, [asker.model, answerer.model])
+        asker = lookup.side_in(snapshot, space, model)
+        answerer = lookup.side_in(snapshot, space, across) if across else asker
         posed = posed[~posed["target"].isin(_anchored(snapshot, space))]
     rows = paired_embeddings(snapshot, [asker, answerer], "structure", space=space)
     ids = rows.keys["structure_id"].to_numpy()
