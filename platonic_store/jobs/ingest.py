@@ -118,6 +118,7 @@ def embed(
     elements = list(card.elements)
     rejected = records.quarantine_unsupported_elements(writer, source_id, card.name, elements)
     gaps = records.missing_layers(writer, source_id, card.name, wanted, elements)
+    _renew_card(writer, card)
     if not gaps:
         return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0)
     with WorkerPool(
@@ -142,6 +143,23 @@ def embed(
     return run.report
 
 
+def _renew_card(writer: Writer, card: Card) -> None:
+    """Keep the card of a model that is there as it is now: an older one says less."""
+    kept = _kept(card)
+    with writer.reading() as connection:
+        stored = connection.scalar(sa.select(t.models.c.card).filter_by(name=card.name))
+    if stored is not None and stored.keys() != kept.keys():
+        with writer.writing() as connection:
+            connection.execute(
+                sa.update(t.models).where(t.models.c.name == card.name).values(card=kept)
+            )
+
+
+def _kept(card: Card) -> dict[str, Any]:
+    """The card without what is of this machine."""
+    return card.as_dict() | {"folder": None, "checkpoint": None}
+
+
 def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None:
     """Remember the model and its weights; embeddings of other weights may not join them."""
     sha256 = identity["checkpoint_sha256"]
@@ -157,7 +175,7 @@ def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> Non
                     checkpoint_sha256=sha256,
                     default_layer=card.default_layer,
                     kind=card.kind,
-                    card=card.as_dict() | {"folder": None, "checkpoint": None},  # of this machine
+                    card=_kept(card),
                 )
             )
         elif stored != sha256:

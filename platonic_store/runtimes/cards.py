@@ -42,6 +42,7 @@ class Card:
     default_layer: int
     default_layer_reason: str
     folder: str  # of the family
+    default_layers: tuple[int, ...] = ()  # side by side in a space; see docs/recipes.md
     kind: Kind = "trained"
     head: bool = False
     conservative: bool | None = None
@@ -151,7 +152,7 @@ def layers_wanted(card: Card, spec: str = "default") -> tuple[int, ...]:
     """Layer indices of "default", "first", "last", "all" or "0,2". Raises LayerNotFound."""
     known = sorted(layer.index for layer in card.layers)
     named = {
-        "default": (card.default_layer,),
+        "default": tuple(sorted({card.default_layer, *card.default_layers})),
         "first": (known[0],),
         "last": (known[-1],),
         "all": tuple(known),
