@@ -208,8 +208,8 @@ class Store(Questions):
     ) -> pa.Table:
         """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
 
-        model: MODEL or MODEL@LAYER. `platonic_store.arrow.vector_matrix(table["vector"])` gives
-        (n, dim) float32.
+        model: MODEL or MODEL@LAYER, in a space also MODEL@0+1.
+            `platonic_store.arrow.vector_matrix(table["vector"])` gives (n, dim) float32.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
         """
@@ -219,6 +219,7 @@ class Store(Questions):
             side = lookup.model_layer(snapshot, model)
             if space is not None:
                 space = lookup.space(snapshot, space, [side.model])
+                side = lookup.side_in(snapshot, space, model)
             points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
         return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
@@ -415,7 +416,9 @@ class Store(Questions):
     ) -> "list[Projected]":
         """Bring models (all, if none is named) up to date in the space of a recipe and anchors.
 
-        models: each MODEL or MODEL@LAYER.
+        models: each MODEL, MODEL@LAYER or, of several layers side by side, MODEL@0+1. Of the others
+            a new "aligned" space takes one layer or the card's default set, whichever finds more
+            of the anchors held out.
         recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
             trained models have embedded the anchors, else "whitened".
         anchors: an anchor set's id or its beginning; by default the newest set.
@@ -423,10 +426,14 @@ class Store(Questions):
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
         """
         from platonic_store.jobs import project as job
+        from platonic_store.jobs.space import open_space
 
         with self._writing(" ".join(["project", *models])) as writer:
-            sides = _sides(writer.snapshot(), models)
-            space = job.open_space(writer, recipe, anchors)
+            _sides(writer.snapshot(), models)
+            space = open_space(writer, recipe, anchors, models)
+            snapshot = writer.snapshot()
+            names = list(models) or list(snapshot.models)
+            sides = [space.side_of(snapshot, name) for name in names]
             return [job.project_model(writer, space, side) for side in sides]
 
     def score(
@@ -575,10 +582,8 @@ class Store(Questions):
     def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
         """Write crystals, maps and scores as a file that another tool opens; returns its path.
 
-        path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
-            (structures) or `atlas-atoms.parquet`, for embedding-atlas, or in `optimade.jsonl` or
-            `optimade.jsonl.gz` (see docs/exports.md), or in `explorer.html`, for the explorer as
-            one file (docs/explorer.md).
+        path: its name ends in one of `platonic_store.exports.FORMATS`, such as
+            `chemiscope.json.gz`; see docs/exports.md.
         models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
 
         Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.

@@ -2,6 +2,12 @@
 -- `crystals`, `structure_scores` and `atom_scores` are views of its bulk files, as are
 -- `structure_map` and `atom_map`: where each model, and the consensus, puts what is there.
 
+-- What was fitted, by name: targets of a space, projections, layouts of the map.
+CREATE OR REPLACE VIEW fitted AS
+SELECT name, content FROM parameters
+UNION ALL
+SELECT name, content FROM catalog.main.older_parameters;
+
 -- One row a crystal: what the store knows of it, then every property of its source.
 CREATE OR REPLACE VIEW structure AS
 SELECT
@@ -87,9 +93,17 @@ JOIN catalog.main.anchor_sets AS n ON n.id = a.anchor_set
 LEFT JOIN crystals AS c ON c.structure_id = a.structure_id
 LEFT JOIN catalog.main.structures AS t ON t.id = a.structure_id;
 
--- One row a shared space (recipe and anchors) and a model projected into it.
+-- The layers of a side: of one layer its index, of a set minus the sum of their powers of two.
+CREATE OR REPLACE MACRO layers_of(layer) AS
+    if(layer >= 0, [layer], list_filter(range(31)::INTEGER[], lambda i: (-layer >> i) & 1 = 1));
+
+-- One row a shared space (recipe and anchors) and a model projected into it; `side` is how the model
+-- and what the space takes of it are written, as in sevennet-0@0+1.
 CREATE OR REPLACE VIEW projection AS
-SELECT p.space, s.recipe, s.anchor_set, p.model, p.layer, p.created_at
+SELECT
+    p.space, s.recipe, s.anchor_set, p.model, layers_of(p.layer) AS layers,
+    p.model || '@' || list_aggregate(layers_of(p.layer), 'string_agg', '+') AS side,
+    p.layer, p.created_at
 FROM catalog.main.projections AS p
 JOIN catalog.main.spaces AS s ON s.id = p.space;
 

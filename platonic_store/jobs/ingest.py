@@ -92,6 +92,7 @@ def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, S
             conflicts += added.conflicts
             reasons += [f"{r.record}: {r.reason}" for r in batch.rejected[:1]]
             advance(len(batch.structures))
+    records.end_source(writer, source_id)
     report = SourceReport(uri, *counts.tolist())
     if conflicts:
         raise ConflictingStructure(
@@ -134,6 +135,7 @@ def embed(
         writer, source_id, card.name, wanted.elements
     )
     gaps = records.gaps(writer, source_id, wanted)
+    _renew_card(writer, card)
     if not gaps:
         return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0)
     with WorkerPool(
@@ -164,6 +166,23 @@ def embed(
     return run.report
 
 
+def _renew_card(writer: Writer, card: Card) -> None:
+    """Keep the card of a model that is there as it is now: an older one says less."""
+    kept = _kept(card)
+    with writer.reading() as connection:
+        stored = connection.scalar(sa.select(t.models.c.card).filter_by(name=card.name))
+    if stored is not None and stored.keys() != kept.keys():
+        with writer.writing() as connection:
+            connection.execute(
+                sa.update(t.models).where(t.models.c.name == card.name).values(card=kept)
+            )
+
+
+def _kept(card: Card) -> dict[str, Any]:
+    """The card without what is of this machine."""
+    return card.as_dict() | {"folder": None, "checkpoint": None}
+
+
 def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None:
     """Remember the model and its weights; embeddings of other weights may not join them."""
     sha256 = identity["checkpoint_sha256"]
@@ -179,7 +198,7 @@ def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> Non
                     checkpoint_sha256=sha256,
                     default_layer=card.default_layer,
                     kind=card.kind,
-                    card=card.as_dict() | {"folder": None, "checkpoint": None},  # of this machine
+                    card=_kept(card),
                 )
             )
         elif stored != sha256:

@@ -5,7 +5,7 @@ Each function raises an error that names what is there instead.
 
 import difflib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -21,6 +21,7 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.layout import Layout
 from platonic_store.geometry.projection import Projection
+from platonic_store.storage import layer_sets
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import one_line, require_condition
@@ -54,7 +55,7 @@ def model(snapshot: Snapshot, name: str | None) -> str:
 
 
 def model_layer(snapshot: Snapshot, text: str | None) -> ModelLayer:
-    """The model and layer that `MODEL@LAYER` names; without a layer the default one.
+    """The model and layer (`@1`) or layers (`@0+1`) that a text names; without, the default one.
 
     Without a name the store's first model. The default layer is the card's where that is stored,
     else the first stored one.
@@ -62,20 +63,54 @@ def model_layer(snapshot: Snapshot, text: str | None) -> ModelLayer:
     Raises: ModelNotFound, LayerNotFound, InvalidQuery.
     """
     name, _, number = (text or "").partition("@")
-    if number and not number.isdigit():
-        raise InvalidQuery(f"{text}: a layer is a number", f"write it as in {name}@0")
+    named = layer_sets.read(number)
+    if number and named is None:
+        raise InvalidQuery(
+            f"{text}: a layer is a number", f"write it as in {name}@0, or in a space {name}@0+1"
+        )
     found = model(snapshot, name or None)
     tables = (table for table in snapshot.tables if table.model == found)
     stored = sorted({table.layer for table in tables if table.space is None})
-    if not number:
+    if named is None:
         default = snapshot.models[found].default_layer
         return ModelLayer(found, default if default in stored or not stored else stored[0])
-    if int(number) not in stored:
+    missing = sorted({*layer_sets.layers_of(named)} - {*stored})
+    if missing:
+        text = ",".join(map(str, missing))
         raise LayerNotFound(
-            f"the store has layers {stored} of {found}, not {number}",
-            Call("ingest", models=[found], layers=number),
+            f"the store has layers {stored} of {found}, not {text}",
+            Call("ingest", models=[found], layers=text),
         )
-    return ModelLayer(found, int(number))
+    return ModelLayer(found, named)
+
+
+def side_in(snapshot: Snapshot, space: str, text: str | None) -> ModelLayer:
+    """The model that `MODEL` names with what a space takes of it, or as `MODEL@LAYER` says.
+
+    Where a space takes several things of a model, the model's default layers or layer, else the
+    first. What is not there stays the default, which `vector_table` refuses.
+
+    Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+    """
+    side = model_layer(snapshot, text)
+    if "@" in (text or ""):
+        return side
+    there = [one.side for one in snapshot.tables if (one.space, one.model) == (space, side.model)]
+    wanted = ModelLayer(
+        side.model, layer_sets.number_of(snapshot.models[side.model].default_layers)
+    )
+    return next((one for one in (wanted, side) if one in there), (sorted(there) or [side])[0])
+
+
+def default_set(snapshot: Snapshot, name: str) -> ModelLayer:
+    """What a new space takes of a model by default: its default layers where all are stored.
+
+    Raises: ModelNotFound, LayerNotFound.
+    """
+    side = model_layer(snapshot, name)
+    stored = {one.layer for one in snapshot.tables if (one.space, one.model) == (None, side.model)}
+    layers = snapshot.models[side.model].default_layers
+    return ModelLayer(side.model, layer_sets.number_of(layers)) if {*layers} <= stored else side
 
 
 def vector_table(
@@ -88,6 +123,11 @@ def vector_table(
     for table in snapshot.tables:
         if (table.space, table.model, table.layer, table.level) == (space, *side, level):
             return table
+    if space is None and len(side.layers) > 1:
+        raise LayerNotFound(
+            f"{side} is a set of layers, which has coordinates in a space and no embeddings",
+            f"name one of the layers, as in {side.layers[0]}",
+        )
     if space is None:
         raise LayerNotFound(
             f"the store has no layer {side.layer} of {side.model}",
@@ -115,14 +155,21 @@ def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
 
 def projection(snapshot: Snapshot, space: str, side: ModelLayer) -> Projection:
     """What turns a model's embeddings into coordinates of a space. Raises: AnchorsNotFound."""
-    rows = snapshot.rows(
-        "SELECT parameters FROM catalog.main.projections "
-        "WHERE space = ? AND model = ? AND layer = ?",
-        [space, *side],
-    )
-    if not rows:
+    content = parameters(snapshot, projection_name(space, side))
+    if content is None:
         raise _not_projected(space, side)
-    return Projection.from_bytes(rows[0][0])
+    return Projection.from_bytes(content)
+
+
+def projection_name(space: str, side: ModelLayer) -> str:
+    """The name of a projection's `parameters`."""
+    return f"projection/{space}/{side}"
+
+
+def parameters(snapshot: Snapshot, name: str) -> bytes | None:
+    """What was fitted and kept under a name."""
+    rows = snapshot.rows("SELECT content FROM fitted WHERE name = ?", [name])
+    return rows[0][0] if rows else None
 
 
 def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
@@ -130,36 +177,38 @@ def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
 
     Raises: MapNotFound.
     """
-    parameters = _layout(snapshot, "parameters", level)
-    return _read_layout(level, parameters, *snapshot.row_files["layout_points"])
+    content = parameters(snapshot, f"layout/{level}")
+    if content is None:
+        raise _no_map()
+    return _read_layout(level, content, *snapshot.row_files["layout_points"])
 
 
 @lru_cache(maxsize=4)  # some 20 MB each
-def _read_layout(level: Level, parameters: bytes, *paths: str) -> Layout:
+def _read_layout(level: Level, content: bytes, *paths: str) -> Layout:
     from pyarrow import parquet
 
     order = [("structure_id", "ascending"), ("site_index", "ascending")]
     points = parquet.read_table([*paths], filters=[("level", "=", level)]).sort_by(order)
     rows = points["point"].combine_chunks()
     matrix = np.asarray(rows.flatten()).reshape(len(rows), -1)
-    return Layout.from_bytes(parameters, matrix, np.column_stack([points["x"], points["y"]]))
+    return Layout.from_bytes(content, matrix, np.column_stack([points["x"], points["y"]]))
 
 
 def map_space(snapshot: Snapshot) -> str:
     """The space whose coordinates the map shows. Raises: MapNotFound."""
-    return str(_layout(snapshot, "space", "atom"))
-
-
-def _layout(snapshot: Snapshot, column: str, level: Level) -> Any:
-    rows = snapshot.rows(f"SELECT {column} FROM catalog.main.layouts WHERE level = ?", [level])
+    rows = snapshot.rows("SELECT space FROM catalog.main.layouts WHERE level = 'atom'")
     if not rows:
-        raise MapNotFound("the store has no map yet", Call("map"))
-    return rows[0][0]
+        raise _no_map()
+    return str(rows[0][0])
+
+
+def _no_map() -> MapNotFound:
+    return MapNotFound("the store has no map yet", Call("map"))
 
 
 def _not_projected(space: str, side: ModelLayer) -> AnchorsNotFound:
     return AnchorsNotFound(
-        f"layer {side.layer} of {side.model} is not projected into {space}",
+        f"{side} is not projected into {space}",
         Call("project", models=[str(side)]),
     )
 

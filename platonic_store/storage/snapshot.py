@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from platonic_store.resources import folder
 from platonic_store.storage import bulk
 from platonic_store.storage.files import Files
+from platonic_store.storage.layer_sets import layers_of, text_of
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.sqltext import literals
@@ -37,26 +38,42 @@ class VectorTable(NamedTuple):
     rows: int
 
     @property
+    def side(self) -> "ModelLayer":
+        return ModelLayer(self.model, self.layer)
+
+    @property
     def nbytes(self) -> int:
         return 4 * self.rows * self.dim
 
 
 class StoredModel(NamedTuple):
-    """What the catalogue knows of a model, beside its card."""
+    """What the catalogue knows of a model, beside its card.
+
+    default_layers: the set that a space takes of it, if these are there.
+    """
 
     kind: str
     default_layer: int
     aliases: list[str]
+    default_layers: list[int]
 
 
 class ModelLayer(NamedTuple):
-    """A model and one of its layers, written `sevennet-0@2`."""
+    """A model and one of its layers, written `sevennet-0@2`; in a space also a set, `@0+1`.
+
+    layer: the layer's index, or the set's number; see `layer_sets`.
+    """
 
     model: str
     layer: int
 
     def __str__(self) -> str:
-        return f"{self.model}@{self.layer}"
+        return f"{self.model}@{text_of(self.layer)}"
+
+    @property
+    def layers(self) -> "list[ModelLayer]":
+        """Each layer by itself."""
+        return [ModelLayer(self.model, layer) for layer in layers_of(self.layer)]
 
 
 class Snapshot:
@@ -125,12 +142,14 @@ class Snapshot:
     def models(self) -> dict[str, StoredModel]:
         """The models with embeddings here by name, in the order in which they came."""
         rows = self.rows(
-            "SELECT name, kind, default_layer, card->>'aliases' FROM catalog.main.models "
-            "ORDER BY added_at"
+            "SELECT name, kind, default_layer, card->>'aliases', card->>'default_layers' "
+            "FROM catalog.main.models ORDER BY added_at"
         )
         return {
-            name: StoredModel(kind, layer, json.loads(aliases or "[]"))
-            for name, kind, layer, aliases in rows
+            name: StoredModel(
+                kind, layer, json.loads(aliases or "[]"), json.loads(layers or "[]") or [layer]
+            )
+            for name, kind, layer, aliases, layers in rows
         }
 
     @cached_property
@@ -144,7 +163,7 @@ class Snapshot:
 
     @property
     def trained_models(self) -> list[str]:
-        """The names of `models` without the controls, which have learnt nothing."""
+        """The names of `models` without the controls, which are no potentials."""
         return [name for name, model in self.models.items() if model.kind == "trained"]
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:

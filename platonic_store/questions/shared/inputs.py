@@ -37,9 +37,10 @@ class AtomSet(NamedTuple):
 
 
 class ExternalStructure(NamedTuple):
-    """A structure that is not in the store, embedded by one layer of a model.
+    """A structure that is not in the store, embedded by one layer of a model or several.
 
-    atoms: (n, dim) embeddings; numbers: (n,) atomic numbers; formula: reduced.
+    atoms: (n, dim) embeddings, several layers side by side; numbers: (n,) atomic numbers; formula:
+    reduced.
     """
 
     atoms: np.ndarray
@@ -243,12 +244,13 @@ def embed_external(query: Any, side: ModelLayer) -> ExternalStructure:
     structure = _one_structure(query)
     (runnable,) = prepare([side.model])
     batch = structure.select(["id", "numbers", "positions", "cell", "pbc"])
-    with WorkerPool(runnable.card, (side.layer,), python=runnable.python, workers=1) as pool:
+    layers = tuple(one.layer for one in side.layers)
+    with WorkerPool(runnable.card, layers, python=runnable.python, workers=1) as pool:
         (embedded,) = pool.embed([batch])
     for _, reason in embedded.rejected:
         raise UnreadableSource(f"{_described(query)}: {reason}")
     return ExternalStructure(
-        vector_matrix(embedded.table[f"layer_{side.layer}"]),
+        np.hstack([vector_matrix(embedded.table[f"layer_{layer}"]) for layer in layers]),
         np.array(structure["numbers"][0].as_py()),
         structure["formula"][0].as_py(),
     )
