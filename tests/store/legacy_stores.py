@@ -31,7 +31,10 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
     for name, kind, *_ in connection.execute("DESCRIBE catalog.main.properties").fetchall()[1:]:
         connection.execute(f'ALTER TABLE old.properties ADD COLUMN "{name}" {kind}')
     for table in (*_SAME, "properties"):
-        connection.execute(f"INSERT INTO old.{table} BY NAME FROM catalog.main.{table}")
+        columns = "* EXCLUDE (outputs)" if table == "runs" else "*"
+        connection.execute(
+            f"INSERT INTO old.{table} BY NAME SELECT {columns} FROM catalog.main.{table}"
+        )
     connection.execute(
         "INSERT INTO old.spaces BY NAME SELECT s.*, f.content AS targets "
         "FROM catalog.main.spaces AS s LEFT JOIN fitted AS f ON f.name = 'space/' || s.id"
