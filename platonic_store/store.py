@@ -254,6 +254,7 @@ class Store(Questions):
         models: list[str] | tuple[str, ...] = (),
         *,
         layers: str = "default",
+        outputs: str = "",
         format: str | None = None,
         python: "ByName" = None,
         checkpoint: "ByName" = None,
@@ -267,6 +268,9 @@ class Store(Questions):
             ASE `Atoms` objects, one or many, or a dict of them by id; None means all that the
             store holds already.
         layers: "default" (the card's), "first", "last", "all", or indices such as "0,2".
+        outputs: "energy" or "energy,forces": the model's predictions too, by the same forward pass;
+            structures that are embedded already get what they lack. In the views `prediction` and
+            `atom_prediction`, and what `committee` compares.
         python: an interpreter that has the model's packages, or a dict of them by family; by
             default this one if it fits, else an environment that is made for the family.
         checkpoint: weights of the user's own, or a dict of them by model.
@@ -276,18 +280,19 @@ class Store(Questions):
         To run it again resumes, and does nothing where all is done. What cannot be read or
         embedded goes to the `quarantine` view with its reason.
 
-        Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound,
+        Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound, InvalidQuery,
         LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
         StoreBusy, StoreNotWritable.
         """
         from platonic_store.jobs import ingest
-        from platonic_store.runtimes.cards import layers_wanted, resolve
+        from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
         from platonic_store.runtimes.preparation import prepare
         from platonic_store.structures import describe
 
         self._require_writable()
         for name in models:
             layers_wanted(resolve(name), layers)
+            outputs_wanted(resolve(name), outputs)
         ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
         with self._writing(change, create=source is not None) as writer:
@@ -300,6 +305,7 @@ class Store(Questions):
                     model,
                     source_id=source_id,
                     layers=layers,
+                    outputs=outputs,
                     device=device,
                     batch_atoms=batch_atoms,
                 )

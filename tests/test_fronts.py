@@ -28,6 +28,8 @@ QUESTIONS = [
     ("typicality", {"query": "Rutile"}),
     ("typicality", {"query": "Rutile", "level": "atom", "model": "chgnet-0.3.0"}),
     ("outliers", {"k": 5}),
+    ("committee", {"k": 3}),
+    ("committee", {"k": 4, "level": "atom", "model": "chgnet-0.3.0", "where": "nsites > 3"}),
     ("embedding", {"query": "Rutile", "site": 0}),
     ("transport_distance", {"a": "Rutile", "b": "Anatase"}),
 ]

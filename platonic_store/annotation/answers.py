@@ -12,9 +12,11 @@ from platonic_store.annotation.targets import PREFIX, Columns, Kind
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import mode_clusters, near_duplicate_groups
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
+from platonic_store.questions.committee import judged
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
+COMMITTEE = ["spread", "force", "p", "error_bound", "apart"]  # of the question `committee`
 FIRST = "first"  # of a structure's group of near duplicates
 
 Rows = NDArray[np.int64]
@@ -27,7 +29,8 @@ class StoreData(NamedTuple):
     contents: the content hash of each of n structures by its id, in the order of ids.
     formulas: (n,). vectors: of each model the rows of `contents` that it has embedded, ascending,
     and (rows, dim) float32. scores: of each model `atypicality` and `p`, by id. consensus: `p` and
-    `disagreement` of all models together, by id. rejected: why, by (id, model).
+    `disagreement` of all models together, by id. committee: `COMMITTEE` of those with forces, by
+    id. rejected: why, by (id, model).
     """
 
     contents: dict[str, str]
@@ -35,6 +38,7 @@ class StoreData(NamedTuple):
     vectors: dict[ModelLayer, tuple[Rows, Vectors]]
     scores: dict[ModelLayer, pd.DataFrame]
     consensus: pd.DataFrame
+    committee: pd.DataFrame
     rejected: dict[tuple[str, str], str]
 
     @property
@@ -68,6 +72,8 @@ def columns_of(layers: list[ModelLayer]) -> Columns:
         f"{PREFIX}duplicate_of": "text",
         f"{PREFIX}cluster": "text",
         f"{PREFIX}disagreement": "number",
+        **{f"{PREFIX}committee_{name}": "number" for name in COMMITTEE[:-1]},
+        f"{PREFIX}committee_apart": "text",
     }
     for prefix in prefixes(layers).values():
         columns |= {**_neighbour_columns(prefix), f"{prefix}atypicality": "number"}
@@ -129,6 +135,7 @@ def gather(snapshot: Snapshot, layers: list[ModelLayer]) -> StoreData:
         vectors,
         scores,
         _consensus(snapshot, scores),
+        _committee(snapshot, [layer.model for layer in layers]),
         {(id, model): reason for id, model, reason in rejected},
     )
 
@@ -159,6 +166,18 @@ def _consensus(snapshot: Snapshot, scores: dict[ModelLayer, pd.DataFrame]) -> pd
     ).set_index("structure_id")
 
 
+def _committee(snapshot: Snapshot, models: list[str]) -> pd.DataFrame:
+    """What those of the models that make a committee by default say, by id."""
+    ((default,),) = snapshot.rows("SELECT committee_models()")
+    members = [model for model in default or [] if model in models]
+    if len(members) < 2:
+        return pd.DataFrame(columns=COMMITTEE)
+    try:
+        return judged(snapshot, models=members).set_index("structure_id")[COMMITTEE]
+    except InvalidQuery:  # no structure has forces by all of them
+        return pd.DataFrame(columns=COMMITTEE)
+
+
 def compute(data: StoreData, *, k: int, within: float) -> Answers:
     """Neighbours, near duplicates and clusters of every structure.
 
@@ -183,6 +202,8 @@ def compute(data: StoreData, *, k: int, within: float) -> Answers:
         table[f"{prefix}atypicality_p"] = data.scores[layer]["p"]
     table[f"{PREFIX}atypicality_p"] = data.consensus["p"]
     table[f"{PREFIX}disagreement"] = data.consensus["disagreement"]
+    for name in COMMITTEE:
+        table[f"{PREFIX}committee_{name}"] = data.committee[name]
     table[f"{PREFIX}reason"] = _reasons(data)
     return Answers(table, neighbours)
 

@@ -132,6 +132,23 @@ def _numbered(name: str, names: dict[str, Card]) -> Card | None:
     return replace(card, name=f"{card.name}{suffix}", aliases=(), seed=given.get("seed"))
 
 
+def outputs_wanted(card: Card, spec: str = "") -> tuple[str, ...]:
+    """ "energy", or "energy" and "forces", of "energy,forces"; none of "".
+
+    Forces come with their energy: it is the same forward pass.
+
+    Raises: InvalidQuery for another word, or of a model that has neither.
+    """
+    wanted = {part.strip() for part in spec.split(",") if part.strip()}
+    if unknown := wanted - {"energy", "forces"}:
+        raise errors.InvalidQuery(
+            f"no output {', '.join(sorted(unknown))}", "use energy, or energy,forces"
+        )
+    if wanted and card.conservative is None:
+        raise errors.InvalidQuery(f"{card.name} predicts no energies and forces")
+    return tuple(name for name in ("energy", "forces") if wanted and (name in {*wanted, "energy"}))
+
+
 def _random_control(card: Card, seed: int) -> Card:
     """The same architecture with random weights."""
     has_weights = card.downloads or card.checkpoint_sha256 or card.own_checkpoint

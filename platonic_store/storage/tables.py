@@ -85,6 +85,8 @@ runs = sa.Table(
     sa.Column("model", sa.String, nullable=False),
     sa.Column("source_id", sa.BigInteger),
     sa.Column("layers", sa.ARRAY(sa.Integer), nullable=False),
+    # "energy" and "forces", where they were asked for.
+    sa.Column("outputs", sa.ARRAY(sa.String)),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("started_at", _timestamp, server_default=_now, nullable=False),
     sa.Column("finished_at", _timestamp),

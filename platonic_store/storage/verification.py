@@ -46,6 +46,28 @@ _CONTRADICTIONS = (
     ) WHERE rows != due
     """,
     """
+    SELECT format('{} structures that {} predicts are not in the catalogue', count(*), p.model)
+    FROM structure_predictions AS p
+    ANTI JOIN catalog.main.structures AS s ON s.id = p.structure_id
+    GROUP BY p.model
+    """,
+    """
+    SELECT format('{} structures have several energies by {}', count(*), model)
+    FROM (
+        SELECT structure_id, model FROM structure_predictions GROUP BY ALL HAVING count(*) > 1
+    ) GROUP BY model
+    """,
+    """
+    SELECT format('{} structures have forces by {} on too few or too many atoms', count(*), f.model)
+    FROM (
+        SELECT structure_id, model, count(*) AS rows, count(DISTINCT site_index) AS atoms
+        FROM atom_predictions GROUP BY ALL
+    ) AS f
+    LEFT JOIN catalog.main.structures AS s ON s.id = f.structure_id
+    WHERE f.rows IS DISTINCT FROM s.nsites OR f.atoms IS DISTINCT FROM s.nsites
+    GROUP BY f.model
+    """,
+    """
     SELECT format('{} structures are scored against a reference that is not there', count(*))
     FROM structure_scores AS c ANTI JOIN catalog.main.reference_sets AS r ON r.id = c.reference
     HAVING count(*) > 0

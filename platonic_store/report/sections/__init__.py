@@ -4,6 +4,7 @@ from platonic_store.report.sections import (
     alignment,
     analogies,
     bias,
+    committee,
     layers,
     models,
     space,
@@ -21,5 +22,6 @@ SECTIONS = [
     analogies,
     stitching,
     typicality,
+    committee,
     bias,
 ]
