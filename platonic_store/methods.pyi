@@ -7,6 +7,7 @@ from platonic_store.questions.collapsed_pairs import collapsed_pairs
 from platonic_store.questions.committee import committee
 from platonic_store.questions.disagreement import disagreement
 from platonic_store.questions.embedding import embedding
+from platonic_store.questions.near_duplicates import near_duplicates
 from platonic_store.questions.neighbours import neighbours
 from platonic_store.questions.outliers import outliers
 from platonic_store.questions.shared.declaration import Method
@@ -27,6 +28,7 @@ class Questions:
     committee = Method(committee)
     disagreement = Method(disagreement)
     embedding = Method(embedding)
+    near_duplicates = Method(near_duplicates)
     neighbours = Method(neighbours)
     outliers = Method(outliers)
     similar = Method(similar)

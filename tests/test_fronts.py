@@ -24,6 +24,7 @@ QUESTIONS = [
     ("similar", {"query": "Rutile", "site": 2, "model": "chgnet-0.3.0"}),
     ("similar", {"query": "Rutile", "distance": "transport", "k": 3}),
     ("analogy", {"expression": "Perovskite - Spinel + Rutile", "k": 4}),
+    ("near_duplicates", {"within": 0.004, "where": "nsites < 20"}),
     ("neighbours", {"k": 1, "where": "nsites > 30"}),
     ("typicality", {"query": "Rutile"}),
     ("typicality", {"query": "Rutile", "level": "atom", "model": "chgnet-0.3.0"}),

@@ -1,6 +1,7 @@
 """A state of a store as it was published: a value, which never changes and needs no closing."""
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -169,6 +170,12 @@ class Snapshot:
     def points(self, table: VectorTable, condition: str | None = None) -> Points:
         check()
         return self._vectors.points(table.name, table.level, condition)
+
+    def stream(self, table: VectorTable, condition: str | None = None) -> Iterator[Points]:
+        """The rows of a table that need not fit in memory, some at a time."""
+        for batch in self._vectors.stream(table.name, table.level, condition):
+            check()
+            yield batch
 
     def of_structure(self, table: VectorTable, id_: str) -> Points:
         """The rows of one structure."""

@@ -112,6 +112,13 @@ class Vectors:
             _cache.put(key, points)
         return points
 
+    def stream(self, name: str, level: Level, condition: str | None = None) -> Iterator[Points]:
+        """The rows as `points`, some at a time, kept nowhere."""
+        for batch in self.read(name, [*key_names(level), "vector"], condition):
+            table = pa.Table.from_batches([batch])
+            keys = table.drop_columns("vector").combine_chunks()
+            yield Points(keys, vector_matrix(table["vector"]))
+
     def of_structure(self, name: str, level: Level, id_: str) -> Points:
         """The rows of one structure: from memory if the table is there, else read by themselves.
 

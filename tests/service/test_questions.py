@@ -17,6 +17,7 @@ ARGUMENTS = {
     "collapsed_pairs": {"k": 5},
     "disagreement": None,  # of stored scores, which this store lacks
     "embedding": {"query": "Halite", "site": 1},
+    "near_duplicates": {"within": 0.01},
     "neighbours": {"k": 2},
     "outliers": {"k": 3},
     "similar": {"query": "Halite", "site": 1, "where": "nelements < 4", "k": 7},
