@@ -168,8 +168,7 @@ class Uploads:
                 f"layer {side.layer} of {side.model} came into the store after the service began",
                 "start the service again",
             )
-        row = upload.row
-        return ExternalStructure(layers[side.layer], np.array(row["numbers"]), row["formula"])
+        return ExternalStructure.of(layers[side.layer], upload.row)
 
     def numbers(self, id: str) -> list[int]:
         """The atomic numbers of an upload. Raises: StructureNotFound."""
