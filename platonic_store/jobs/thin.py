@@ -37,7 +37,7 @@ from platonic_store.storage.writer import Writer
 
 BLOCK = 16_384  # atoms in memory beside those that are kept
 CLOSE = 0.03  # to a share that is asked for, relatively
-TRIES = 16
+TRIES = 12
 _PAGE = 5_000  # structures that are copied at once
 
 
@@ -193,7 +193,7 @@ def _covered(
 
 def _radius_for(snapshot: Snapshot, side: ModelLayer, sites: Sites, share: float) -> float:
     """The radius that keeps about a share of the atoms: by bisection, a pass over them a try."""
-    low, high = -8.0, 0.3  # powers of ten
+    low, high = -5.0, 0.3  # powers of ten
     wanted = share * len(sites.rows)
     radius = 10 ** ((low + high) / 2)
     with progress.counting(f"choosing a radius for {side}", "tries") as advance:
