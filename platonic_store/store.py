@@ -339,6 +339,7 @@ class Store(Questions):
         by_id: bool = False,
         k: int = 10,
         within: float = 0.01,
+        reference: str | None = None,
     ) -> "AnnotationReport":
         """Write into the records of a user's own file or database what the store says of them.
 
@@ -350,6 +351,8 @@ class Store(Questions):
         by_id: match records by their ids alone and embed nothing. Otherwise a record that has a
             structure is matched by its content, and ingested where the store lacks it.
         k: how many neighbours. within: the cosine distance of near duplicates.
+        reference: a store of what the models were trained on, by path or URL: adds whether it
+            covers each structure.
 
         The same call again changes nothing, and goes on where it was stopped. Typicality is not
         confidence.
@@ -368,6 +371,7 @@ class Store(Questions):
             by_id=by_id,
             k=k,
             within=within,
+            reference=reference,
         )
 
     def delete(self, structure_ids: list[str]) -> None:
@@ -478,7 +482,7 @@ class Store(Questions):
 
     def thin(
         self,
-        to: str | Path,
+        uri: str | Path,
         models: list[str] | tuple[str, ...] = (),
         *,
         radius: float | None = None,
@@ -486,7 +490,7 @@ class Store(Questions):
     ) -> "list[Thinned]":
         """Make a reference store of so few of this store's atoms that all others are near one.
 
-        to: a path or URL of the new store. models: each MODEL or MODEL@LAYER; by default all.
+        uri: the path or URL of the new store. models: each MODEL or MODEL@LAYER; by default all.
         radius: an atom is kept unless a kept one of its element is within this cosine distance.
         keep: or the share of the distinct atoms to be kept, about; the radius is found by trying.
 
@@ -499,11 +503,11 @@ class Store(Questions):
 
         if (radius is None) == (keep is None):
             raise InvalidQuery("name either a radius or the share to keep")
-        if not (0 <= (radius or 0) < 2 and 0 < (keep or 1) <= 1):
+        if not (keep is None or 0 < keep <= 1) or not (radius is None or 0 <= radius < 2):
             raise InvalidQuery("a radius is within [0, 2), a share to keep within (0, 1]")
         snapshot = self.snapshot()
         sides = _sides(snapshot, models)
-        with Store.open(to)._writing(f"thin {self.location.uri}", create=True) as writer:
+        with Store.open(uri)._writing(f"thin {self.location.uri}", create=True) as writer:
             return [
                 thin(snapshot, self.location.uri, writer, side, radius=radius, keep=keep)
                 for side in sides

@@ -13,7 +13,7 @@ from platonic_store.cli.output import say, show
 
 
 def run(
-    to: Annotated[str, typer.Option(help="The new store: a folder, s3://, gs://, az://.")],
+    uri: Annotated[str, typer.Argument(help="The new store: a folder, s3://, gs://, az://.")],
     model: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--model", "-m", help="MODEL or MODEL@LAYER, several times; default: all."),
@@ -35,6 +35,6 @@ def run(
 
     from platonic_store.store import Store
 
-    done = Store.open(store).thin(to, model or (), radius=radius, keep=keep)
+    done = Store.open(store).thin(uri, model or (), radius=radius, keep=keep)
     show(pd.DataFrame(done), format, out)
-    say(f"ask with it: platonic-store coverage ID --reference {to}")
+    say(f"ask with it: platonic-store coverage ID --reference {uri}")

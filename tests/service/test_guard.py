@@ -27,7 +27,7 @@ TOKEN = "a-token-of-some-length"
         ("/api/similar?query=Halite&nix=1", 422, "nix: Extra inputs"),
         ("/api/similar?query=" + "x" * 3000, 422, "at most 2000"),
         ("/api/coverage?query=Halite&reference=/etc", 422, "no reference that the owner"),
-        ("/api/coverage?query=Halite&reference=http://127.0.0.1:9/x", 422, "--reference NAME=URI"),
+        ("/api/coverage?query=Halite&reference=http://127.0.0.1:9/x", 422, "opened or served"),
         ("/api/typicality?query=Halite&reference=s3://a/b", 422, "there are: prototypes.store"),
         ("/api/coverage?query=Halite", 422, "reference: Field required"),
         ("/api/similar", 422, "query: Field required"),

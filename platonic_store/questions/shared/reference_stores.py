@@ -80,8 +80,7 @@ def _opened(snapshot: Snapshot, reference: str) -> Snapshot:
     raise InvalidQuery(
         f"{reference[:100]!r} is no reference that the owner of this store has named "
         f"(there are: {known})",
-        "name one with `serve --reference NAME=URI`",
-        "in Python `Store.open(STORE, references={'NAME': 'URI'})`",
+        "its owner names references when the store is opened or served",
     )
 
 
