@@ -6,12 +6,14 @@ each axis), strained, with elements shuffled, or with atoms at random places; an
 Printed are, by model: the share of held-out frames and of their atoms with p ≤ 0.05, which should
 be 0.05 at most; the AUROC of the others against held-out frames, by p; the same by typicality; what
 a reference without an element, or without a coordination of it, says of those that have it; and
-what is lost when the reference is thinned. The controls know the composition alone, or have random
-weights. FOLDER keeps what takes long, for the next run. Printed is Markdown.
+what is lost when the reference is thinned ("members" are its own frames, which should never be
+far). The controls know the composition alone, or have random weights. FOLDER keeps what takes long,
+for the next run. Printed is Markdown.
 """
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -159,6 +161,7 @@ def thinned(
     """What is lost by a cover."""
     rows: dict[str, dict[str, float]] = {}
     for model in models:
+        print(f"thinning for {model}", file=sys.stderr, flush=True)
         ids = embedded(frames, held, model)
         whole = frames.coverage(ids, reference=str(half.path), model=model)
         for share in (1.0, *SHARES):
@@ -173,6 +176,7 @@ def thinned(
             seconds = time.monotonic() - began
             thin = frames.coverage(ids, reference=str(path), model=model)
             change = (thin["p"] - whole["p"]).abs().mean()
+            members = half.coverage(reference=str(path), model=model)["p"]
             by = judged(questions, frames, ids, path, model, "coverage")
             some = ("frames", "atoms", "rattled 0.3", "random", "shuffled")
             empty = {"kept": 1.0, "radius": 0.0, "largest": 0.0, "99 %": 0.0}
@@ -181,6 +185,7 @@ def thinned(
             )
             typical = judged(questions, frames, ids, path, model, "typicality")
             rows[f"{model}, {share:.0%}"] |= {
+                "members": (members <= LIMIT).mean(),
                 "typicality: frames": typical["frames"],
                 "rattled 0.3 ": typical["rattled 0.3"],
                 "seconds": seconds,

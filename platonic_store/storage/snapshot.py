@@ -165,7 +165,7 @@ class Snapshot:
 
     def vectors_at(self, table: VectorTable, rows: np.ndarray) -> np.ndarray:
         """The vectors of some rows by their place in the table's order, (n, dim) float32."""
-        return self._vectors.at(table.name, rows)
+        return self._vectors.at(table.name, table.level, rows)
 
     def keys_of_structures(self, table: VectorTable, ids: list[str]) -> pa.Table:
         """The keys of the rows of some structures, in any order."""

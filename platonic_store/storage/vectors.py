@@ -137,10 +137,13 @@ class Vectors:
         """The keys of all rows, streamed in the table's order."""
         yield from self.read(name, key_names(level))
 
-    def at(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """The vectors of some rows by their place in the table, (n, dim) float32."""
-        if known := _cache.get(self._key(name)):
-            return np.asarray(known.vectors[rows])
+    def at(self, name: str, level: Level, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows by their place in the table, (n, dim) float32.
+
+        From memory where the whole table fits.
+        """
+        if fits_cache(sum(file.size for file in self._manifest.vectors[name].files)):
+            return np.asarray(self.points(name, level).vectors[rows])
         order = np.argsort(rows)
         with self._files.location.explained():
             found = self._open(name).take(rows[order].tolist(), columns=["vector"])
