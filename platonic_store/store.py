@@ -96,6 +96,11 @@ class Store(Questions):
             from platonic_store.service_store import at_service
 
             if (of_service := at_service(location, storage_options, at)) is not None:
+                if references:
+                    raise InvalidQuery(
+                        f"{uri} is a service, which has references of its own",
+                        "ask by the names that its owner gave",
+                    )
                 return of_service
         named = None
         if references:

@@ -172,3 +172,8 @@ def client_of(service):
 
     with httpx.Client(base_url=service, timeout=60) as found:
         yield found
+
+
+def test_a_service_has_its_own_references(service, prototypes_path):
+    with pytest.raises(InvalidQuery, match="references of its own"):
+        Store.open(service, references={"mine": str(prototypes_path)})
