@@ -5,6 +5,7 @@ from platonic_store.questions.analogy import analogy
 from platonic_store.questions.bias import bias
 from platonic_store.questions.collapsed_pairs import collapsed_pairs
 from platonic_store.questions.committee import committee
+from platonic_store.questions.coverage import coverage
 from platonic_store.questions.disagreement import disagreement
 from platonic_store.questions.embedding import embedding
 from platonic_store.questions.near_duplicates import near_duplicates
@@ -26,6 +27,7 @@ class Questions:
     bias = Method(bias)
     collapsed_pairs = Method(collapsed_pairs)
     committee = Method(committee)
+    coverage = Method(coverage)
     disagreement = Method(disagreement)
     embedding = Method(embedding)
     near_duplicates = Method(near_duplicates)

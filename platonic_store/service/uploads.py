@@ -169,9 +169,8 @@ class Uploads:
                 f"{side} came into the store after the service began",
                 "start the service again",
             )
-        row = upload.row
         atoms = np.hstack([layers[layer] for layer in wanted])
-        return ExternalStructure(atoms, np.array(row["numbers"]), row["formula"])
+        return ExternalStructure.of(atoms, upload.row)
 
     def numbers(self, id: str) -> list[int]:
         """The atomic numbers of an upload. Raises: StructureNotFound."""

@@ -145,6 +145,24 @@ class Vectors:
         condition = f"structure_id IN ({literals(ids) or 'NULL'})"
         return self._open(name).to_table(columns=key_names(level), filter=condition)
 
+    def keys(self, name: str, level: Level) -> Iterator[pa.RecordBatch]:
+        """The keys of all rows, streamed in the table's order."""
+        yield from self.read(name, key_names(level))
+
+    def at(self, name: str, level: Level, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows by their place in the table, (n, dim) float32.
+
+        From memory where the whole table fits.
+        """
+        if fits_cache(sum(file.size for file in self._manifest.vectors[name].files)):
+            return np.asarray(self.points(name, level).vectors[rows])
+        order = np.argsort(rows)
+        with self._files.location.explained():
+            found = self._open(name).take(rows[order].tolist(), columns=["vector"])
+        vectors = np.empty((len(rows), found["vector"].type.list_size), np.float32)
+        vectors[order] = vector_matrix(found["vector"])
+        return vectors
+
     def _key(self, name: str) -> str:
         files = self._manifest.vectors[name].files
         return next(file.sha256 for file in files if "/_versions/" in file.path)

@@ -15,6 +15,7 @@ ARGUMENTS = {
     "analogy": {"expression": "Halite - Na + K", "k": 4},
     "bias": {"by": ["element", "group"], "structures": 60},
     "collapsed_pairs": {"k": 5},
+    "coverage": {"query": "Halite", "reference": "prototypes.store", "level": "atom"},
     "disagreement": None,  # of stored scores, which this store lacks
     "embedding": {"query": "Halite", "site": 1},
     "near_duplicates": {"within": 0.01},
