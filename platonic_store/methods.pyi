@@ -4,6 +4,7 @@ from platonic_store.questions.align import align
 from platonic_store.questions.analogy import analogy
 from platonic_store.questions.bias import bias
 from platonic_store.questions.collapsed_pairs import collapsed_pairs
+from platonic_store.questions.compare_sets import compare_sets
 from platonic_store.questions.disagreement import disagreement
 from platonic_store.questions.embedding import embedding
 from platonic_store.questions.neighbours import neighbours
@@ -23,6 +24,7 @@ class Questions:
     analogy = Method(analogy)
     bias = Method(bias)
     collapsed_pairs = Method(collapsed_pairs)
+    compare_sets = Method(compare_sets)
     disagreement = Method(disagreement)
     embedding = Method(embedding)
     neighbours = Method(neighbours)

@@ -15,6 +15,7 @@ from platonic_store.errors import NotEmbedded, PlatonicError, ServiceBusy, Struc
 from platonic_store.questions.shared.inputs import (
     GUEST,
     ExternalStructure,
+    GuestBatch,
     NotYetEmbedded,
 )
 from platonic_store.service.embedding import Layers, Models
@@ -175,6 +176,11 @@ class Uploads:
         """The atomic numbers of an upload. Raises: StructureNotFound."""
         numbers: list[int] = self.get(id).row["numbers"]
         return numbers
+
+    def batch(self, id: str) -> GuestBatch:
+        """One upload as a batch. Raises: StructureNotFound."""
+        upload = self.get(id)
+        return GuestBatch([upload.name], pa.Table.from_batches([upload.structure]), [])
 
     def __len__(self) -> int:
         return len(self._kept)
