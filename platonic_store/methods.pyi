@@ -9,6 +9,8 @@ from platonic_store.questions.disagreement import disagreement
 from platonic_store.questions.embedding import embedding
 from platonic_store.questions.neighbours import neighbours
 from platonic_store.questions.outliers import outliers
+from platonic_store.questions.screen import screen
+from platonic_store.questions.screen_limits import screen_limits
 from platonic_store.questions.shared.declaration import Method
 from platonic_store.questions.similar import similar
 from platonic_store.questions.stitch import stitch
@@ -29,6 +31,8 @@ class Questions:
     embedding = Method(embedding)
     neighbours = Method(neighbours)
     outliers = Method(outliers)
+    screen = Method(screen)
+    screen_limits = Method(screen_limits)
     similar = Method(similar)
     stitch = Method(stitch)
     stitch_head = Method(stitch_head)

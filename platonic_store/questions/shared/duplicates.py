@@ -1,13 +1,18 @@
 """Near duplicates: structures of one reduced formula that a model can hardly tell apart."""
 
-from typing import Annotated, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
+from platonic_store import progress
 from platonic_store.geometry.clusters import near_duplicate_groups
-from platonic_store.geometry.neighbours import distances
+from platonic_store.geometry.neighbours import nearest
+
+if TYPE_CHECKING:
+    from pymatgen.core.structure import Structure
 
 WITHIN = 0.01
 Within = Annotated[float, "Cosine distance of near duplicates, of one reduced formula.", Ge(0)]
@@ -40,15 +45,48 @@ def known_alike(
     own: (n,) the row of each one among the known, which is not compared with it; -1 for none.
     """
     row, distance = np.full(len(vectors), -1), np.full(len(vectors), np.inf)
+    itself = np.full(len(vectors), -1) if own is None else own
     rows_of = pd.Series(np.arange(len(known_formulas))).groupby(known_formulas).indices
     for formula, mine in pd.Series(np.arange(len(formulas))).groupby(formulas).indices.items():
         theirs = rows_of.get(formula)
         if theirs is None:
             continue
-        found = distances(vectors[mine], known[theirs])
-        if own is not None:
-            found[theirs == own[mine, None]] = np.inf
-        best = found.argmin(axis=1)
-        distance[mine] = found[np.arange(len(mine)), best]
-        row[mine] = np.where(np.isfinite(distance[mine]), theirs[best], -1)
+        # Blocks of them at a time: many may be of one formula.
+        index, apart = nearest(vectors[mine], known[theirs], 1 if own is None else 2)
+        is_own = np.equal(theirs[index], itself[mine, None])
+        best = is_own.argmin(axis=1)[:, None]  # the first that is another one
+        found = np.take_along_axis(np.where(is_own, np.inf, apart), best, axis=1)[:, 0]
+        distance[mine] = found
+        row[mine] = np.where(
+            np.isfinite(found), theirs[np.take_along_axis(index, best, axis=1)[:, 0]], -1
+        )
     return Known(row, distance)
+
+
+def match(some: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
+    """(n,) bool: whether pymatgen's StructureMatcher, as it is by default, fits two crystals.
+
+    some, others: n rows with numbers, positions and cell, compared row by row.
+    """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    matcher = StructureMatcher()
+    with progress.bar("matching", len(some), "pairs") as advance:
+        found = []
+        for one, other in zip(_structures(some), _structures(others), strict=True):
+            found.append(bool(matcher.fit(one, other)))
+            advance(1)
+    return np.array(found, dtype=bool)
+
+
+def _structures(crystals: pd.DataFrame) -> "Iterator[Structure]":
+    from pymatgen.core.structure import Structure
+
+    columns = (crystals[name] for name in ("cell", "numbers", "positions"))
+    for cell, numbers, positions in zip(*columns, strict=True):
+        yield Structure(
+            np.reshape(cell, (3, 3)),
+            numbers,
+            np.reshape(positions, (-1, 3)),
+            coords_are_cartesian=True,
+        )

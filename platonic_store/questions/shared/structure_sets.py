@@ -63,6 +63,12 @@ class StructureSet:
         """Whether they are structures of the store."""
         return self._atoms is None
 
+    def select(self, rows: np.ndarray) -> "StructureSet":
+        """Some of them, without those that were rejected. rows: integers."""
+        return StructureSet(
+            self._snapshot, self.names[rows], self.ids[rows], [], self._crystals, self._atoms
+        )
+
     @cached_property
     def crystals(self) -> pd.DataFrame:
         """(n,) id, formula, spacegroup, numbers, positions, cell and pbc, in their order."""
