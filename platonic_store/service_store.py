@@ -189,7 +189,10 @@ class ServiceStore(Store):
             return self._session.request(method, url, timeout=timeout, **more)
         except requests.exceptions.RequestException as error:
             reason = type(error).__name__
-            raise StoreUnreachable(f"{self.location.uri} does not answer ({reason})") from None
+            raise StoreUnreachable(
+                f"{self.location.uri} does not answer ({reason})",
+                "look whether the service runs there, and which port it names",
+            ) from None
 
     def _checked(self, response: "requests.Response") -> "requests.Response":
         if response.ok:

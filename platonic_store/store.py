@@ -569,10 +569,8 @@ class Store(Questions):
     def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
         """Write crystals, maps and scores as a file that another tool opens; returns its path.
 
-        path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
-            (structures) or `atlas-atoms.parquet`, for embedding-atlas, or in `optimade.jsonl` or
-            `optimade.jsonl.gz` (see docs/exports.md), or in `explorer.html`, for the explorer as
-            one file (docs/explorer.md).
+        path: its name ends in one of `platonic_store.exports.FORMATS`, such as
+            `chemiscope.json.gz`; see docs/exports.md.
         models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
 
         Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.

@@ -2,6 +2,12 @@
 -- `crystals`, `structure_scores` and `atom_scores` are views of its bulk files, as are
 -- `structure_map` and `atom_map`: where each model, and the consensus, puts what is there.
 
+-- What was fitted, by name: targets of a space, projections, layouts of the map.
+CREATE OR REPLACE VIEW fitted AS
+SELECT name, content FROM parameters
+UNION ALL
+SELECT name, content FROM catalog.main.older_parameters;
+
 -- One row a crystal: what the store knows of it, then every property of its source.
 CREATE OR REPLACE VIEW structure AS
 SELECT

@@ -84,6 +84,7 @@ def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, S
             conflicts += added.conflicts
             reasons += [f"{r.record}: {r.reason}" for r in batch.rejected[:1]]
             advance(len(batch.structures))
+    records.end_source(writer, source_id)
     report = SourceReport(uri, *counts.tolist())
     if conflicts:
         raise ConflictingStructure(

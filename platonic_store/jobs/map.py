@@ -121,9 +121,9 @@ def _lay_out(
                 space=space,
                 models=[str(_side(table)) for table in agreed],
                 settings=settings,
-                parameters=fitted.to_bytes(),
             )
         )
+        writer.keep_parameters(f"layout/{level}", fitted.to_bytes())
         writer.clear_rows(f"{level}_map")
         writer.delete_rows("layout_points", f"level = '{level}'")
         rows = keys.assign(level=level, x=fitted.xy[:, 0], y=fitted.xy[:, 1])

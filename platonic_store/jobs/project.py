@@ -96,15 +96,16 @@ def open_space(writer: Writer, recipe: str | None = None, anchors: str | None = 
 def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
     """The newest space of these anchors that models have agreed on."""
     rows = snapshot.rows(
-        "SELECT id, targets, (agreement->>'penalty')::DOUBLE FROM catalog.main.spaces "
+        "SELECT id, (agreement->>'penalty')::DOUBLE FROM catalog.main.spaces "
         "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
         [ALIGNED, anchor_set.id],
     )
     if not rows:
         return None
-    id_, targets, penalty = rows[0]
-    array = None if targets is None else np.load(BytesIO(targets), allow_pickle=False)
-    return Space(id_, ALIGNED, anchor_set, array, penalty)
+    id_, penalty = rows[0]
+    content = lookup.parameters(snapshot, f"space/{id_}")
+    targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
+    return Space(id_, ALIGNED, anchor_set, targets, penalty)
 
 
 def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.ndarray]:
@@ -113,8 +114,7 @@ def _trained(snapshot: Snapshot, anchor_set: AnchorSet) -> dict[ModelLayer, np.n
     for name in sorted(snapshot.trained_models):
         side = lookup.model_layer(snapshot, name)
         try:
-            source = lookup.vector_table(snapshot, side, "atom")
-            found[side] = anchor_embeddings(snapshot, source, anchor_set)
+            found[side] = _anchored(snapshot, side, anchor_set)
         except AnchorsNotFound:
             continue
     return found
@@ -144,10 +144,11 @@ def _agree(
                 id=space.id,
                 recipe=ALIGNED,
                 anchor_set=anchor_set.id,
-                targets=content or None,
                 agreement=agreement,
             )
         )
+        if content:
+            writer.keep_parameters(f"space/{space.id}", content)
     return space
 
 
@@ -178,6 +179,37 @@ def project_again(writer: Writer, space: str, side: ModelLayer) -> int:
     return _project_missing(writer, snapshot, space, source, fitted)
 
 
+def fit_again(writer: Writer) -> int:
+    """Compute the parameters of all spaces and projections from the anchors, as they were.
+
+    Returns how many projections there are.
+    """
+    snapshot = writer.snapshot()
+    spaces = snapshot.rows(
+        "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
+        "(agreement->>'models')::VARCHAR[] FROM catalog.main.spaces ORDER BY created_at"
+    )
+    projected = snapshot.rows("SELECT space, model, layer FROM catalog.main.projections")
+    for id_, recipe, anchors, penalty, models in spaces:
+        anchor_set = newest_anchors(snapshot, anchors)
+        targets = None
+        if penalty is not None:
+            sides = [lookup.model_layer(snapshot, name) for name in models]
+            targets = consensus([_anchored(snapshot, side, anchor_set) for side in sides], penalty)
+        space = Space(id_, recipe, anchor_set, targets, penalty)
+        with writer.writing():
+            if targets is not None:
+                writer.keep_parameters(f"space/{id_}", _npy(targets))
+            for side in (ModelLayer(*row[1:]) for row in projected if row[0] == id_):
+                fitted = space.fit(_anchored(snapshot, side, anchor_set))
+                writer.keep_parameters(lookup.projection_name(id_, side), fitted.to_bytes())
+    return len(projected)
+
+
+def _anchored(snapshot: Snapshot, side: ModelLayer, anchor_set: AnchorSet) -> np.ndarray:
+    return anchor_embeddings(snapshot, lookup.vector_table(snapshot, side, "atom"), anchor_set)
+
+
 def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Projection) -> None:
     with writer.writing() as connection:
         if connection.scalar(sa.select(t.spaces.c.id).filter_by(id=space.id)) is None:
@@ -186,11 +218,8 @@ def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Pro
                     id=space.id, recipe=space.recipe, anchor_set=space.anchors.id
                 )
             )
-        connection.execute(
-            sa.insert(t.projections).values(
-                space=space.id, **side._asdict(), parameters=fitted.to_bytes()
-            )
-        )
+        connection.execute(sa.insert(t.projections).values(space=space.id, **side._asdict()))
+        writer.keep_parameters(lookup.projection_name(space.id, side), fitted.to_bytes())
 
 
 def _project_missing(

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from platonic_store.jobs import ingest
 from platonic_store.jobs.map import map_store
-from platonic_store.jobs.project import project_again
+from platonic_store.jobs.project import fit_again, project_again
 from platonic_store.jobs.score import score_model
 from platonic_store.runtimes.preparation import prepare
 from platonic_store.storage import records
@@ -15,6 +15,7 @@ from platonic_store.storage.writer import Writer
 
 _SCORES = ("structure_scores", "atom_scores")
 _MAP = ("structure_map", "atom_map", "layout_points")
+_PARAMETERS = "parameters"
 # Folders of a Lance table without whose files its rows cannot be told.
 _ESSENTIAL = ("_versions", "_deletions")
 
@@ -30,8 +31,11 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
     lost = _lost_structures(writer, snapshot, hurt, paths)
     references = snapshot.rows("SELECT model, layer FROM catalog.main.reference_sets ORDER BY ALL")
     spaces = _spaces(snapshot, hurt, set(lost))
-    hurt_rows = {name for name in (*_SCORES, *_MAP) if _rows_of(name, paths)}
-    is_scored_anew, is_mapped_anew = hurt_rows & {*_SCORES}, hurt_rows & {*_MAP}
+    hurt_rows = {name for name in (*_SCORES, *_MAP, _PARAMETERS) if _rows_of(name, paths)}
+    is_scored_anew, is_fitted_anew = hurt_rows & {*_SCORES}, _PARAMETERS in hurt_rows
+    is_mapped_anew = hurt_rows & {*_MAP}
+    if is_fitted_anew and snapshot.row_files["layout_points"]:
+        is_mapped_anew = {*_MAP}  # the layouts' parameters are gone
     with writer.writing() as connection:
         for model, ids in lost.items():
             _forget_embeddings(writer, connection, snapshot, model, ids, paths)
@@ -42,12 +46,17 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
                 writer.drop_index(table.name)
         for name in (*(_SCORES if is_scored_anew else ()), *is_mapped_anew):
             writer.clear_rows(name)
+        if is_fitted_anew:
+            writer.clear_rows(_PARAMETERS)
+            connection.execute(sa.delete(t.layouts))
     # Files of rows are named by their content: the same ones would be taken for being there.
     # A version that Lance cannot read would be its newest.
     lost_rows = {path for name in hurt_rows for path in _rows_of(name, paths)}
     writer.location.delete(path for path in paths if path in lost_rows or "/_versions/" in path)
     writer.publish(maintained=[table.name for table in hurt if table.name in writer.vector_tables])
     done = [_embed_again(writer, snapshot, model, ids) for model, ids in lost.items()]
+    if is_fitted_anew:
+        done.append(f"{fit_again(writer)} projections fitted again")
     for space, side in spaces:
         atoms = project_again(writer, space, side)
         done.append(f"{atoms} atoms of {side} projected again into {space}")

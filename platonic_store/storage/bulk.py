@@ -2,7 +2,8 @@
 
 `crystals` holds a structure's atoms and cell in a row, `structure_scores` and `atom_scores` what
 models found of them, `structure_map` and `atom_map` where they lie on the map, and `layout_points`
-what that was fitted to. A table is the rows of all of its files; no key is in two of them.
+what that was fitted to. `parameters` is what was fitted, by name: the targets of a space, a
+projection, a layout. A table is the rows of all of its files; no key is in two of them.
 """
 
 import hashlib
@@ -64,6 +65,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("point", pa.list_(pa.float32())),
         ]
     ),
+    "parameters": pa.schema([pa.field("name", pa.string()), pa.field("content", pa.binary())]),
 }
 # The structure comes first, so that all that is known of one lies in one row group of a file.
 KEYS = {
@@ -73,6 +75,7 @@ KEYS = {
     "structure_map": ["structure_id", "model", "layer"],
     "atom_map": ["structure_id", "site_index", "model", "layer"],
     "layout_points": ["structure_id", "level", "site_index"],
+    "parameters": ["name"],
 }
 _ROW_GROUP = {
     "crystals": 2_048,
@@ -81,6 +84,7 @@ _ROW_GROUP = {
     "structure_map": 65_536,
     "atom_map": 65_536,
     "layout_points": 16_384,
+    "parameters": 1,  # some have 30 MB, and one is read at a time
 }
 # Columns whose values come again and again, by their names in a Parquet file.
 _DICTIONARY = {
@@ -96,9 +100,11 @@ _DICTIONARY = {
     "structure_map": ["structure_id", "model", "layer"],
     "atom_map": ["structure_id", "site_index", "model", "layer"],
     "layout_points": ["level", "structure_id", "site_index"],
+    "parameters": [],
 }
 _TYPES = {
     pa.string(): "VARCHAR",
+    pa.binary(): "BLOB",
     pa.int16(): "SMALLINT",
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",

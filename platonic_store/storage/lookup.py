@@ -5,7 +5,7 @@ Each function raises an error that names what is there instead.
 
 import difflib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -115,14 +115,21 @@ def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
 
 def projection(snapshot: Snapshot, space: str, side: ModelLayer) -> Projection:
     """What turns a model's embeddings into coordinates of a space. Raises: AnchorsNotFound."""
-    rows = snapshot.rows(
-        "SELECT parameters FROM catalog.main.projections "
-        "WHERE space = ? AND model = ? AND layer = ?",
-        [space, *side],
-    )
-    if not rows:
+    content = parameters(snapshot, projection_name(space, side))
+    if content is None:
         raise _not_projected(space, side)
-    return Projection.from_bytes(rows[0][0])
+    return Projection.from_bytes(content)
+
+
+def projection_name(space: str, side: ModelLayer) -> str:
+    """The name of a projection's `parameters`."""
+    return f"projection/{space}/{side}"
+
+
+def parameters(snapshot: Snapshot, name: str) -> bytes | None:
+    """What was fitted and kept under a name."""
+    rows = snapshot.rows("SELECT content FROM fitted WHERE name = ?", [name])
+    return rows[0][0] if rows else None
 
 
 def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
@@ -130,31 +137,33 @@ def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
 
     Raises: MapNotFound.
     """
-    parameters = _layout(snapshot, "parameters", level)
-    return _read_layout(level, parameters, *snapshot.row_files["layout_points"])
+    content = parameters(snapshot, f"layout/{level}")
+    if content is None:
+        raise _no_map()
+    return _read_layout(level, content, *snapshot.row_files["layout_points"])
 
 
 @lru_cache(maxsize=4)  # some 20 MB each
-def _read_layout(level: Level, parameters: bytes, *paths: str) -> Layout:
+def _read_layout(level: Level, content: bytes, *paths: str) -> Layout:
     from pyarrow import parquet
 
     order = [("structure_id", "ascending"), ("site_index", "ascending")]
     points = parquet.read_table([*paths], filters=[("level", "=", level)]).sort_by(order)
     rows = points["point"].combine_chunks()
     matrix = np.asarray(rows.flatten()).reshape(len(rows), -1)
-    return Layout.from_bytes(parameters, matrix, np.column_stack([points["x"], points["y"]]))
+    return Layout.from_bytes(content, matrix, np.column_stack([points["x"], points["y"]]))
 
 
 def map_space(snapshot: Snapshot) -> str:
     """The space whose coordinates the map shows. Raises: MapNotFound."""
-    return str(_layout(snapshot, "space", "atom"))
-
-
-def _layout(snapshot: Snapshot, column: str, level: Level) -> Any:
-    rows = snapshot.rows(f"SELECT {column} FROM catalog.main.layouts WHERE level = ?", [level])
+    rows = snapshot.rows("SELECT space FROM catalog.main.layouts WHERE level = 'atom'")
     if not rows:
-        raise MapNotFound("the store has no map yet", Call("map"))
-    return rows[0][0]
+        raise _no_map()
+    return str(rows[0][0])
+
+
+def _no_map() -> MapNotFound:
+    return MapNotFound("the store has no map yet", Call("map"))
 
 
 def _not_projected(space: str, side: ModelLayer) -> AnchorsNotFound:

@@ -1,7 +1,7 @@
 """Structures, their properties and their rejections, written to and read from the catalogue."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,16 +47,29 @@ class Added(NamedTuple):
 
 
 def begin_source(writer: Writer, uri: str) -> int:
-    """The id of the source `uri`; `add_batch` says anew which structures it holds."""
-    with writer.writing() as connection:
+    """The id of the source `uri`, which is read anew; `end_source` ends that."""
+    with writer.reading() as connection:
         id_ = connection.scalar(sa.select(t.sources.c.id).filter_by(uri=uri))
-        if id_ is None:
-            id_ = new_id()
+        connection.exec_driver_sql("CREATE OR REPLACE TEMP TABLE seen (structure_id VARCHAR)")
+        connection.commit()
+    if id_ is None:
+        id_ = new_id()
+        with writer.writing() as connection:
             connection.execute(sa.insert(t.sources).values(id=id_, uri=uri))
+    return id_
+
+
+def end_source(writer: Writer, source: int) -> None:
+    """Forget the members of a source that it did not hold when it was read now."""
+    gone = "source_id = :source AND structure_id NOT IN (SELECT structure_id FROM seen)"
+    with writer.reading() as connection:
+        is_less = sa.text(f"SELECT EXISTS(FROM source_structures WHERE {gone})")
+        if not connection.scalar(is_less, {"source": source}):
+            return
+    with writer.writing() as connection:
         connection.execute(
-            sa.delete(t.source_structures).where(t.source_structures.c.source_id == id_)
+            sa.text(f"DELETE FROM source_structures WHERE {gone}"), {"source": source}
         )
-        return id_
 
 
 def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
@@ -65,32 +78,30 @@ def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
     The same id with the same content is a no-op; with another content it is kept out and named.
     """
     structures, conflicts = _without_repeats(batch.structures)
-    with writer.writing() as connection:
-        stored = dict(
-            fetch_arrow(
-                connection,
-                "SELECT id, content_hash FROM structures WHERE id IN (SELECT unnest(?))",
-                [structures["id"].to_pylist()],
-            )
-            .to_pandas()
-            .itertuples(index=False)
-        )
+    with writer.reading() as connection:
+        stored = _content_hashes(connection, structures["id"])
         ids, hashes = structures["id"].to_pylist(), structures["content_hash"].to_pylist()
         conflicts += [i for i, h in zip(ids, hashes, strict=True) if stored.get(i, h) != h]
         is_kept = [stored.get(i, h) == h for i, h in zip(ids, hashes, strict=True)]
         kept = structures.filter(pa.array(is_kept, pa.bool_()))
         new = kept.filter(pa.array([i not in stored for i in kept["id"].to_pylist()], pa.bool_()))
-        crystals = pa.table([new["id"], *(new[name] for name in _BULK)], SCHEMAS["crystals"].names)
-        writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
-        insert_arrow(connection, "structures", new.drop_columns(_BULK))
-        _add_members(connection, source, kept["id"])
-        if len(kept):
-            _add_properties(connection, batch.properties, set(kept["id"].to_pylist()))
+        members = _new_members(connection, source, kept["id"])
+        properties = _new_properties(connection, batch.properties, set(kept["id"].to_pylist()))
         rejections = [(r.record, r.id, r.reason) for r in batch.rejected]
         rejections += [
             (i, i, "the same id is in the store with another content") for i in conflicts
         ]
-        quarantine(connection, source, None, rejections)
+        rejections = _new_rejections(connection, source, rejections)
+        insert_arrow(connection, "seen", kept.select(["id"]).rename_columns(["structure_id"]))
+        connection.commit()
+    if len(new) or len(members) or len(properties) or rejections:
+        crystals = pa.table([new["id"], *(new[name] for name in _BULK)], SCHEMAS["crystals"].names)
+        with writer.writing() as connection:
+            writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
+            insert_arrow(connection, "structures", new.drop_columns(_BULK))
+            insert_arrow(connection, "source_structures", members)
+            _add_properties(connection, properties)
+            quarantine(connection, source, None, rejections)
     known = len(kept) - len(new)
     return Added(len(new), known, len(batch.rejected), conflicts)
 
@@ -98,14 +109,39 @@ def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
 def add_members(writer: Writer, source: int, structure_ids: list[str]) -> None:
     """Note that a source holds some structures of the store."""
     with writer.writing() as connection:
-        _add_members(connection, source, pa.array(structure_ids, pa.string()))
+        ids = pa.array(structure_ids, pa.string())
+        insert_arrow(connection, "source_structures", _new_members(connection, source, ids))
 
 
-def _add_members(connection: sa.Connection, source: int, structure_ids: pa.Array) -> None:
-    sources = pa.array([source] * len(structure_ids), pa.int64())
-    members = pa.table({"source_id": sources, "structure_id": structure_ids})
-    repeats = "ANTI JOIN source_structures USING (source_id, structure_id)"
-    insert_arrow(connection, "source_structures", members, conflict=repeats)
+def _content_hashes(connection: sa.Connection, ids: pa.Array) -> dict[str, str]:
+    """By id, of the structures that are in the store."""
+    sql = "SELECT id, content_hash FROM structures WHERE id IN (SELECT unnest(?))"
+    found = fetch_arrow(connection, sql, [ids.to_pylist()])
+    return dict(found.to_pandas().itertuples(index=False))
+
+
+def _new_members(connection: sa.Connection, source: int, ids: pa.Array) -> pa.Table:
+    """The rows of `source_structures` that are not there."""
+    known = fetch_arrow(
+        connection,
+        "SELECT structure_id FROM source_structures "
+        "WHERE source_id = ? AND structure_id IN (SELECT unnest(?))",
+        [source, ids.to_pylist()],
+    )
+    new = ids.filter(pc.invert(pc.is_in(ids, known["structure_id"].combine_chunks())))
+    return pa.table({"source_id": pa.array([source] * len(new), pa.int64()), "structure_id": new})
+
+
+def _new_rejections(
+    connection: sa.Connection, source: int, rejections: list[tuple[str, str | None, str]]
+) -> list[tuple[str, str | None, str]]:
+    """Those that the quarantine does not say already."""
+    held = t.quarantined.c
+    said = sa.select(held.record, held.structure_id, held.reason).where(
+        held.source_id == source, held.model.is_(None)
+    )
+    known = {tuple(row) for row in connection.execute(said)} if rejections else set()
+    return [one for one in rejections if one not in known]
 
 
 def _without_repeats(structures: pa.RecordBatch) -> tuple[pa.RecordBatch, list[str]]:
@@ -123,8 +159,8 @@ def _without_repeats(structures: pa.RecordBatch) -> tuple[pa.RecordBatch, list[s
     return structures.take(pa.array(keep, pa.int64())), conflicts
 
 
-def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> None:
-    """Upsert typed properties; a value that is already there stays."""
+def _new_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> pa.Table:
+    """Of some structures the rows of `properties` with a value that is not there."""
     table = pa.Table.from_batches([rows])
     seen: set[str] = set()
     mask = []
@@ -136,8 +172,28 @@ def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[st
     for name in table.column_names:
         if name != "id" and not pa.types.is_null(table[name].type):
             columns[_property_name(name, columns)] = table[name]
-    _widen_table(connection, columns)
     table = pa.table(columns)
+    stored = {name.lower() for name, *_ in connection.execute(sa.text("DESCRIBE properties"))}
+    names = [name for name in table.column_names if name.lower() in stored]
+    if len(names) < len(columns):
+        return table
+    gained = (f"i.{quote(name)} IS NOT NULL AND p.{quote(name)} IS NULL" for name in names)
+    raw: Any = connection.connection.driver_connection
+    raw.register("incoming", table)
+    found = fetch_arrow(
+        connection,
+        "SELECT i.* FROM incoming AS i LEFT JOIN properties AS p USING (structure_id) "
+        f"WHERE {' OR '.join(gained)}",
+    )
+    raw.unregister("incoming")
+    return found
+
+
+def _add_properties(connection: sa.Connection, table: pa.Table) -> None:
+    """Upsert typed properties; a value that is already there stays."""
+    if not len(table):
+        return
+    _widen_table(connection, dict(zip(table.column_names, table.columns, strict=True)))
     updates = ", ".join(
         f"{quote(name)} = COALESCE({quote(name)}, excluded.{quote(name)})"
         for name in table.column_names[1:]

@@ -160,7 +160,6 @@ spaces = sa.Table(
     sa.Column("recipe", sa.String, nullable=False),
     sa.Column("anchor_set", sa.String, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
-    sa.Column("targets", sa.LargeBinary),
     sa.Column("agreement", sa.JSON),
 )
 
@@ -170,8 +169,15 @@ projections = sa.Table(
     sa.Column("space", sa.String, primary_key=True),
     sa.Column("model", sa.String, primary_key=True),
     sa.Column("layer", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("parameters", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
+)
+
+# What catalogues before 0009 held, until the store is written to; then they are bulk rows.
+older_parameters = sa.Table(
+    "older_parameters",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
 )
 
 reference_sets = sa.Table(
@@ -204,6 +210,5 @@ layouts = sa.Table(
     # MODEL@LAYER each: whose mean is the consensus.
     sa.Column("models", sa.ARRAY(sa.String), nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
-    sa.Column("parameters", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )

@@ -23,6 +23,7 @@ from platonic_store import progress
 from platonic_store.errors import Call, LeaseLost, PlatonicError, StoreDamaged
 from platonic_store.storage import bulk, disk, lance_tables, legacy, manifest, migrate
 from platonic_store.storage import tables as t
+from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.cleanup import clean_up
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.lance_tables import Deletion
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 # To publish may take this share of a job's time. At most this much work is unacknowledged.
 PUBLISH_SHARE: Final = 0.05
 PUBLISH_SECONDS: Final = 60.0
+# What a publishing costs at least: every reader opens the new snapshot.
+PUBLISH_COST: Final = 0.25
 
 
 @dataclass
@@ -171,6 +174,11 @@ class Writer:
         if rows.num_rows:
             self._transaction.rows[table].append(bulk.write(rows, table, self._folder / "rows"))
 
+    def keep_parameters(self, name: str, content: bytes) -> None:
+        """Keep what was fitted under a name, in the place of what was there."""
+        self.delete_rows("parameters", f"name = {literals([name])}")
+        self.add_rows("parameters", pa.table({"name": [name], "content": [content]}))
+
     def delete_rows(self, table: str, condition: str) -> None:
         """Delete the bulk rows that meet a condition."""
         left = [
@@ -212,7 +220,8 @@ class Writer:
     def publish_if_due(self) -> None:
         """Publish where that takes little of the job's time, or much is unacknowledged."""
         elapsed = time.monotonic() - self._published_at
-        if elapsed >= min(PUBLISH_SECONDS, self._publish_seconds / PUBLISH_SHARE):
+        cost = max(PUBLISH_COST, self._publish_seconds)
+        if elapsed >= min(PUBLISH_SECONDS, cost / PUBLISH_SHARE):
             self.publish()
 
     @uninterrupted()
@@ -350,6 +359,7 @@ def writing_to(reader: Reader, change: str) -> Iterator[Writer]:
             writer = Writer(reader, lease, folder, _prepared(reader, folder), change)
         try:
             _end_interrupted_runs(writer)
+            _move_parameters(writer)
             if location.folder is not None and legacy.is_left(location.folder):
                 writer.publish()
                 legacy.retire(location.folder)
@@ -416,3 +426,14 @@ def _end_interrupted_runs(writer: Writer) -> None:
         with writer.writing() as connection:
             connection.execute(sa.update(t.runs).where(is_running).values(state="interrupted"))
         _log.info("%d runs had been interrupted", count)
+
+
+def _move_parameters(writer: Writer) -> None:
+    """Make bulk rows of what a catalogue before 0009 held."""
+    with writer.reading() as connection:
+        left = "SELECT name, content FROM older_parameters"
+        rows = fetch_arrow(connection, left)
+    if rows.num_rows:
+        with writer.writing() as connection:
+            writer.add_rows("parameters", rows)
+            connection.exec_driver_sql("DELETE FROM older_parameters")

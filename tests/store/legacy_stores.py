@@ -11,7 +11,7 @@ from platonic_store.store import Store
 
 _SAME = (
     *("sources", "source_structures", "quarantined", "models", "runs", "chunks"),
-    *("chunk_structures", "anchor_sets", "anchors", "spaces", "projections"),
+    *("chunk_structures", "anchor_sets", "anchors"),
     *("reference_sets", "reference_structures"),
 )
 
@@ -32,6 +32,15 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
         connection.execute(f'ALTER TABLE old.properties ADD COLUMN "{name}" {kind}')
     for table in (*_SAME, "properties"):
         connection.execute(f"INSERT INTO old.{table} BY NAME FROM catalog.main.{table}")
+    connection.execute(
+        "INSERT INTO old.spaces BY NAME SELECT s.*, f.content AS targets "
+        "FROM catalog.main.spaces AS s LEFT JOIN fitted AS f ON f.name = 'space/' || s.id"
+    )
+    connection.execute(
+        "INSERT INTO old.projections BY NAME SELECT p.*, f.content AS parameters "
+        "FROM catalog.main.projections AS p JOIN fitted AS f "
+        "ON f.name = 'projection/' || p.space || '/' || p.model || '@' || p.layer"
+    )
     for table in ("structure_scores", "atom_scores"):
         connection.execute(f"INSERT INTO old.{table} BY NAME FROM {table}")
     connection.execute(

@@ -1,6 +1,7 @@
 """Structures in the catalogue, with their crystals beside it."""
 
 import ase
+import ase.io
 import pyarrow as pa
 import pytest
 
@@ -82,3 +83,30 @@ def test_missing_structures_come_by_id_with_their_atoms(writer, monkeypatch):
     assert query(writer, "SELECT structure_id, reason FROM quarantined") == [
         {"structure_id": "unknown", "reason": "m does not know element Pb, U"}
     ]
+
+
+def test_what_a_source_no_longer_holds_is_no_member(writer):
+    source = records.begin_source(writer, "a")
+    add(writer, source, {"b": nacl(), "a": BCC})
+    records.end_source(writer, source)
+    assert records.begin_source(writer, "a") == source
+    add(writer, source, {"a": BCC})
+    records.end_source(writer, source)
+    assert query(writer, "SELECT structure_id FROM source_structures") == [{"structure_id": "a"}]
+
+
+def test_the_same_again_is_no_new_snapshot(fakes, tmp_path):
+    store = Store.open(tmp_path / "same.store")
+    atoms = {"a": BCC.copy(), "b": nacl()}
+    atoms["b"].info["gap"] = 1.5
+    ase.io.write(tmp_path / "some.extxyz", list(atoms.values()))
+    for _ in range(2):
+        store.ingest(tmp_path / "some.extxyz", ["fake-a"])
+        store.ingest(atoms, ["fake-a"])
+    first = store.snapshot().id
+    store.ingest(tmp_path / "some.extxyz", ["fake-a"])
+    assert store.snapshot().id == first
+    atoms["a"].info["gap"] = 0.5
+    store.ingest(atoms, ["fake-a"])
+    assert store.snapshot().id > first
+    assert store.sql("SELECT gap FROM structure WHERE structure_id = 'a'").gap.to_list() == [0.5]

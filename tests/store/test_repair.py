@@ -72,6 +72,7 @@ SPACE = "vectors/cosine-"
         ("rows/structure_map", "placed on the map again"),
         ("rows/atom_map", "placed on the map again"),
         ("rows/layout_points", "placed on the map again"),
+        ("rows/parameters", "projections fitted again"),
     ],
 )
 def test_what_is_computed_again_is_the_same(store, whole, start, mended):
