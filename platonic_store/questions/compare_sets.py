@@ -1,6 +1,6 @@
 """How alike two whole sets of structures are, with what two halves of one set give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -84,6 +84,20 @@ def compare_sets(
         space = lookup.space(snapshot, space, [side.model for side in sides])
     one = structure_set(snapshot, a, sides)
     other = structure_set(snapshot, "true" if b is None else b, sides)
+    return compared(one, other, sides, space, neighbours, within, resamples, seed)
+
+
+def compared(
+    one: StructureSet,
+    other: StructureSet,
+    sides: Sequence[ModelLayer],
+    space: str | None,
+    neighbours: int,
+    within: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The answer of `compare_sets` for two sets. Raises: InvalidQuery if they are too small."""
     if min(len(one.ids), len(other.ids) // 2) <= neighbours:
         raise InvalidQuery(
             f"{len(one.ids)} structures against {len(other.ids)} are too few: A and half of B need "

@@ -155,11 +155,14 @@ def _named(snapshot: Snapshot, text: str) -> list[str]:
     ids = [part.strip() for part in text.split(",")]
     if all(snapshot.has_structure(id) for id in ids):
         return ids
-    if re.fullmatch(r"[\w.:-]+", text):
+    is_word = re.fullmatch(r"[\w.:-]+", text) is not None
+    if is_word and text[0].isdigit():  # to SQL a number is true of everything
         raise lookup.no_structure(snapshot, text)
     try:
         found = lookup.matching(snapshot, text, "structure")["structure_id"]
     except InvalidQuery as error:
+        if is_word:
+            raise lookup.no_structure(snapshot, text) from None
         missing = next(id for id in ids if not snapshot.has_structure(id))
         raise InvalidQuery(
             f"{text!r} is no file, it names no structures ({missing!r} is none), and: {error}"
@@ -172,13 +175,21 @@ def _named(snapshot: Snapshot, text: str) -> list[str]:
 def _of_store(snapshot: Snapshot, ids: list[str], sides: Sequence[ModelLayer]) -> StructureSet:
     """Structures of the store; those that a model has not embedded are rejected."""
     ids = list(dict.fromkeys(ids))
+    said = {
+        (id, model): reason
+        for id, model, reason in snapshot.rows(
+            "SELECT structure_id, model, reason FROM catalog.main.quarantined "
+            "WHERE model IS NOT NULL"
+        )
+    }
     reasons: dict[str, str] = {}
     for side in sides:
         table = lookup.vector_table(snapshot, side, "structure")
         known = set(snapshot.points(table).column("structure_id").tolist())
         for id in ids:
             if id not in known:
-                reasons.setdefault(id, f"{side} has not embedded it")
+                why = said.get((id, side.model), f"{side} has not embedded it")
+                reasons.setdefault(id, why)
     kept = [id for id in ids if id not in reasons]
     if not kept:
         raise InvalidQuery(f"none of the {len(ids)} structures is embedded: {reasons[ids[0]]}")
