@@ -68,6 +68,9 @@ def columns_of(layers: list[ModelLayer]) -> Columns:
         f"{PREFIX}duplicate_of": "text",
         f"{PREFIX}cluster": "text",
         f"{PREFIX}disagreement": "number",
+        f"{PREFIX}class": "text",
+        f"{PREFIX}rule": "text",
+        f"{PREFIX}order": "number",
     }
     for prefix in prefixes(layers).values():
         columns |= {**_neighbour_columns(prefix), f"{prefix}atypicality": "number"}

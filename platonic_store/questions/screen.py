@@ -80,9 +80,9 @@ def screen(
     known structures; `redundant`, a near duplicate of a known structure or of an earlier candidate;
     `outside`, p is at most `outside`; `frontier`, its region is among the `sparse` least densely
     known; `covered`. One computes the frontier first, the sparsest first; then covered ones, then
-    those outside, the most typical first. No candidate is compared with its own composition but for
-    duplicates, and p are conformal against held-out compositions. What cannot be read or embedded
-    comes last, with its reason. See docs/questions/screen.md.
+    those outside, the most typical first. Candidates of the store are not known. But for duplicates
+    none is compared with its own composition, and p are conformal against held-out compositions.
+    What cannot be read or embedded comes last, with its reason. See docs/questions/screen.md.
 
     Raises: StructureNotFound, UnreadableSource, ModelNotFound, LayerNotFound, CheckpointMismatch,
     InvalidQuery with too few compositions, and what running a model raises.
@@ -138,21 +138,18 @@ class _Alike(NamedTuple):
 
 def _alike(base: Known, these: StructureSet, within: float, check: bool) -> _Alike:
     """Near duplicates among the known and among the candidates themselves."""
-    everything = base.everything
-    vectors, stored = base.joint(these), base.joint(everything)
-    own = None
-    if these.is_stored:
-        own = pd.Index(everything.ids).get_indexer(pd.Index(these.ids))
-    nearest = known_alike(vectors, these.formulas, stored, everything.formulas, own)
+    others = base.others(these)
+    vectors, formulas = base.joint(these), these.formulas
+    nearest = known_alike(vectors, formulas, base.joint(others), others.formulas)
     is_near = nearest.distance <= within
-    duplicate_of = _or_none(is_near, everything.ids[nearest.row])
-    first = first_alike(vectors, these.formulas, within)
+    duplicate_of = _or_none(is_near, others.ids[nearest.row[is_near]])
+    first = first_alike(vectors, formulas, within)
     is_again = first < np.arange(len(first))
-    same_as = _or_none(is_again, these.names[first])
+    same_as = _or_none(is_again, these.names[first[is_again]])
     matched = np.full(len(first), None, dtype=object)
     if check:
-        others = everything.select(nearest.row[is_near])
-        matched[is_near] = match(these.select(np.flatnonzero(is_near)).crystals, others.crystals)
+        near = others.select(nearest.row[is_near])
+        matched[is_near] = match(these.select(np.flatnonzero(is_near)).crystals, near.crystals)
         rest = np.flatnonzero(~is_near & is_again)
         matched[rest] = match(these.select(rest).crystals, these.select(first[rest]).crystals)
         is_other = np.array([one is False for one in matched])
@@ -163,5 +160,5 @@ def _alike(base: Known, these: StructureSet, within: float, check: bool) -> _Ali
 
 def _or_none(mask: np.ndarray, names: np.ndarray) -> np.ndarray:
     found = np.full(len(mask), None, dtype=object)
-    found[mask] = names[mask]
+    found[mask] = names
     return found

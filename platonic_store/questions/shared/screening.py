@@ -59,6 +59,13 @@ class Known:
     among: str | None
     held_out: Measured
 
+    def others(self, these: StructureSet) -> StructureSet:
+        """What is known beside the candidates."""
+        everything = self.everything
+        if not these.is_stored:
+            return everything
+        return everything.select(np.flatnonzero(~np.isin(everything.ids, these.ids)))
+
     def measure(self, these: StructureSet) -> Measured:
         """The rows in the order of `these.ids`."""
         return measured(self.references, these)

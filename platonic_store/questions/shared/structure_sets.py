@@ -173,8 +173,8 @@ def _named(snapshot: Snapshot, text: str) -> list[str]:
 
 
 def _of_store(snapshot: Snapshot, ids: list[str], sides: Sequence[ModelLayer]) -> StructureSet:
-    """Structures of the store; those that a model has not embedded are rejected."""
-    ids = list(dict.fromkeys(ids))
+    """Structures of the store, by id; those that a model has not embedded are rejected."""
+    ids = sorted(set(ids))
     said = {
         (id, model): reason
         for id, model, reason in snapshot.rows(

@@ -6,6 +6,7 @@ from platonic_store.report.sections import (
     bias,
     layers,
     models,
+    screening,
     space,
     stitching,
     transport,
@@ -21,5 +22,6 @@ SECTIONS = [
     analogies,
     stitching,
     typicality,
+    screening,
     bias,
 ]
