@@ -163,6 +163,8 @@ def _weights(card: "Card") -> str:
 
     if card.seed is not None:
         return f"random, seed {card.seed}"
+    if card.own_checkpoint:
+        return "here" if checkpoints.find_local(card) else "a file of yours"
     if not card.downloads:
         return "in its package" if card.checkpoint_sha256 else "none needed"
     if checkpoints.find_local(card):

@@ -34,6 +34,8 @@ def kind(card: Card) -> str:
 
 def weights(card: Card) -> str:
     """Where they come from, and whether their sum is known."""
+    if card.own_checkpoint:
+        return "a file of yours"
     if not card.downloads:
         return "in its package" if card.checkpoint_sha256 else "none"
     return "downloaded, SHA-256 known" if card.checkpoint_sha256 else "downloaded, needs `--trust`"

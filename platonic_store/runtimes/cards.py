@@ -28,7 +28,7 @@ class Layer:
 class Card:
     """One model. The fields are those of `ingest/schemas/card.json`; None or empty: not known.
 
-    kind: "trained", or "control" for a baseline that has learnt nothing. head: whether the energy
+    kind: "trained", or "control" for a baseline that is no potential. head: whether the energy
     head reads an atom's last layer and element and nothing else.
     """
 
@@ -47,6 +47,7 @@ class Card:
     conservative: bool | None = None
     invariant: bool = True
     mirror_invariant: bool = True
+    supercell_invariant: bool = True
     aliases: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
     license: dict[str, str] = field(default_factory=dict, hash=False)
@@ -55,6 +56,8 @@ class Card:
     checkpoint_sha256: str | None = None
     url: str | None = None
     downloads: tuple[str, ...] = ()
+    own_checkpoint: bool = False
+    numbers: tuple[str, ...] = ()
     doi: str | None = None
     checkpoint: str | None = None  # path of the weights on this machine, if not in the package
     seed: int | None = None  # of random weights in place of the trained ones
@@ -93,7 +96,8 @@ def kind_of(name: str) -> Kind:
 def resolve(name: str) -> Card:
     """The card of a name or alias in upper or lower case, or of a control. Raises ModelNotFound.
 
-    `control:random:MODEL`, or `control:random:MODEL:SEED`, is that model with random weights.
+    `control:random:MODEL`, or `control:random:MODEL:SEED`, is that model with random weights. A
+    card with `numbers` is found with those after its name, too.
     """
     if name.lower().startswith(RANDOM):
         base, _, seed = name[len(RANDOM) :].rpartition(":")
@@ -103,7 +107,7 @@ def resolve(name: str) -> Card:
     cards = load_cards()
     names = {alias.lower(): card for card in cards.values() for alias in card.aliases}
     names |= {card.name.lower(): card for card in cards.values()}
-    if card := names.get(name.lower()):
+    if card := names.get(name.lower()) or _numbered(name.lower(), names):
         return card
     close = [known for known in names if name and known.startswith(name.lower())]
     close = close or difflib.get_close_matches(name.lower(), names, n=1)
@@ -112,9 +116,25 @@ def resolve(name: str) -> Card:
     raise errors.ModelNotFound(f"no model {name!r}", *hints, errors.Call("models.table"))
 
 
+def _numbered(name: str, names: dict[str, Card]) -> Card | None:
+    """`control:twin:forces:1:300`: the card of a name with numbers after it, if it takes some.
+
+    They tell checkpoints of one card apart. One that the card calls seed is that of its weights.
+    """
+    parts = name.split(":")
+    count = next((i for i, part in enumerate(parts[::-1]) if not part.isdecimal()), 0)
+    card = names.get(":".join(parts[: len(parts) - count]))
+    if card is None or count > len(card.numbers):
+        return None
+    given = dict(zip(card.numbers, map(int, parts[len(parts) - count :]), strict=False))
+    suffix = "".join(f":{number}" for number in given.values())
+    return replace(card, name=f"{card.name}{suffix}", aliases=(), seed=given.get("seed"))
+
+
 def _random_control(card: Card, seed: int) -> Card:
     """The same architecture with random weights."""
-    if card.seed is not None or not (card.downloads or card.checkpoint_sha256):
+    has_weights = card.downloads or card.checkpoint_sha256 or card.own_checkpoint
+    if card.seed is not None or not has_weights:
         raise errors.ModelNotFound(f"{card.name} has no weights to replace by random ones")
     return replace(
         card,

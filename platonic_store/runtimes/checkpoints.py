@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def requires_download(card: Card) -> bool:
     """Whether the model needs weights that do not come with its package."""
     builds_random = card.seed is not None and card.architecture is not None
-    return bool(card.downloads) and not builds_random
+    return (bool(card.downloads) or card.own_checkpoint) and not builds_random
 
 
 def resolve_checkpoint(
@@ -104,6 +104,8 @@ def _folder(card: Card) -> Path:
 
 def _download(card: Card) -> Path:
     """The weights from where their authors publish them."""
+    if not card.downloads:
+        raise WeightsNotFound(f"{card.name}'s weights are a file of yours", _own_checkpoint(card))
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)

@@ -144,7 +144,7 @@ class Snapshot:
 
     @property
     def trained_models(self) -> list[str]:
-        """The names of `models` without the controls, which have learnt nothing."""
+        """The names of `models` without the controls, which are no potentials."""
         return [name for name, model in self.models.items() if model.kind == "trained"]
 
     def points(self, table: VectorTable, condition: str | None = None) -> Points:

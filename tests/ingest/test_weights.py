@@ -20,7 +20,23 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from ingest.families import load
-model = load(json.loads(sys.argv[2]), "cpu")
+
+def lightning(network, configuration):
+    # As Lightning saves the module of Chemeleon-DNG around a network.
+    from chemeleon_dng.script_util import create_diffusion_module
+    more = dict(act_fn="silu", dis_emb="sin", ln=True, ip=True, smooth=False, cond_dim=0)
+    optimizer = dict(optimizer="adam", lr=1e-3, weight_decay=0, scheduler="constant", patience=1)
+    module = create_diffusion_module(
+        task="dng", model_configs=dict(configuration, **more, pred_atom_types=True),
+        optimizer_configs=dict(optimizer, early_stopping=1), num_timesteps=8, max_atoms=100,
+        beta_schedule_ddpm="cosine", beta_schedule_d3pm="reciprocal", d3pm_hybrid_coeff=0.1,
+        sigma_begin=0.005, sigma_end=0.5)
+    module.model.load_state_dict(network.state_dict())
+    return {"pytorch-lightning_version": "2.6.0", "state_dict": module.state_dict(),
+            "hyper_parameters": dict(module.hparams)}
+
+card = json.loads(sys.argv[2])
+model = load(card, "cpu")
 torch.save(%s, sys.argv[3])
 """
 AUTHORS = {
@@ -28,6 +44,7 @@ AUTHORS = {
     "mace-omat-0": "model.network",
     "orb-v3-con-omat": "model.regressor.state_dict()",
     "orb-v3-dir-omat": "model.regressor.state_dict()",
+    "control:generative:chemeleon-dng": "lightning(model._model, card['architecture'])",
 }
 PAPER = {
     "MACE-MP-0-small": "mace-mp-0-small",
