@@ -21,8 +21,8 @@ from platonic_store.errors import (
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import project
 from platonic_store.questions.shared import references
-from platonic_store.questions.shared.declaration import StructureMark
-from platonic_store.questions.shared.inputs import Guests, guests_of, is_file
+from platonic_store.questions.shared.declaration import StructuresMark
+from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, guests_of, is_file
 from platonic_store.questions.shared.references import EmbeddedSet
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
@@ -32,7 +32,7 @@ StructuresQuery = Annotated[
     Any,
     'Structures: a file, ids (with commas), an SQL condition such as "band_gap > 1", or in Python '
     "objects or a list of ids.",
-    StructureMark(),
+    StructuresMark(),
 ]
 
 
@@ -155,7 +155,7 @@ def _named(snapshot: Snapshot, text: str) -> list[str]:
     ids = [part.strip() for part in text.split(",")]
     if all(snapshot.has_structure(id) for id in ids):
         return ids
-    is_word = re.fullmatch(r"[\w.:-]+", text) is not None
+    is_word = re.fullmatch(r"[\w.:/\\-]+", text) is not None
     if is_word and text[0].isdigit():  # to SQL a number is true of everything
         raise lookup.no_structure(snapshot, text)
     try:
@@ -203,14 +203,19 @@ def _of_guests(
     batch = guests.batch(query)
     found: dict[ModelLayer, dict[str, np.ndarray]] = {side: {} for side in sides}
     reasons: dict[str, str] = {}
+    waiting: NotYetEmbedded | None = None
     keepers = batch.structures["id"].to_pylist()
     table = _numbered(batch.structures)
     for id, keeper in zip(table["id"].to_pylist(), keepers, strict=True):
         for side in sides:
             try:
                 found[side][id] = guests.embedded(keeper, side).atoms
+            except NotYetEmbedded as error:  # the models begin on all of them before one waits
+                waiting = error
             except UnreadableSource as error:
                 reasons.setdefault(id, f"{side.model}: {error}")
+    if waiting is not None:
+        raise waiting
     return _gathered(snapshot, query, batch.names, table, found, batch.rejected, reasons)
 
 
