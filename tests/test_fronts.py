@@ -35,6 +35,9 @@ QUESTIONS = [
     ("committee", {"k": 4, "level": "atom", "model": "chgnet-0.3.0", "where": "nsites > 3"}),
     ("embedding", {"query": "Rutile", "site": 0}),
     ("transport_distance", {"a": "Rutile", "b": "Anatase"}),
+    ("screen", {"candidates": "nelements = 4", "check": True}),
+    ("screen_limits", {"sparse": 0.1}),
+    ("compare_sets", {"a": "nelements = 2", "b": "nelements = 3", "resamples": 5}),
 ]
 
 
@@ -52,7 +55,8 @@ def command_line(here, name, arguments):
         if one.name not in arguments:
             continue
         flag = "-k" if one.name == "k" else f"--{one.name.replace('_', '-')}"
-        words += [str(arguments[one.name])] if one.is_positional else [flag, arguments[one.name]]
+        value = [] if arguments[one.name] is True else [arguments[one.name]]
+        words += value if one.is_positional else [flag, *value]
     words += ["--store", str(here.store.path), "--format", "json"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output

@@ -75,6 +75,9 @@ def columns_of(layers: list[ModelLayer], *, with_reference: bool = False) -> Col
         f"{PREFIX}disagreement": "number",
         **{f"{PREFIX}committee_{name}": "number" for name in COMMITTEE[:-1]},
         f"{PREFIX}committee_apart": "text",
+        f"{PREFIX}class": "text",
+        f"{PREFIX}rule": "text",
+        f"{PREFIX}order": "number",
     }
     for prefix in prefixes(layers).values():
         columns |= {**_neighbour_columns(prefix), f"{prefix}atypicality": "number"}

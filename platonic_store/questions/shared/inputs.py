@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import pyarrow as pa
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSource
@@ -66,10 +67,22 @@ class ExternalStructure(NamedTuple):
 GUEST = "upload:"  # what the ids of structures that a service keeps begin with
 
 
+class GuestBatch(NamedTuple):
+    """What was sent together.
+
+    names: (n,) what the structures are called. structures: (n,) STRUCTURE_SCHEMA, whose ids the
+    keeper knows; the same content has the same id. rejected: what could not be read, and why.
+    """
+
+    names: list[str]
+    structures: pa.Table
+    rejected: list[tuple[str, str]]
+
+
 class Guests(Protocol):
     """Who keeps structures for a while that are not in the store, under ids that begin with GUEST.
 
-    Both methods raise StructureNotFound.
+    All methods raise StructureNotFound.
     """
 
     def embedded(self, id: str, side: ModelLayer) -> ExternalStructure:
@@ -78,6 +91,10 @@ class Guests(Protocol):
 
     def numbers(self, id: str) -> list[int]:
         """Its atomic numbers."""
+        ...
+
+    def batch(self, id: str) -> GuestBatch:
+        """The structures that were sent under this id, one or many."""
         ...
 
 
@@ -102,13 +119,14 @@ def known_guests(guests: Guests | None) -> Iterator[None]:
         _guests.reset(token)
 
 
-def _guests_of(text: str) -> Guests | None:
+def guests_of(text: str) -> Guests | None:
+    """Who keeps the structures that a text names, if it names such."""
     return _guests.get() if text.startswith(GUEST) else None
 
 
 def external_numbers(text: str) -> list[int]:
     """The atomic numbers of what `is_external`. Raises: StructureNotFound, UnreadableSource."""
-    if guests := _guests_of(text):
+    if guests := guests_of(text):
         return guests.numbers(text)
     numbers: list[int] = _one_structure(text)["numbers"][0].as_py()
     return numbers
@@ -126,7 +144,7 @@ def ids_only() -> Iterator[None]:
 
 def is_external(text: str) -> bool:
     """Whether a text names a structure that is not in the store: a file, or what is kept here."""
-    return _guests_of(text) is not None or is_file(text)
+    return guests_of(text) is not None or is_file(text)
 
 
 def is_file(text: str) -> bool:
@@ -151,7 +169,7 @@ def identify(
     if isinstance(query, ExternalStructure):
         return query
     if isinstance(query, str):
-        if guests := _guests_of(query):
+        if guests := guests_of(query):
             return guests.embedded(query, side)
         if snapshot.has_structure(query):
             return query
