@@ -29,7 +29,7 @@ from platonic_store.geometry.retrieval import retrieval
 
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 # A model joins by this part of the consensus' λ: what it tells apart need not be what all agree on.
-JOINING = 0.1
+JOINING = 0.01
 DIMENSION = 256
 FOLDS = 3
 EXACT = 1e-10  # of eigenvectors
@@ -65,9 +65,9 @@ def consensus(
         dimension: how many coordinates, at most K // 2.
 
     Returns:
-        (K, d) float64, d = min(dimension, K // 2), columns centred, orthogonal, and scaled by the share
-        of them that the models explain, to the power of SHARPNESS. Signs are fixed: the largest
-        entry of a column is positive.
+        (K, d) float64, d = min(dimension, K // 2), columns centred, orthogonal, and scaled by the
+        share of them that the models explain, to the power of SHARPNESS. Signs are fixed: the
+        largest entry of a column is positive.
 
     Raises:
         ValueError: the models have not the same number of anchors, or fewer than four.
