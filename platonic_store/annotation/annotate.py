@@ -36,6 +36,7 @@ def annotate(
     by_id: bool = False,
     k: int = 10,
     within: float = 0.01,
+    reference: str | None = None,
 ) -> AnnotationReport:
     """Write into a user's records what the store knows of their structures; see `Store.annotate`.
 
@@ -43,7 +44,7 @@ def annotate(
     """
     opened = open_target(target, out=out, id=id, table=table, by_id=by_id)
     layers = matching.model_layers(store, models, ingest=not by_id)
-    columns = answers.columns_of(layers)
+    columns = answers.columns_of(layers, with_reference=reference is not None)
     identities = matching.identify(store, opened)
     for layer in layers if not by_id else []:
         matching.ingest_missing(store, opened, identities, layer)
@@ -51,13 +52,18 @@ def annotate(
         _score_missing(store, layer)
     with store.snapshot() as snapshot:
         data = answers.gather(snapshot, layers)
-        run = provenance.describe(snapshot, layers, {"k": k, "within": within})
+        settings: dict[str, Any] = {"k": k, "within": within}
+        covered = None
+        if reference is not None:
+            covered = answers.covered(snapshot, layers, reference)
+            settings["reference"] = covered.attrs["reference"]
+        run = provenance.describe(snapshot, layers, settings)
     matches = matching.match(identities, data.contents)
     done = opened.done(run["run"])
     left = {match.key: match for match in matches if match.key not in done}
     complete = set(data.ids[answers.common(data)])
     if left:
-        found = answers.compute(data, k=k, within=within)
+        found = answers.compute(data, k=k, within=within, covered=covered)
         ids = complete & {match.id for match in matches if match.id is not None}
         classes = screen_records(snapshot, layers, sorted(ids), within)
         with progress.bar(f"annotating {opened.name}", len(left), "records") as advance:

@@ -245,13 +245,14 @@ class Uploads:
         if not future.done():
             raise NotYetEmbedded(future)
         layers = future.result()
-        if side.layer not in layers:
+        wanted = [one.layer for one in side.layers]
+        if not {*wanted} <= layers.keys():
             raise NotEmbedded(
-                f"layer {side.layer} of {side.model} came into the store after the service began",
+                f"{side} came into the store after the service began",
                 "start the service again",
             )
-        row = upload.row
-        return ExternalStructure(layers[side.layer], np.array(row["numbers"]), row["formula"])
+        atoms = np.hstack([layers[layer] for layer in wanted])
+        return ExternalStructure.of(atoms, upload.row)
 
     def numbers(self, id: str) -> list[int]:
         """The atomic numbers of an upload. Raises: StructureNotFound."""

@@ -264,7 +264,7 @@ def clear_quarantine(connection: sa.Connection, model: str, ids: set[str]) -> No
 
 
 _PRESENT = """
-WITH present AS (
+WITH embedded AS (
     SELECT c.structure_id, list_sort(list(DISTINCT v.layer)) AS layers
     FROM chunk_structures AS c
     JOIN table_appends AS a ON a.chunk_id = c.chunk_id
@@ -272,12 +272,27 @@ WITH present AS (
         ON v.name = a.table_name AND v.space IS NULL AND v.level = 'structure'
     WHERE v.model = ? AND list_contains(?, v.layer)
     GROUP BY c.structure_id
+),
+predicted AS (
+    SELECT structure_id, list(output ORDER BY output) AS outputs
+    FROM (
+        SELECT structure_id, 'energy' AS output FROM structure_predictions WHERE model = ?
+        UNION ALL
+        SELECT structure_id, 'forces' FROM atom_predictions WHERE model = ? AND site_index = 0
+    )
+    WHERE list_contains(?::VARCHAR[], output)
+    GROUP BY structure_id
+),
+present AS (
+    SELECT
+        s.id, s.nsites,
+        coalesce(e.layers, []::INTEGER[]) AS layers, coalesce(p.outputs, []::VARCHAR[]) AS outputs
+    FROM structures AS s
+    LEFT JOIN embedded AS e ON e.structure_id = s.id
+    LEFT JOIN predicted AS p ON p.structure_id = s.id
+    WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
+    AND list_has_all(?::VARCHAR[], s.elements)
 )
-"""
-_WANTED = """
-FROM structures AS s LEFT JOIN present AS p ON p.structure_id = s.id
-WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
-AND list_has_all(?::VARCHAR[], s.elements)
 """
 _UNSUPPORTED = """
 SELECT s.id, list_filter(s.elements, lambda e: NOT list_contains(?::VARCHAR[], e)) AS unknown
@@ -288,10 +303,23 @@ AND s.id NOT IN (SELECT q.structure_id FROM quarantined AS q WHERE q.model = ?)
 """
 
 
-class MissingLayers(NamedTuple):
-    """Structures that have embeddings of just the layers `present`, of those that are wanted."""
+class Wanted(NamedTuple):
+    """What a model is to make of structures. outputs: some of "energy" and "forces", sorted.
 
-    present: list[int]
+    elements: the atomic numbers that it knows; structures with others lack nothing.
+    """
+
+    model: str
+    layers: list[int]
+    outputs: list[str]
+    elements: list[int]
+
+
+class Gap(NamedTuple):
+    """Structures of which just these layers and outputs are there, of those that are wanted."""
+
+    layers: list[int]
+    outputs: list[str]
     structures: int
     sites: int
 
@@ -316,47 +344,35 @@ def quarantine_unsupported_elements(
     return len(rejections)
 
 
-def missing_layers(
-    writer: Writer, source: int | None, model: str, layers: list[int], elements: list[int]
-) -> list[MissingLayers]:
-    """What a source (all sources if None) lacks of a model's layers, grouped by what it has.
-
-    Structures with elements (atomic numbers) that the model does not know are not missing.
-    """
+def gaps(writer: Writer, source: int | None, wanted: Wanted) -> list[Gap]:
+    """What a source (all sources if None) lacks, grouped by what it has."""
     with writer.reading() as connection:
         rows = fetch_arrow(
             connection,
-            _PRESENT
-            + "SELECT coalesce(p.layers, []::INTEGER[]) AS present, count(*) AS structures, "
-            + "sum(s.nsites)::BIGINT AS sites"
-            + _WANTED
-            + "GROUP BY 1",
-            [model, layers, source, source, _symbols(elements)],
+            _PRESENT + "SELECT layers, outputs, count(*) AS structures, "
+            "sum(nsites)::BIGINT AS sites FROM present GROUP BY 1, 2 ORDER BY 1, 2",
+            _parameters(source, wanted),
         ).to_pylist()
-    return [MissingLayers(**row) for row in rows if len(row["present"]) < len(layers)]
+    return [
+        Gap(**row)
+        for row in rows
+        if row["layers"] != wanted.layers or row["outputs"] != wanted.outputs
+    ]
 
 
-def missing_structures(
-    writer: Writer,
-    source: int | None,
-    model: str,
-    layers: list[int],
-    elements: list[int],
-    present: list[int],
+def structures_of_gap(
+    writer: Writer, source: int | None, wanted: Wanted, gap: Gap
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the structures that have just the layers `present`, by id: id, numbers, positions (Å),
-    cell (Å) and pbc.
+    """Stream the structures of a gap, by id: id, numbers, positions (Å), cell (Å) and pbc.
 
     A page at a time, so that commits may come between pages.
     """
     with writer.reading() as connection:
         ids = fetch_arrow(
             connection,
-            _PRESENT
-            + "SELECT s.id"
-            + _WANTED
-            + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] ORDER BY s.id",
-            [model, layers, source, source, _symbols(elements), present],
+            _PRESENT + "SELECT id FROM present WHERE layers = ?::INTEGER[] "
+            "AND outputs = ?::VARCHAR[] ORDER BY id",
+            [*_parameters(source, wanted), gap.layers, gap.outputs],
         )["id"]
     for start in range(0, len(ids), _PAGE):
         some = literals(ids[start : start + _PAGE].to_pylist())
@@ -390,6 +406,11 @@ def sites(writer: Writer, structure_ids: list[str]) -> pa.Table:
             "orbit": pc.list_flatten(rows["orbits"]),
         }
     )
+
+
+def _parameters(source: int | None, wanted: Wanted) -> list[object]:
+    model, layers, outputs, elements = wanted
+    return [model, layers, model, model, outputs, source, source, _symbols(elements)]
 
 
 def _symbols(elements: list[int]) -> list[str]:

@@ -123,10 +123,10 @@ class Writer:
         if not is_same:
             self._show_rows()
 
-    def create_table(self, name: str, level: Level, dim: int) -> None:
-        """Make an empty vector table."""
+    def create_table(self, name: str, level: Level, dim: int, *, hubs: bool = False) -> None:
+        """Make an empty vector table, with or without a column of hub scores."""
         uri, options = self._lance(name)
-        self._transaction.created[name] = lance_tables.create(uri, level, dim, options)
+        self._transaction.created[name] = lance_tables.create(uri, level, dim, options, hubs=hubs)
 
     def append(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         """Add rows to a vector table."""

@@ -73,9 +73,10 @@ def test_missing_structures_come_by_id_with_their_atoms(writer, monkeypatch):
         add(writer, source, {id_: atoms[id_] for id_ in part})
     add(writer, source, {"unknown": ase.Atoms("UPbO", [[0] * 3, [0, 0, 3], [0, 3, 0]])})
     elements = [8, 11, 17]
-    (gap,) = records.missing_layers(writer, source, "m", [0], elements)
-    assert (gap.present, gap.structures, gap.sites) == ([], 7, 14)
-    pages = records.missing_structures(writer, source, "m", [0], elements, [])
+    wanted = records.Wanted("m", [0], ["energy"], elements)
+    (gap,) = records.gaps(writer, source, wanted)
+    assert gap == ([], [], 7, 14)
+    pages = records.structures_of_gap(writer, source, wanted, gap)
     found = pa.Table.from_batches(list(pages)).to_pylist()
     assert [row["id"] for row in found] == sorted(atoms)
     assert [row["positions"][0] for row in found] == [0.01 * n for n in range(7)]

@@ -1,11 +1,11 @@
 """What is asked about: ids, files, structure objects and vectors, resolved to vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -38,14 +38,30 @@ class AtomSet(NamedTuple):
 
 
 class ExternalStructure(NamedTuple):
-    """A structure that is not in the store, embedded by one layer of a model.
+    """A structure that is not in the store, embedded by one layer of a model or several.
 
-    atoms: (n, dim) embeddings; numbers: (n,) atomic numbers; formula: reduced.
+    atoms: (n, dim) embeddings, several layers side by side; numbers: (n,) atomic numbers; formula:
+    reduced; positions: (n, 3) and cell: (3, 3), Å; pbc: (3,) bool.
     """
 
     atoms: np.ndarray
     numbers: np.ndarray
     formula: str
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+
+    @classmethod
+    def of(cls, atoms: np.ndarray, row: Mapping[str, Any]) -> Self:
+        """Embeddings of a row of `STRUCTURE_SCHEMA`."""
+        return cls(
+            atoms,
+            np.array(row["numbers"]),
+            row["formula"],
+            np.reshape(row["positions"], (-1, 3)),
+            np.reshape(row["cell"], (3, 3)),
+            np.array(row["pbc"]),
+        )
 
 
 GUEST = "upload:"  # what the ids of structures that a service keeps begin with
@@ -133,7 +149,12 @@ def is_external(text: str) -> bool:
 
 def is_file(text: str) -> bool:
     """Whether a text names a file that may be read here."""
-    return _files_allowed.get() and Path(text).exists()
+    return files_are_allowed() and Path(text).exists()
+
+
+def files_are_allowed() -> bool:
+    """Whether a text may name more than what the store knows: not within `ids_only`."""
+    return _files_allowed.get()
 
 
 def identify(
@@ -261,15 +282,13 @@ def embed_external(query: Any, side: ModelLayer) -> ExternalStructure:
     structure = _one_structure(query)
     (runnable,) = prepare([side.model])
     batch = structure.select(["id", "numbers", "positions", "cell", "pbc"])
-    with WorkerPool(runnable.card, (side.layer,), python=runnable.python, workers=1) as pool:
+    layers = tuple(one.layer for one in side.layers)
+    with WorkerPool(runnable.card, layers, python=runnable.python, workers=1) as pool:
         (embedded,) = pool.embed([batch])
     for _, reason in embedded.rejected:
         raise UnreadableSource(f"{_described(query)}: {reason}")
-    return ExternalStructure(
-        vector_matrix(embedded.table[f"layer_{side.layer}"]),
-        np.array(structure["numbers"][0].as_py()),
-        structure["formula"][0].as_py(),
-    )
+    atoms = np.hstack([vector_matrix(embedded.table[f"layer_{layer}"]) for layer in layers])
+    return ExternalStructure.of(atoms, structure.to_pylist()[0])
 
 
 def _one_structure(query: Any) -> Any:

@@ -4,6 +4,7 @@ from platonic_store.report.sections import (
     alignment,
     analogies,
     bias,
+    committee,
     layers,
     models,
     screening,
@@ -22,6 +23,7 @@ SECTIONS = [
     analogies,
     stitching,
     typicality,
+    committee,
     screening,
     bias,
 ]
