@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from platonic_store.jobs.ingest import RunReport, SourceReport
     from platonic_store.jobs.map import Mapped
     from platonic_store.jobs.project import Projected
+    from platonic_store.jobs.thin import Thinned
     from platonic_store.questions.shared.references import Scored
     from platonic_store.runtimes.preparation import ByName
     from platonic_store.storage.writer import Writer
@@ -52,11 +53,18 @@ class Store(Questions):
     ```
     """
 
-    def __init__(self, location: Location, *, at: int | None = None, read_only: bool = False):
+    def __init__(
+        self,
+        location: Location,
+        *,
+        at: int | None = None,
+        read_only: bool = False,
+        references: Mapping[str, Snapshot] | None = None,
+    ):
         self.location = location
         self.at = at
         self.read_only = read_only or at is not None or not location.writable
-        self._reader = Reader(location, at)
+        self._reader = Reader(location, at, references=references)
 
     @classmethod
     def open(
@@ -66,6 +74,7 @@ class Store(Questions):
         at: int | None = None,
         read_only: bool = False,
         storage_options: Mapping[str, str] | None = None,
+        references: Mapping[str, str] | None = None,
     ) -> "Store":
         """The store at a path or URL, which the first ingest makes if there is none.
 
@@ -75,6 +84,9 @@ class Store(Questions):
         read_only: refuse every job that writes.
         storage_options: for an object store, as of obstore, for example `aws_endpoint`; by default
             from the environment. For a service `token`, by default PLATONIC_STORE_TOKEN.
+        references: other stores by path or URL, under the names by which SQL, and a service of
+            this store, may ask `coverage` and `typicality` against them. They are read as they
+            are now.
 
         Raises: StoreNotFound if `uri` is something else; SnapshotNotFound; StoreTooNew;
         StoreUnreachable.
@@ -84,8 +96,18 @@ class Store(Questions):
             from platonic_store.service_store import at_service
 
             if (of_service := at_service(location, storage_options, at)) is not None:
+                if references:
+                    raise InvalidQuery(
+                        f"{uri} is a service, which has references of its own",
+                        "ask by the names that its owner gave",
+                    )
                 return of_service
-        store = cls(location, at=at, read_only=read_only)
+        named = None
+        if references:
+            from platonic_store.questions.shared.reference_stores import open_named
+
+            named = open_named(references)
+        store = cls(location, at=at, read_only=read_only, references=named)
         if location.folder is not None:
             _require_folder(location.folder)
         if at is not None:
@@ -112,6 +134,11 @@ class Store(Questions):
         if not question.is_value:
             found.attrs["snapshot"] = snapshot.id
         return cast("R", found)
+
+    @property
+    def references(self) -> dict[str, Snapshot]:
+        """The stores that SQL and a service may compare with, by name."""
+        return self._reader.references
 
     @property
     def path(self) -> Path:
@@ -324,6 +351,7 @@ class Store(Questions):
         by_id: bool = False,
         k: int = 10,
         within: float = 0.01,
+        reference: str | None = None,
     ) -> "AnnotationReport":
         """Write into the records of a user's own file or database what the store says of them.
 
@@ -335,6 +363,8 @@ class Store(Questions):
         by_id: match records by their ids alone and embed nothing. Otherwise a record that has a
             structure is matched by its content, and ingested where the store lacks it.
         k: how many neighbours. within: the cosine distance of near duplicates.
+        reference: a store of what the models were trained on, by path or URL: adds whether it
+            covers each structure.
 
         The same call again changes nothing, and goes on where it was stopped. Typicality is not
         confidence.
@@ -353,6 +383,7 @@ class Store(Questions):
             by_id=by_id,
             k=k,
             within=within,
+            reference=reference,
         )
 
     def delete(self, structure_ids: list[str]) -> None:
@@ -465,6 +496,39 @@ class Store(Questions):
             return [
                 score_model(writer, side, among=among, seed=seed, renew=renew)
                 for side in _sides(writer.snapshot(), models)
+            ]
+
+    def thin(
+        self,
+        uri: str | Path,
+        models: list[str] | tuple[str, ...] = (),
+        *,
+        radius: float | None = None,
+        keep: float | None = None,
+    ) -> "list[Thinned]":
+        """Make a reference store of so few of this store's atoms that all others are near one.
+
+        uri: the path or URL of the new store. models: each MODEL or MODEL@LAYER; by default all.
+        radius: an atom is kept unless a kept one of its element is within this cosine distance.
+        keep: or the share of the distinct atoms to be kept, about; the radius is found by trying.
+
+        What was lost is measured and returned, and kept with the store. `coverage` and
+        `typicality` take it as a reference. See docs/questions/coverage.md.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+        """
+        from platonic_store.jobs.thin import thin
+
+        if (radius is None) == (keep is None):
+            raise InvalidQuery("name either a radius or the share to keep")
+        if not (keep is None or 0 < keep <= 1) or not (radius is None or 0 <= radius < 2):
+            raise InvalidQuery("a radius is within [0, 2), a share to keep within (0, 1]")
+        snapshot = self.snapshot()
+        sides = _sides(snapshot, models)
+        with Store.open(uri)._writing(f"thin {self.location.uri}", create=True) as writer:
+            return [
+                thin(snapshot, self.location.uri, writer, side, radius=radius, keep=keep)
+                for side in sides
             ]
 
     def map(self, *, renew: bool = False) -> "list[Mapped]":

@@ -13,6 +13,7 @@ from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import mode_clusters, near_duplicate_groups
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
 from platonic_store.questions.committee import judged
+from platonic_store.questions.coverage import coverage
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -64,7 +65,7 @@ class Answers(NamedTuple):
     neighbours: dict[str, NeighbourTable]
 
 
-def columns_of(layers: list[ModelLayer]) -> Columns:
+def columns_of(layers: list[ModelLayer], *, with_reference: bool = False) -> Columns:
     """The names and kinds of what is written: by all models together, then by each of several."""
     columns: dict[str, Kind] = {
         f"{PREFIX}id": "text",
@@ -74,9 +75,20 @@ def columns_of(layers: list[ModelLayer]) -> Columns:
         f"{PREFIX}disagreement": "number",
         **{f"{PREFIX}committee_{name}": "number" for name in COMMITTEE[:-1]},
         f"{PREFIX}committee_apart": "text",
+        f"{PREFIX}class": "text",
+        f"{PREFIX}rule": "text",
+        f"{PREFIX}order": "number",
     }
     for prefix in prefixes(layers).values():
         columns |= {**_neighbour_columns(prefix), f"{prefix}atypicality": "number"}
+    if with_reference:
+        for prefix in prefixes(layers).values() or [PREFIX]:
+            columns |= {
+                f"{prefix}coverage_p": "number",
+                f"{prefix}coverage_distance": "number",
+                f"{prefix}covered_by": "text",
+            }
+        columns[f"{PREFIX}lacks"] = "text"
     return columns | {f"{PREFIX}reason": "text", f"{PREFIX}run": "text"}
 
 
@@ -178,8 +190,31 @@ def _committee(snapshot: Snapshot, models: list[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=COMMITTEE)
 
 
-def compute(data: StoreData, *, k: int, within: float) -> Answers:
-    """Neighbours, near duplicates and clusters of every structure.
+def covered(snapshot: Snapshot, layers: list[ModelLayer], reference: str) -> pd.DataFrame:
+    """Whether a reference store covers each structure, by each of the models; the index is its id.
+
+    `attrs["reference"]` names the reference's state. Raises: as `coverage`.
+    """
+    table, names = pd.DataFrame(), []
+    for layer in layers:
+        rows = coverage(snapshot, reference=reference, model=str(layer)).set_index("structure_id")
+        prefix = prefixes(layers).get(layer, PREFIX)
+        mine = rows[["p", "distance", "nearest_id"]]
+        mine.columns = [
+            f"{prefix}{name}" for name in ("coverage_p", "coverage_distance", "covered_by")
+        ]
+        table = table.join(mine, how="outer")
+        lacks = rows["lacks"].map(lambda some: ", ".join(some) or None)
+        table[f"{PREFIX}lacks"] = lacks.combine_first(table.get(f"{PREFIX}lacks", lacks))
+        names += rows["reference"].head(1).tolist()
+    table.attrs["reference"] = sorted(set(names))
+    return table
+
+
+def compute(
+    data: StoreData, *, k: int, within: float, covered: pd.DataFrame | None = None
+) -> Answers:
+    """Neighbours, near duplicates and clusters of every structure; and what covers it, if known.
 
     By several models together a distance is the mean of their cosine distances. Duplicates have one
     reduced formula and lie `within`; see `geometry.clusters` for both kinds of groups.
@@ -204,6 +239,8 @@ def compute(data: StoreData, *, k: int, within: float) -> Answers:
     table[f"{PREFIX}disagreement"] = data.consensus["disagreement"]
     for name in COMMITTEE:
         table[f"{PREFIX}committee_{name}"] = data.committee[name]
+    if covered is not None:
+        table = table.join(covered)
     table[f"{PREFIX}reason"] = _reasons(data)
     return Answers(table, neighbours)
 

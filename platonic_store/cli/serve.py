@@ -2,7 +2,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, AtOption
+from platonic_store.cli.options import DEFAULT_STORE, AtOption, ReferencesOption, references
 from platonic_store.service.settings import Settings
 
 
@@ -38,6 +38,7 @@ def run(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="A further name of this host, as a proxy's; once for each."),
     ] = None,
+    reference: ReferencesOption = None,
     at: AtOption = None,
 ) -> None:
     """Serve the store over HTTP: the explorer, the API and its documentation."""
@@ -58,7 +59,8 @@ def run(
         cors=tuple(cors or ()),
         hosts=tuple(allow_host or ()),
     )
-    serve(Store.open(store, at=at), settings, access_log=not is_quiet())
+    opened = Store.open(store, at=at, references=references(reference))
+    serve(opened, settings, access_log=not is_quiet())
 
 
 def _names(models: Optional[str]) -> tuple[str, ...] | None:  # noqa: UP045

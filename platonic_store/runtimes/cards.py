@@ -117,6 +117,21 @@ def resolve(name: str) -> Card:
     raise errors.ModelNotFound(f"no model {name!r}", *hints, errors.Call("models.table"))
 
 
+def _numbered(name: str, names: dict[str, Card]) -> Card | None:
+    """`control:twin:forces:1:300`: the card of a name with numbers after it, if it takes some.
+
+    They tell checkpoints of one card apart. One that the card calls seed is that of its weights.
+    """
+    parts = name.split(":")
+    count = next((i for i, part in enumerate(parts[::-1]) if not part.isdecimal()), 0)
+    card = names.get(":".join(parts[: len(parts) - count]))
+    if card is None or count > len(card.numbers):
+        return None
+    given = dict(zip(card.numbers, map(int, parts[len(parts) - count :]), strict=False))
+    suffix = "".join(f":{number}" for number in given.values())
+    return replace(card, name=f"{card.name}{suffix}", aliases=(), seed=given.get("seed"))
+
+
 def outputs_wanted(card: Card, spec: str = "") -> tuple[str, ...]:
     """ "energy", or "energy" and "forces", of "energy,forces"; none of "".
 
@@ -132,21 +147,6 @@ def outputs_wanted(card: Card, spec: str = "") -> tuple[str, ...]:
     if wanted and card.conservative is None:
         raise errors.InvalidQuery(f"{card.name} predicts no energies and forces")
     return tuple(name for name in ("energy", "forces") if wanted and (name in {*wanted, "energy"}))
-
-
-def _numbered(name: str, names: dict[str, Card]) -> Card | None:
-    """`control:twin:forces:1:300`: the card of a name with numbers after it, if it takes some.
-
-    They tell checkpoints of one card apart. One that the card calls seed is that of its weights.
-    """
-    parts = name.split(":")
-    count = next((i for i, part in enumerate(parts[::-1]) if not part.isdecimal()), 0)
-    card = names.get(":".join(parts[: len(parts) - count]))
-    if card is None or count > len(card.numbers):
-        return None
-    given = dict(zip(card.numbers, map(int, parts[len(parts) - count :]), strict=False))
-    suffix = "".join(f":{number}" for number in given.values())
-    return replace(card, name=f"{card.name}{suffix}", aliases=(), seed=given.get("seed"))
 
 
 def _random_control(card: Card, seed: int) -> Card:

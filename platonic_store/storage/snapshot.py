@@ -1,6 +1,7 @@
 """A state of a store as it was published: a value, which never changes and needs no closing."""
 
 import json
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -92,12 +93,15 @@ class Snapshot:
         *,
         allow_files: bool = False,
         memory: str | None = None,
+        references: "Mapping[str, Snapshot] | None" = None,
     ):
         """It reaches no other files, no network and no Python objects unless `allow_files`.
 
+        references: other stores that questions may compare with, by the names of their owner.
         memory: what DuckDB may take at most, such as "2GB"; by default 80 % of the machine's.
         """
         self.id, self.manifest = manifest.id, manifest
+        self.references = dict(references or {})
         self.path = files.catalog(manifest)
         self.connection = duckdb.connect()
         self._vectors = Vectors(files, manifest)
@@ -170,9 +174,23 @@ class Snapshot:
         check()
         return self._vectors.points(table.name, table.level, condition)
 
+    def stream(self, table: VectorTable, condition: str | None = None) -> Iterator[Points]:
+        """The rows of a table that need not fit in memory, some at a time."""
+        for batch in self._vectors.stream(table.name, table.level, condition):
+            check()
+            yield batch
+
     def of_structure(self, table: VectorTable, id_: str) -> Points:
         """The rows of one structure."""
         return self._vectors.of_structure(table.name, table.level, id_)
+
+    def keys(self, table: VectorTable) -> Iterator[pa.RecordBatch]:
+        """The keys of all rows, streamed in the table's order."""
+        return self._vectors.keys(table.name, table.level)
+
+    def vectors_at(self, table: VectorTable, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows by their place in the table's order, (n, dim) float32."""
+        return self._vectors.at(table.name, table.level, rows)
 
     def keys_of_structures(self, table: VectorTable, ids: list[str]) -> pa.Table:
         """The keys of the rows of some structures, in any order."""

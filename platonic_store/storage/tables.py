@@ -214,3 +214,17 @@ layouts = sa.Table(
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )
+
+# Of a store that was thinned: how few atoms stand for all, by a layer of a model.
+covers = sa.Table(
+    "covers",
+    metadata,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("layer", sa.Integer, primary_key=True, autoincrement=False),
+    # Cosine distance.
+    sa.Column("radius", sa.Double, nullable=False),
+    sa.Column("loss", sa.JSON, nullable=False),
+    # Scale and census of all that was there; see `training_sets.Background`.
+    sa.Column("background", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
+)

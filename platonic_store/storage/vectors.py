@@ -112,6 +112,13 @@ class Vectors:
             _cache.put(key, points)
         return points
 
+    def stream(self, name: str, level: Level, condition: str | None = None) -> Iterator[Points]:
+        """The rows as `points`, some at a time, kept nowhere."""
+        for batch in self.read(name, [*key_names(level), "vector"], condition):
+            table = pa.Table.from_batches([batch])
+            keys = table.drop_columns("vector").combine_chunks()
+            yield Points(keys, vector_matrix(table["vector"]))
+
     def of_structure(self, name: str, level: Level, id_: str) -> Points:
         """The rows of one structure: from memory if the table is there, else read by themselves.
 
@@ -137,6 +144,24 @@ class Vectors:
             return known.keys.filter(wanted)
         condition = f"structure_id IN ({literals(ids) or 'NULL'})"
         return self._open(name).to_table(columns=key_names(level), filter=condition)
+
+    def keys(self, name: str, level: Level) -> Iterator[pa.RecordBatch]:
+        """The keys of all rows, streamed in the table's order."""
+        yield from self.read(name, key_names(level))
+
+    def at(self, name: str, level: Level, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows by their place in the table, (n, dim) float32.
+
+        From memory where the whole table fits.
+        """
+        if fits_cache(sum(file.size for file in self._manifest.vectors[name].files)):
+            return np.asarray(self.points(name, level).vectors[rows])
+        order = np.argsort(rows)
+        with self._files.location.explained():
+            found = self._open(name).take(rows[order].tolist(), columns=["vector"])
+        vectors = np.empty((len(rows), found["vector"].type.list_size), np.float32)
+        vectors[order] = vector_matrix(found["vector"])
+        return vectors
 
     def _key(self, name: str) -> str:
         files = self._manifest.vectors[name].files

@@ -35,6 +35,9 @@ _CONTRADICTIONS = (
         SELECT v.name, sum(f.rows)::BIGINT AS rows, sum(c.due)::BIGINT AS due
         FROM catalog.main.table_appends AS f
         JOIN catalog.main.vector_tables AS v ON v.name = f.table_name
+        -- A table that was thinned has some atoms alone.
+        ANTI JOIN (SELECT model, layer, 'atom' AS level FROM catalog.main.covers) AS t
+            ON (t.model, t.layer, t.level) = (v.model, v.layer, v.level)
         JOIN (
             SELECT c.chunk_id, level, sum(if(level = 'atom', s.nsites, 1)) AS due
             FROM catalog.main.chunk_structures AS c

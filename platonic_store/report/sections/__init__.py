@@ -7,6 +7,7 @@ from platonic_store.report.sections import (
     committee,
     layers,
     models,
+    screening,
     space,
     stitching,
     transport,
@@ -23,5 +24,6 @@ SECTIONS = [
     stitching,
     typicality,
     committee,
+    screening,
     bias,
 ]
