@@ -228,7 +228,8 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
     known = snapshot.rows(
         "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
         "(agreement->>'models')::VARCHAR[], coalesce((agreement->>'joining')::DOUBLE, 1), "
-        "coalesce((agreement->>'dimension')::INTEGER, 128) FROM catalog.main.spaces ORDER BY created_at"
+        "coalesce((agreement->>'dimension')::INTEGER, 128) "
+        "FROM catalog.main.spaces ORDER BY created_at"
     )
     for id_, recipe, anchors, penalty, models, joining, dimension in known:
         space = Space(id_, recipe, newest_anchors(snapshot, anchors), joining=joining)
