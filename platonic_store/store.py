@@ -266,7 +266,8 @@ class Store(Questions):
         source: a path (file or folder), `builtin:aflow-prototypes`, or pymatgen `Structure` and
             ASE `Atoms` objects, one or many, or a dict of them by id; None means all that the
             store holds already.
-        layers: "default" (the card's), "first", "last", "all", or indices such as "0,2".
+        layers: "default" (the card's, and the set that spaces take), "first", "last", "all", or
+            indices such as "0,2".
         python: an interpreter that has the model's packages, or a dict of them by family; by
             default this one if it fits, else an environment that is made for the family.
         checkpoint: weights of the user's own, or a dict of them by model.

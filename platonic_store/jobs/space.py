@@ -69,6 +69,8 @@ class Space(NamedTuple):
         side = lookup.model_layer(snapshot, text)
         if "@" in text:
             return side
+        if any((one.space, one.model) == (self.id, side.model) for one in snapshot.tables):
+            return lookup.side_in(snapshot, self.id, text)
         agreed = (one for one in self.sides if one.model == side.model)
         by_default = side if self.targets is None else lookup.default_set(snapshot, side.model)
         return next(agreed, by_default)
