@@ -13,7 +13,7 @@ from the mean of the others; |F|; atypicality to the target; disagreement; and j
 (`geometry.committee.judge`) out of sample by composition. Then how often errors keep below their
 conformal bound, for compositions that did not calibrate it. Intervals are of 200 resamples of
 compositions. Models that share data share errors: the training sets stand beside each committee.
-`--speed` prints instead what outputs cost: the time of a worker for 20 frames, in units of that for
+`--speed` prints instead what outputs cost: a worker's time for ten frames, in units of that for
 the default layer alone.
 """
 
@@ -187,10 +187,10 @@ def covered(rows: pd.DataFrame) -> str:
 
 
 def speed(source: Path, models: list[str]) -> None:
-    """Print the forward passes' time, the ways in turn, the best of three rounds."""
+    """Print the forward passes' time, the ways in turn, the best of two rounds."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "some.extxyz"
-        ase.io.write(path, list(ase.io.iread(source, ":20")), format="extxyz")
+        ase.io.write(path, list(ase.io.iread(source, ":10")), format="extxyz")
         (batch,) = read(path)
     structures = batch.structures.select(["id", "numbers", "positions", "cell", "pbc"])
     print("| model | default layer, atoms/s | last layer | energy | energy, forces |")
@@ -206,7 +206,7 @@ def speed(source: Path, models: list[str]) -> None:
                 )
                 for layers, outputs in ways
             ]
-            for place in (*range(len(ways)), *range(len(ways)), *range(len(ways))):
+            for place in (*range(len(ways)), *range(len(ways))):
                 seconds = sum(one.seconds_forward for one in pools[place].embed([structures]))
                 best[place] = min(best[place], seconds)
         ratios = " | ".join(f"{ratio:.1f}" for ratio in best[1:] / best[0])
