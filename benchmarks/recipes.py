@@ -178,9 +178,12 @@ def compared(
     seen = spaces(data, sides, k, recipe, agreeing)
     scores, asked = hubs_of(seen, agreeing), data.split.asked
     orders = [np.random.default_rng(n).permutation(len(seen[0])) for n in range(3)]
+    nulls = [
+        max(recall(a, seen[i - 1], asked, scores[i - 1], order)[1] for order in orders)
+        for i, a in enumerate(seen)
+    ]
     for i, j in permutations(range(len(sides)), 2):
-        a, b = seen[i], seen[j]
-        null = max(recall(a, b, asked, scores[j], order)[1] for order in orders)
+        a, b, null = seen[i], seen[j], nulls[i]
         yield i, j, Found(recall(a, b, asked), recall(a, b, asked, scores[j])), null
 
 

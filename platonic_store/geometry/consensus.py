@@ -178,7 +178,7 @@ def _smoother(anchors: Floats, penalty: float) -> Floats:
     kernel = gaussian(rows, rows, kernel_width(rows))
     kernel[np.diag_indices(n)] += penalty * n
     factor, _ = cho_factor(kernel, lower=True, overwrite_a=True)
-    smoother: Floats = np.tril(lapack.dpotri(factor, lower=True)[0])
+    smoother: Floats = np.tril(lapack.dpotri(factor, lower=True, overwrite_c=True)[0])
     smoother += np.tril(smoother, -1).T
     smoother *= -penalty * n
     smoother[np.diag_indices(n)] += 1

@@ -69,6 +69,8 @@ class Space(NamedTuple):
         side = lookup.model_layer(snapshot, text)
         if "@" in text:
             return side
+        if any((one.space, one.model) == (self.id, side.model) for one in snapshot.tables):
+            return lookup.side_in(snapshot, self.id, text)
         agreed = (one for one in self.sides if one.model == side.model)
         by_default = side if self.targets is None else lookup.default_set(snapshot, side.model)
         return next(agreed, by_default)
@@ -228,7 +230,8 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
     known = snapshot.rows(
         "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
         "(agreement->>'models')::VARCHAR[], coalesce((agreement->>'joining')::DOUBLE, 1), "
-        "coalesce((agreement->>'dimension')::INTEGER, 128) FROM catalog.main.spaces ORDER BY created_at"
+        "coalesce((agreement->>'dimension')::INTEGER, 128) "
+        "FROM catalog.main.spaces ORDER BY created_at"
     )
     for id_, recipe, anchors, penalty, models, joining, dimension in known:
         space = Space(id_, recipe, newest_anchors(snapshot, anchors), joining=joining)
