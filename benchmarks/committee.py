@@ -85,7 +85,7 @@ def embedded(source: Path, folder: Path, models: list[str], count: int | None) -
     return store
 
 
-def atoms_of(snapshot: Snapshot, chosen: list[str], target: str) -> pd.DataFrame:
+def atoms_of(snapshot: Snapshot, chosen: list[str], target: str, labels: str) -> pd.DataFrame:
     """A row an atom with a label: the scores and the error."""
     rows = forces.by_atom(snapshot, chosen).rename(columns={"force": "mean force"})
     mean = rows[XYZ].to_numpy() * len(chosen)
@@ -95,7 +95,7 @@ def atoms_of(snapshot: Snapshot, chosen: list[str], target: str) -> pd.DataFrame
     rows["|F|"] = np.linalg.norm(said, axis=1)
     others = (mean - said) / (len(chosen) - 1) if target in chosen else mean / len(chosen)
     rows["from the others"] = np.linalg.norm(said - others, axis=1)
-    rows["error"] = forces.errors(rows, forces.labels(snapshot, "forces"))
+    rows["error"] = forces.errors(rows, forces.labels(snapshot, labels))
     typical = snapshot.frame(
         "SELECT structure_id, orbit, atypicality FROM atom_typicality "
         "JOIN site USING (structure_id, site_index) WHERE model = ?",
@@ -180,6 +180,9 @@ def covered(rows: pd.DataFrame) -> str:
     for coverage in COVERAGES:
         bound = judge(rows[["spread", "|F|"]].to_numpy(), error, groups, coverage).bound
         there = np.isfinite(bound)
+        if not there.any():
+            parts.append(f"too few labels at {coverage:g}")
+            continue
         by_group = pd.Series(error[there] <= bound[there]).groupby(groups[there]).mean()
         ratio = np.median(bound[there]) / np.median(error[there])
         parts.append(f"{by_group.mean():.3f} at {coverage:g} (median bound {ratio:.1f} × error)")
@@ -213,11 +216,11 @@ def speed(source: Path, models: list[str]) -> None:
         print(f"| {ready.card.name} | {atoms / best[0]:.0f} | {ratios} |", flush=True)
 
 
-def report(snapshot: Snapshot, name: str, chosen: list[str]) -> None:
+def report(snapshot: Snapshot, name: str, chosen: list[str], labels: str) -> None:
     sets = "; ".join(f"{one}: {', '.join(resolve(one).training_sets)}" for one in chosen)
     print(f"\n## Committee {name}\n\n{sets}\n")
     for target in chosen:
-        atoms = atoms_of(snapshot, chosen, target)
+        atoms = atoms_of(snapshot, chosen, target, labels)
         for level, rows in (("structures", structures_of(atoms)), ("atoms", atoms)):
             count = rows["formula"].nunique()
             print(f"\nError of {target}, {len(rows)} {level} of {count} compositions\n")
@@ -233,6 +236,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--model", action="append")
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--labels", default="forces", help="the property that holds DFT forces")
     parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args()
     if asked.speed:
@@ -247,7 +251,7 @@ def main() -> None:
             here = {name for (name,) in rows}
             models = [one for one in asked.model or MODELS if one in here]
             for name, chosen in committees(models).items():
-                report(snapshot, name, chosen)
+                report(snapshot, name, chosen, asked.labels)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ from orb_models.forcefield.atomic_system import SystemConfig
 from orb_models.forcefield.featurization_utilities import compute_supercell_neighbors
 from orb_models.forcefield.nn_util import get_cutoff
 
-from ingest.families import Structure, part, torch_device, verified, versions, weights_sha256
+from ingest.families import (
+    Outputs,
+    Structure,
+    part,
+    torch_device,
+    verified,
+    versions,
+    weights_sha256,
+)
 
 
 def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndarray]:
@@ -48,6 +56,8 @@ def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndar
         "kinds": kinds.ravel(),
         "senders": senders.numpy(),
         "receivers": neighbours.numpy() % atoms,
+        "positions": structure.positions,
+        "cell": cell if pbc.any() else np.zeros((3, 3)),
     }
 
 
@@ -82,7 +92,7 @@ class Orb:
             self.regressor = build(device="cpu", system_config=config, **arguments)
             self.checkpoint_sha256 = weights_sha256(dict(self.regressor.named_parameters()))
         self._gns = self.regressor.eval().requires_grad_(False).to(self.device).model
-        network = part(card, "network")
+        network, self._outputs = part(card, "network"), part(card, "outputs")
         self._encode_nodes = network.Network(self._gns._encoder._node_fn)
         self._encode_edges = network.Network(self._gns._encoder._edge_fn)
         self._steps = [network.Step(block) for block in self._gns.gnn_stacks]
@@ -94,16 +104,7 @@ class Orb:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Encodes atoms and edges, then passes messages until the last requested layer."""
-        numbers, vectors, kinds, senders, receivers = (
-            joined(graphs, name, of).to(self.device)
-            for name, of in (
-                ("numbers", None),
-                ("vectors", None),
-                ("kinds", "vectors"),
-                ("senders", "numbers"),
-                ("receivers", "numbers"),
-            )
-        )
+        numbers, vectors, kinds, senders, receivers = self._tensors(graphs)
         cutoff = get_cutoff(vectors.norm(dim=-1))[kinds]
         nodes = self._encode_nodes(self._gns.atom_emb(numbers))
         batch = SimpleNamespace(edge_features={"vectors": vectors})
@@ -114,6 +115,22 @@ class Orb:
             if layer in layers:
                 found[layer] = nodes.cpu().numpy().copy()
         return found
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """The package's own network and heads, on the same graphs."""
+        batch = self._outputs.batch_of(self._tensors(graphs), graphs, self.device)
+        found: tuple[dict[int, np.ndarray], Outputs] = self._outputs.predict(
+            self.regressor, batch, layers, forces
+        )
+        return found
+
+    def _tensors(self, graphs: Sequence[Any]) -> list[torch.Tensor]:
+        """Numbers, vectors, kinds, senders and receivers of one disjoint graph of all."""
+        pairs = [("numbers", None), ("vectors", None), ("kinds", "vectors")]
+        pairs += [("senders", "numbers"), ("receivers", "numbers")]
+        return [joined(graphs, name, of).to(self.device) for name, of in pairs]
 
 
 load = Orb
