@@ -90,8 +90,16 @@ def scale_of(
 
 
 def p_of_atoms(far: Floats, elements: NDArray[np.integer[Any]], scale: Scale) -> Floats:
-    """Conformal p of atoms, within their element where the calibration has enough of it."""
-    return conformal_p_by_class(far, elements, scale.atoms, scale.elements)
+    """Conformal p of atoms within their element; elements with few in the calibration are one.
+
+    With those few apart from the common ones, p is valid for both (Mondrian categories).
+    """
+    common, counts = np.unique(scale.elements, return_counts=True)
+    common = common[counts >= FEWEST_OF_CLASS]
+    classes, theirs = (
+        np.where(np.isin(one, common), one, 0) for one in (np.asarray(elements), scale.elements)
+    )
+    return conformal_p_by_class(far, classes, scale.atoms, theirs)
 
 
 def p_of_structures(strangest: Floats, scale: Scale) -> Floats:
