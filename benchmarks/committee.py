@@ -13,10 +13,13 @@ from the mean of the others; |F|; atypicality to the target; disagreement; and j
 (`geometry.committee.judge`) out of sample by composition. Then how often errors keep below their
 conformal bound, for compositions that did not calibrate it. Intervals are of 200 resamples of
 compositions. Models that share data share errors: the training sets stand beside each committee.
+`--speed` prints instead what outputs cost: a worker's time for ten frames, in units of that for
+the default layer alone.
 """
 
 import argparse
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import ase.io
@@ -29,8 +32,11 @@ from platonic_store import Store
 from platonic_store.errors import PlatonicError
 from platonic_store.geometry.committee import judge
 from platonic_store.questions.shared import forces
-from platonic_store.runtimes.cards import resolve
+from platonic_store.runtimes.cards import layers_wanted, resolve
+from platonic_store.runtimes.preparation import prepare
+from platonic_store.runtimes.workers import WorkerPool
 from platonic_store.storage.snapshot import Snapshot
+from platonic_store.structures import read
 
 MODELS = [
     *("sevennet-0", "sevennet-l3i5", "chgnet-0.3.0"),
@@ -180,6 +186,33 @@ def covered(rows: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
+def speed(source: Path, models: list[str]) -> None:
+    """Print the forward passes' time, the ways in turn, the best of two rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "some.extxyz"
+        ase.io.write(path, list(ase.io.iread(source, ":10")), format="extxyz")
+        (batch,) = read(path)
+    structures = batch.structures.select(["id", "numbers", "positions", "cell", "pbc"])
+    print("| model | default layer, atoms/s | last layer | energy | energy, forces |")
+    print("|---|---|---|---|---|")
+    for ready in prepare(models):
+        default, last = (layers_wanted(ready.card, name) for name in ("default", "last"))
+        ways = [(default, ()), (last, ()), (default, ("energy",)), (default, ("energy", "forces"))]
+        best, atoms = np.full(len(ways), np.inf), sum(map(len, structures["numbers"].to_pylist()))
+        with ExitStack() as stack:
+            pools = [
+                stack.enter_context(
+                    WorkerPool(ready.card, layers, outputs=outputs, python=ready.python, workers=1)
+                )
+                for layers, outputs in ways
+            ]
+            for place in (*range(len(ways)), *range(len(ways))):
+                seconds = sum(one.seconds_forward for one in pools[place].embed([structures]))
+                best[place] = min(best[place], seconds)
+        ratios = " | ".join(f"{ratio:.1f}" for ratio in best[1:] / best[0])
+        print(f"| {ready.card.name} | {atoms / best[0]:.0f} | {ratios} |", flush=True)
+
+
 def report(snapshot: Snapshot, name: str, chosen: list[str]) -> None:
     sets = "; ".join(f"{one}: {', '.join(resolve(one).training_sets)}" for one in chosen)
     print(f"\n## Committee {name}\n\n{sets}\n")
@@ -200,7 +233,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--model", action="append")
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args()
+    if asked.speed:
+        speed(asked.source, asked.model or MODELS)
+        return
     with tempfile.TemporaryDirectory() as folder:
         work = asked.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)

@@ -352,8 +352,8 @@ def official_part(card: Mapping[str, Any]) -> Any:
 
 
 def matches_card(model: Model, card: Mapping[str, Any]) -> float:
-    """Layers, cutoff, elements, energy head and forces are those of the card."""
-    assert hasattr(model, "predict") or card["conservative"] is None, "it predicts no forces"
+    """Layers, cutoff, elements and the energy head are those of the card."""
+    assert card["conservative"] is not None or not hasattr(model, "predict"), "it predicts forces"
     assert dict(model.layers) == {layer["index"]: layer["dim"] for layer in card["layers"]}
     assert model.cutoff == card["cutoff"], f"its cutoff is {model.cutoff} Å"
     assert model.elements == set(card["elements"]), f"its elements are {sorted(model.elements)}"

@@ -294,7 +294,8 @@ class Store(Questions):
         source: a path (file or folder), `builtin:aflow-prototypes`, or pymatgen `Structure` and
             ASE `Atoms` objects, one or many, or a dict of them by id; None means all that the
             store holds already.
-        layers: "default" (the card's), "first", "last", "all", or indices such as "0,2".
+        layers: "default" (the card's, and the set that spaces take), "first", "last", "all", or
+            indices such as "0,2".
         outputs: "energy" or "energy,forces": the model's predictions too, by the same forward pass;
             structures that are embedded already get what they lack. In the views `prediction` and
             `atom_prediction`, and what `committee` compares.

@@ -28,7 +28,9 @@ from platonic_store.geometry.projection import (
 from platonic_store.geometry.retrieval import retrieval
 
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-DIMENSION = 128
+# A model joins by this part of the consensus' λ: what it tells apart need not be what all agree on.
+JOINING = 0.01
+DIMENSION = 256
 FOLDS = 3
 EXACT = 1e-10  # of eigenvectors
 ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
@@ -52,17 +54,20 @@ class Choice(NamedTuple):
     anchors: int
 
 
-def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
+def consensus(
+    embeddings: Sequence[ArrayLike], penalty: float, dimension: int = DIMENSION
+) -> Floats:
     """Coordinates of the anchors on which the models agree.
 
     Args:
         embeddings: of each model (K, D_m), the same anchors in the same order, at least four.
         penalty: λ above.
+        dimension: how many coordinates, at most K // 2.
 
     Returns:
-        (K, d) float64, d = min(128, K // 2), columns centred, orthogonal, and scaled by the share
-        of them that the models explain, to the power of SHARPNESS. Signs are fixed: the largest
-        entry of a column is positive.
+        (K, d) float64, d = min(dimension, K // 2), columns centred, orthogonal, and scaled by the
+        share of them that the models explain, to the power of SHARPNESS. Signs are fixed: the
+        largest entry of a column is positive.
 
     Raises:
         ValueError: the models have not the same number of anchors, or fewer than four.
@@ -79,7 +84,7 @@ def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
         kept += _smoother(one, penalty) / len(rows)
     kept -= kept.mean(0)
     kept -= kept.mean(1)[:, None]
-    d = min(DIMENSION, k // 2)
+    d = min(dimension, k // 2)
     # From a start that is the same always.
     share, axes = eigsh(kept, k=d, which="LA", v0=np.cos(np.arange(k)), tol=EXACT)
     share, axes = np.clip(share[::-1], 0, 1), axes[:, ::-1]
@@ -94,7 +99,7 @@ def join(anchors: ArrayLike | list[Any], targets: ArrayLike, penalty: float) -> 
     Args:
         anchors: (K, D), the model's embeddings of the anchors, or of several layers a list of such.
         targets: (K, d), from `consensus`, of the layers `side_by_side`.
-        penalty: the λ of the consensus.
+        penalty: the λ of the regression: JOINING times that of the consensus.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -152,7 +157,7 @@ def _candidates(anchors: list[NDArray[Any]]) -> Mapping[str, list[Projection]]:
     found = {"whitened": [fit("whitened", one) for one in anchors]}
     for penalty in reversed(LAMBDAS):
         targets = consensus(anchors, penalty)
-        found[f"{penalty:g}"] = [join(one, targets, penalty) for one in anchors]
+        found[f"{penalty:g}"] = [join(one, targets, JOINING * penalty) for one in anchors]
     return found
 
 
@@ -173,7 +178,7 @@ def _smoother(anchors: Floats, penalty: float) -> Floats:
     kernel = gaussian(rows, rows, kernel_width(rows))
     kernel[np.diag_indices(n)] += penalty * n
     factor, _ = cho_factor(kernel, lower=True, overwrite_a=True)
-    smoother: Floats = np.tril(lapack.dpotri(factor, lower=True)[0])
+    smoother: Floats = np.tril(lapack.dpotri(factor, lower=True, overwrite_c=True)[0])
     smoother += np.tril(smoother, -1).T
     smoother *= -penalty * n
     smoother[np.diag_indices(n)] += 1

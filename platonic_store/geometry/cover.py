@@ -21,11 +21,11 @@ ROWS = 65_536  # kept points compared with them at once
 class Cover:
     """The points that were kept of all that came.
 
-    radius: cosine distance (1 - cos). always: so many first points are kept whatever is near them.
+    radius: cosine distance (1 - cos).
     """
 
-    def __init__(self, radius: float, *, always: int = 0):
-        self.radius, self._always = radius, always
+    def __init__(self, radius: float):
+        self.radius = radius
         self._rows: Floats = np.empty((0, 0), np.float32)
         self.size = 0
 
@@ -54,14 +54,11 @@ class Cover:
         return np.maximum(1 - best, 0)
 
     def _decide(self, block: Floats) -> NDArray[np.bool_]:
-        free = max(0, self._always - self.size)
-        is_open = self.distances(block) > self.radius
-        is_open[:free] = True
-        rows = np.flatnonzero(is_open)
+        rows = np.flatnonzero(self.distances(block) > self.radius)
         is_near = 1 - block[rows] @ block[rows].T <= self.radius
         kept = np.zeros(len(rows), dtype=bool)
-        for place, row in enumerate(rows):
-            kept[place] = row < free or not (is_near[place] & kept).any()
+        for place in range(len(rows)):
+            kept[place] = not (is_near[place] & kept).any()
         self._keep(block[rows[kept]])
         found = np.zeros(len(block), dtype=bool)
         found[rows[kept]] = True

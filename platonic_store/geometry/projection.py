@@ -21,7 +21,7 @@ from platonic_store.geometry.neighbours import unit_rows
 
 Recipe = Literal["cosine", "centred", "whitened", "aligned"]
 
-CHUNK = 8_192  # rows held in double precision at once
+CHUNK = 2_048  # rows held in double precision at once, with their similarities to K anchors
 # The Gaussian's width in units of the anchors' typical distance from their mean; docs/recipes.md.
 WIDTH = np.sqrt(5)
 
@@ -191,8 +191,10 @@ def side_by_side(layers: Sequence[ArrayLike]) -> SideBySide:
 
 def gaussian(a: NDArray[np.float64], b: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     """(n, m) similarities exp(-|a - b|² / 2 width²)."""
-    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
-    exponents: NDArray[np.float64] = (a @ b.T - squares / 2) / width**2
+    exponents: NDArray[np.float64] = a @ b.T
+    exponents -= np.einsum("ij,ij->i", a, a)[:, None] / 2
+    exponents -= np.einsum("ij,ij->i", b, b) / 2
+    exponents /= width**2
     np.minimum(exponents, 0, out=exponents)
     return np.exp(exponents, out=exponents)
 

@@ -138,6 +138,9 @@ def embed(
     _renew_card(writer, card)
     if not gaps:
         return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0)
+    if all(gap.outputs == wanted.outputs for gap in gaps):
+        wanted = wanted._replace(outputs=[])  # only layers are lacking
+        gaps = records.gaps(writer, source_id, wanted)
     with WorkerPool(
         card,
         tuple(wanted.layers),

@@ -34,8 +34,8 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
     lost = _lost_structures(writer, snapshot, hurt, paths)
     references = snapshot.rows("SELECT model, layer FROM catalog.main.reference_sets ORDER BY ALL")
     spaces = _spaces(snapshot, hurt, set(lost))
-    rows = (*_PREDICTIONS, *_SCORES, *_MAP, _PARAMETERS)
-    hurt_rows = {name for name in rows if _rows_of(name, paths)}
+    tables = (*_PREDICTIONS, *_SCORES, *_MAP, _PARAMETERS)
+    hurt_rows = {name for name in tables if _rows_of(name, paths)}
     is_scored_anew, is_fitted_anew = hurt_rows & {*_SCORES}, _PARAMETERS in hurt_rows
     is_mapped_anew = hurt_rows & {*_MAP}
     if is_fitted_anew and snapshot.row_files["layout_points"]:

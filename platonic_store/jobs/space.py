@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import hubs
-from platonic_store.geometry.consensus import choose, consensus, join
+from platonic_store.geometry.consensus import DIMENSION, JOINING, choose, consensus, join
 from platonic_store.geometry.projection import Projection, Recipe, fit, side_by_side
 from platonic_store.jobs import hub_sample
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
@@ -37,7 +37,8 @@ ALIGNED = "aligned"
 class Space(NamedTuple):
     """A shared space: `targets` is what models are mapped to where they agreed on something.
 
-    sides: the models that agreed, each with the layers that the space takes of it.
+    sides: the models that agreed, each with the layers that the space takes of it. joining: the
+    part of the penalty by which models join.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Space(NamedTuple):
     targets: np.ndarray | None = None
     penalty: float | None = None
     sides: tuple[ModelLayer, ...] = ()
+    joining: float = JOINING
 
     def fit(self, anchors: list[np.ndarray]) -> Projection:
         """The projection of a side from its (K, D) embeddings of the anchors, a matrix a layer.
@@ -53,7 +55,7 @@ class Space(NamedTuple):
         Raises: InvalidQuery for several layers where the recipe takes one.
         """
         if self.targets is not None and self.penalty is not None:
-            return join(anchors, self.targets, self.penalty)
+            return join(anchors, self.targets, self.joining * self.penalty)
         recipe = "whitened" if self.recipe == ALIGNED else self.recipe
         if len(anchors) > 1:
             raise InvalidQuery(f"the recipe {recipe!r} takes one layer", "name one of the layers")
@@ -67,6 +69,8 @@ class Space(NamedTuple):
         side = lookup.model_layer(snapshot, text)
         if "@" in text:
             return side
+        if any((one.space, one.model) == (self.id, side.model) for one in snapshot.tables):
+            return lookup.side_in(snapshot, self.id, text)
         agreed = (one for one in self.sides if one.model == side.model)
         by_default = side if self.targets is None else lookup.default_set(snapshot, side.model)
         return next(agreed, by_default)
@@ -118,18 +122,18 @@ def open_space(
 def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
     """The newest space of these anchors that models have agreed on."""
     rows = snapshot.rows(
-        "SELECT id, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[] "
-        "FROM catalog.main.spaces "
+        "SELECT id, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[], "
+        "coalesce((agreement->>'joining')::DOUBLE, 1) FROM catalog.main.spaces "
         "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
         [ALIGNED, anchor_set.id],
     )
     if not rows:
         return None
-    id_, penalty, models = rows[0]
+    id_, penalty, models, joining = rows[0]
     content = lookup.parameters(snapshot, f"space/{id_}")
     targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
     sides = tuple(lookup.model_layer(snapshot, text) for text in models)
-    return Space(id_, ALIGNED, anchor_set, targets, penalty, sides)
+    return Space(id_, ALIGNED, anchor_set, targets, penalty, sides, joining)
 
 
 Anchored = dict[ModelLayer, list[np.ndarray]]  # by each layer of a side (K, D)
@@ -177,7 +181,12 @@ def _agree(
     digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
     name = f"{ALIGNED}-{anchor_set.k}-{digest}"
     space = Space(name, ALIGNED, anchor_set, targets, choice.penalty, tuple(embeddings))
-    agreement = {"models": list(map(str, embeddings)), **choice._asdict()}
+    agreement = {
+        "models": list(map(str, embeddings)),
+        **choice._asdict(),
+        "joining": space.joining,
+        "dimension": DIMENSION,
+    }
     if len(options) > 1:
         agreement["options"] = [
             {"models": list(map(str, option)), "recalls": found.recalls}
@@ -220,14 +229,16 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
     snapshot = writer.snapshot()
     known = snapshot.rows(
         "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
-        "(agreement->>'models')::VARCHAR[] FROM catalog.main.spaces ORDER BY created_at"
+        "(agreement->>'models')::VARCHAR[], coalesce((agreement->>'joining')::DOUBLE, 1), "
+        "coalesce((agreement->>'dimension')::INTEGER, 128) "
+        "FROM catalog.main.spaces ORDER BY created_at"
     )
-    for id_, recipe, anchors, penalty, models in known:
-        space = Space(id_, recipe, newest_anchors(snapshot, anchors))
+    for id_, recipe, anchors, penalty, models, joining, dimension in known:
+        space = Space(id_, recipe, newest_anchors(snapshot, anchors), joining=joining)
         if penalty is not None:
             sides = [lookup.model_layer(snapshot, name) for name in models]
             embeddings = {side: anchor_embeddings(snapshot, side, space.anchors) for side in sides}
-            targets = consensus(list(map(_rows, embeddings.values())), penalty)
+            targets = consensus(list(map(_rows, embeddings.values())), penalty, dimension)
             space = space._replace(targets=targets, penalty=penalty, sides=tuple(sides))
             _keep(writer, space, embeddings)
         yield space

@@ -19,7 +19,7 @@ from platonic_store import progress
 from platonic_store.arrow import vector_array
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.cover import Cover
-from platonic_store.geometry.typicality import NEIGHBOURS, Atoms
+from platonic_store.geometry.typicality import Atoms
 from platonic_store.jobs.score import save_reference
 from platonic_store.questions.shared import references, training_sets
 from platonic_store.questions.shared.references import EmbeddedSet, Reference
@@ -184,7 +184,7 @@ def _covered(
     advance: Callable[[float], None],
 ) -> tuple[Cover, np.ndarray]:
     """The cover of one element's atoms, and which of them it kept."""
-    cover, mine = Cover(radius, always=NEIGHBOURS), []
+    cover, mine = Cover(radius), []
     for part, vectors in _blocks(snapshot, side, sites, atoms):
         mine.append(cover.add(vectors))
         advance(len(part))

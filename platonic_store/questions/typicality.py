@@ -130,8 +130,7 @@ def _reference(snapshot: Snapshot, side: ModelLayer) -> tuple[Reference, Embedde
     if stored is not None:
         return stored, None
     tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
-    versions = [(table.name, snapshot.manifest.vectors[table.name].version) for table in tables]
-    key = snapshot.manifest.store, str(versions)
+    key = snapshot.manifest.store, str([snapshot.checksum(table) for table in tables])
     if known := references.cache_get(key):
         return known, None
     reference, everything = references.build_reference(snapshot, side)

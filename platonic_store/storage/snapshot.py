@@ -184,6 +184,10 @@ class Snapshot:
         """The rows of one structure."""
         return self._vectors.of_structure(table.name, table.level, id_)
 
+    def checksum(self, table: VectorTable) -> str:
+        """Of the table's content."""
+        return self._vectors.checksum(table.name)
+
     def keys(self, table: VectorTable) -> Iterator[pa.RecordBatch]:
         """The keys of all rows, streamed in the table's order."""
         return self._vectors.keys(table.name, table.level)

@@ -92,7 +92,7 @@ class Vectors:
 
     def points(self, name: str, level: Level, condition: str | None = None) -> Points:
         """All rows (kept in memory for the next call while they fit) or those of a condition."""
-        key = self._key(name)
+        key = self.checksum(name)
         if condition is None and (known := _cache.get(key)):
             return known
         columns = [*key_names(level), "vector"]
@@ -124,7 +124,7 @@ class Vectors:
 
         Who asks twice will ask often: a table of moderate size is then brought into memory.
         """
-        known = _cache.get(self._key(name))
+        known = _cache.get(self.checksum(name))
         size = sum(file.size for file in self._manifest.vectors[name].files)
         if known is None and name in self._asked and size <= WHOLE_BYTES:
             known = self.points(name, level)
@@ -139,7 +139,7 @@ class Vectors:
         """The keys of the rows of some structures, from memory if the table is there."""
         import pyarrow.compute as pc
 
-        if known := _cache.get(self._key(name)):
+        if known := _cache.get(self.checksum(name)):
             wanted = pc.is_in(known.keys["structure_id"], pa.array(ids, pa.string()))
             return known.keys.filter(wanted)
         condition = f"structure_id IN ({literals(ids) or 'NULL'})"
@@ -163,7 +163,8 @@ class Vectors:
         vectors[order] = vector_matrix(found["vector"])
         return vectors
 
-    def _key(self, name: str) -> str:
+    def checksum(self, name: str) -> str:
+        """Of the table's content: copies that went different ways have the same versions."""
         files = self._manifest.vectors[name].files
         return next(file.sha256 for file in files if "/_versions/" in file.path)
 

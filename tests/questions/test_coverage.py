@@ -1,5 +1,6 @@
 """Coverage of real crystals by a reference store: what is near, what is lacking, who may ask."""
 
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -19,16 +20,31 @@ from platonic_store.geometry.coordination import coordination_numbers
 from platonic_store.store import Store
 
 
-@pytest.fixture(scope="module")
-def without_titanium(stores, tmp_path_factory) -> Store:
-    """A reference of the same crystals but those with titanium, and with zinc of six neighbours."""
-    import shutil
-
-    path = tmp_path_factory.mktemp("reference") / "training.store"
-    store = Store.open(shutil.copytree(stores / "embedded.store", path))
-    known = store.sql("FROM structure WHERE list_contains(elements, 'Ti')")
+def without(symbol: str, stores, folder) -> Store:
+    """A reference of the same crystals but those with an element."""
+    store = Store.open(shutil.copytree(stores / "embedded.store", folder / "training.store"))
+    known = store.sql(f"FROM structure WHERE list_contains(elements, '{symbol}')")
     store.delete(known["structure_id"].tolist())
     return store
+
+
+@pytest.fixture(scope="module")
+def without_titanium(stores, tmp_path_factory) -> Store:
+    return without("Ti", stores, tmp_path_factory.mktemp("reference"))
+
+
+def test_copies_that_went_different_ways_are_two_references(
+    prototypes, without_titanium, stores, tmp_path
+):
+    other = without("F", stores, tmp_path)
+    for query, reference, lacks in [
+        ("Rutile", without_titanium, ["Ti"]),
+        ("Rutile", other, []),
+        ("Fluorite", other, ["F"]),
+        ("Fluorite", without_titanium, []),
+    ]:
+        (row,) = prototypes.coverage(query, reference=reference.path).itertuples()
+        assert row.lacks == lacks
 
 
 def test_what_is_in_the_reference_is_there(prototypes, prototypes_path):

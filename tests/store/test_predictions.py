@@ -58,11 +58,16 @@ def test_embedded_structures_get_what_they_lack_and_no_vector_is_doubled(store):
     _, (run,) = store.ingest(pool, ["fake-a"], outputs=BOTH)
     assert run.run == 0, "nothing is lacking"
     assert store.doctor()["problems"] == []
+    store.ingest(pool, ["fake-a"], layers="all", outputs=BOTH)
+    assert embedded(store, "fake-a", 0) == set(pool)
+    assert_same(predictions(store), expected(pool, "fake-a"))
+    assert store.doctor()["problems"] == []
     outputs = store.sql("SELECT outputs FROM run ORDER BY started_at").outputs
     assert [None if one is None else list(one) for one in outputs] == [
         None,
         ["energy"],
         ["energy", "forces"],
+        None,  # only layers were lacking
     ]
     versions = store.sql(
         "SELECT DISTINCT identity->>'$.versions.numpy' AS numpy FROM prediction JOIN run "

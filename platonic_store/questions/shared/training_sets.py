@@ -68,7 +68,7 @@ def training_set(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
     It is kept in memory for the next question. Raises: InvalidQuery for too few compositions.
     """
     table = lookup.vector_table(snapshot, side, "atom")
-    key = f"{snapshot.manifest.store} {table.name} {snapshot.manifest.vectors[table.name].version}"
+    key = f"{snapshot.checksum(table)} {snapshot.manifest.catalog.sha256}"
     with _lock:
         if key in _cache:
             _cache.move_to_end(key)
