@@ -90,6 +90,8 @@ def compare_sets(
     sides = trained_sides(snapshot, models)
     if space is not None:
         space = lookup.space(snapshot, space, [side.model for side in sides])
+        named = models or [side.model for side in sides]
+        sides = [lookup.side_in(snapshot, space, one) for one in named]
     one = structure_set(snapshot, a, sides)
     other = structure_set(snapshot, "true" if b is None else b, sides)
     return compared(snapshot, one, other, sides, space, neighbours, within, resamples, seed)
@@ -119,7 +121,8 @@ def compared(
     frames = []
     with progress.bar("comparing", len(sides) * (1 + SPLITS), "comparisons") as advance:
         for side in sides:
-            spread = {side: spread_of(snapshot, side)}
+            layer = side.layers[0]  # in which near duplicates are told
+            spread = {layer: spread_of(snapshot, layer)}
             seen, known = (_seen(these, side, space, spread) for these in (one, other))
             rows = _measured(seen, known, neighbours, within, resamples, seed, advance)
             frames.append(rows.assign(model=str(side), space=space))
@@ -154,7 +157,9 @@ def _seen(
     these: StructureSet, side: ModelLayer, space: str | None, spread: dict[ModelLayer, float]
 ) -> _Seen:
     vectors = unit_rows(these.vectors(side, space))
-    return _Seen(vectors, fine(these, [side], spread), these.formulas, these.ids, these.is_stored)
+    return _Seen(
+        vectors, fine(these, list(spread), spread), these.formulas, these.ids, these.is_stored
+    )
 
 
 def _measured(

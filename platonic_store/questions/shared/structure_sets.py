@@ -104,8 +104,8 @@ class StructureSet:
             place = pd.Index(points.column("structure_id"))
             stored: np.ndarray = points.vectors[place.get_indexer(pd.Index(self.ids))]
             return stored
-        points = self._atoms[side]
-        rows = points.vectors
+        points = self._atoms[side.layers[0]]
+        rows = np.hstack([self._atoms[one].vectors for one in side.layers])
         if space is not None:
             rows = project(lookup.projection(self.snapshot, space, side), rows)
         owner = pd.Index(self.ids).get_indexer(pd.Index(points.column("structure_id")))
@@ -152,6 +152,7 @@ def structure_set(snapshot: Snapshot, query: Any, sides: Sequence[ModelLayer]) -
     Raises: StructureNotFound, InvalidQuery if there are none; UnreadableSource, CheckpointMismatch
     and what running a model raises.
     """
+    sides = list(dict.fromkeys(one for side in sides for one in side.layers))
     if isinstance(query, str):
         if guests := guests_of(query):
             return _of_guests(snapshot, guests, query, sides)
