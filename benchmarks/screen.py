@@ -223,7 +223,9 @@ def judged(base: Known, sets: Sets) -> dict[str, np.ndarray]:
 def compared_sets(base: Known, sets: Sets, side: ModelLayer) -> None:
     rows = {}
     for name in sets.names:
-        answer = compared(sets[name], base.everything, [side], None, 5, WITHIN, 50, 0)
+        answer = compared(
+            base.snapshot, sets[name], base.everything, [side], None, 5, WITHIN, 50, 0
+        )
         answer = answer.set_index("measure")
         rows[name] = answer["value"]
         rows["two halves of what is known"] = answer["halves"]

@@ -65,7 +65,7 @@ def annotate(
     if left:
         found = answers.compute(data, k=k, within=within, covered=covered)
         ids = complete & {match.id for match in matches if match.id is not None}
-        classes = screen_records(snapshot, layers, sorted(ids), within)
+        classes = screen_records(snapshot, layers, sorted(ids))
         with progress.bar(f"annotating {opened.name}", len(left), "records") as advance:
 
             def answer(keys: Sequence[Key]) -> list[dict[str, Any]]:

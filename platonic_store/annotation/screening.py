@@ -8,6 +8,7 @@ from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.screen import screened
+from platonic_store.questions.shared.duplicates import WITHIN
 from platonic_store.questions.shared.screening import known
 from platonic_store.questions.shared.screening_rules import OUTSIDE, SPARSE, limits_of
 from platonic_store.questions.shared.structure_sets import StructureSet
@@ -15,7 +16,7 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
 def screen_records(
-    snapshot: Snapshot, layers: list[ModelLayer], ids: list[str], within: float
+    snapshot: Snapshot, layers: list[ModelLayer], ids: list[str]
 ) -> dict[str, dict[str, Any]]:
     """The columns of each structure, by id: the records are candidates, the rest is known.
 
@@ -26,7 +27,7 @@ def screen_records(
         return {}
     try:
         base = known(snapshot, layers, None)
-        limits = limits_of(base, OUTSIDE, SPARSE, within)
+        limits = limits_of(base, OUTSIDE, SPARSE, WITHIN)
         answer = screened(base, StructureSet(snapshot, ids, ids, []), limits)
     except InvalidQuery as error:
         progress.say(f"{error}; the columns of `screen` stay empty")

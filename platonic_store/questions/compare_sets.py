@@ -13,7 +13,15 @@ from platonic_store.geometry import set_measures as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.questions.shared.declaration import Column, question
-from platonic_store.questions.shared.duplicates import WITHIN, Within, first_alike, known_alike
+from platonic_store.questions.shared.duplicates import (
+    WITHIN,
+    Fine,
+    Within,
+    fine,
+    first_alike,
+    known_alike,
+    spread_of,
+)
 from platonic_store.questions.shared.parameters import Models, Seed
 from platonic_store.questions.shared.structure_sets import (
     StructureSet,
@@ -82,12 +90,15 @@ def compare_sets(
     sides = trained_sides(snapshot, models)
     if space is not None:
         space = lookup.space(snapshot, space, [side.model for side in sides])
+        named = models or [side.model for side in sides]
+        sides = [lookup.side_in(snapshot, space, one) for one in named]
     one = structure_set(snapshot, a, sides)
     other = structure_set(snapshot, "true" if b is None else b, sides)
-    return compared(one, other, sides, space, neighbours, within, resamples, seed)
+    return compared(snapshot, one, other, sides, space, neighbours, within, resamples, seed)
 
 
 def compared(
+    snapshot: Snapshot,
     one: StructureSet,
     other: StructureSet,
     sides: Sequence[ModelLayer],
@@ -97,7 +108,10 @@ def compared(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """The answer of `compare_sets` for two sets. Raises: InvalidQuery if they are too small."""
+    """The answer of `compare_sets` for two sets; near duplicates are told in a store's units.
+
+    Raises: InvalidQuery if they are too small.
+    """
     if min(len(one.ids), len(other.ids) // 2) <= neighbours:
         raise InvalidQuery(
             f"{len(one.ids)} structures against {len(other.ids)} are too few: A and half of B need "
@@ -107,24 +121,30 @@ def compared(
     frames = []
     with progress.bar("comparing", len(sides) * (1 + SPLITS), "comparisons") as advance:
         for side in sides:
-            seen, known = _seen(one, side, space), _seen(other, side, space)
+            layer = side.layers[0]  # in which near duplicates are told
+            spread = {layer: spread_of(snapshot, layer)}
+            seen, known = (_seen(these, side, space, spread) for these in (one, other))
             rows = _measured(seen, known, neighbours, within, resamples, seed, advance)
             frames.append(rows.assign(model=str(side), space=space))
     return pd.concat(frames, ignore_index=True)
 
 
 class _Seen(NamedTuple):
-    """A set as one model sees it: (n, D) rows of unit length, formulas, ids; no ids of the store
-    where they are not of it."""
+    """A set as one model sees it.
+
+    vectors: (n, D) rows of unit length. fine: the same as near duplicates are told.
+    """
 
     vectors: np.ndarray
+    fine: Fine
     formulas: np.ndarray
     ids: np.ndarray
     is_stored: bool
 
     def take(self, rows: np.ndarray) -> "_Seen":
         """Some of them. rows: integers."""
-        return _Seen(self.vectors[rows], self.formulas[rows], self.ids[rows], self.is_stored)
+        fine = self.fine._replace(vectors=self.fine.vectors[rows])
+        return _Seen(self.vectors[rows], fine, self.formulas[rows], self.ids[rows], self.is_stored)
 
     def sample(self, seed: int) -> "_Seen":
         """What is compared with all others, the same for the same ids in any order."""
@@ -133,9 +153,13 @@ class _Seen(NamedTuple):
         return self.take(np.sort(random_rows(self.ids, SAMPLE, seed)))
 
 
-def _seen(these: StructureSet, side: ModelLayer, space: str | None) -> _Seen:
+def _seen(
+    these: StructureSet, side: ModelLayer, space: str | None, spread: dict[ModelLayer, float]
+) -> _Seen:
     vectors = unit_rows(these.vectors(side, space))
-    return _Seen(vectors, these.formulas, these.ids, these.is_stored)
+    return _Seen(
+        vectors, fine(these, list(spread), spread), these.formulas, these.ids, these.is_stored
+    )
 
 
 def _measured(
@@ -187,11 +211,12 @@ def _means(a: _Seen, b: _Seen, k: int, within: float) -> dict[str, np.ndarray]:
 
 def _alike(a: _Seen, b: _Seen, within: float) -> dict[str, np.ndarray]:
     """Of which structures of A no earlier one, and none of B, is a near duplicate."""
-    first = first_alike(a.vectors, a.formulas, within)
+    nearer = a.fine.within(within)
+    first = first_alike(a.fine.vectors, a.formulas, nearer)
     both = a.is_stored and b.is_stored
     own = pd.Index(b.ids).get_indexer(pd.Index(a.ids)) if both else None
-    known = known_alike(a.vectors, a.formulas, b.vectors, b.formulas, own)
-    return {"unique": first == np.arange(len(first)), "novel": known.distance > within}
+    known = known_alike(a.fine.vectors, a.formulas, b.fine.vectors, b.formulas, own)
+    return {"unique": first == np.arange(len(first)), "novel": known.distance > nearer}
 
 
 def _values(a: _Seen, b: _Seen, k: int, within: float) -> dict[str, float]:

@@ -5,6 +5,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import pandas as pd
 
+from platonic_store.errors import InvalidQuery
+from platonic_store.questions.committee import judged
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.duplicates import (
     WITHIN,
@@ -13,7 +15,7 @@ from platonic_store.questions.shared.duplicates import (
     known_alike,
     match,
 )
-from platonic_store.questions.shared.parameters import Models
+from platonic_store.questions.shared.parameters import Models, ReferenceStore
 from platonic_store.questions.shared.screening import Known, known
 from platonic_store.questions.shared.screening_rules import (
     CLASSES,
@@ -46,7 +48,11 @@ CAVEAT = (
     Column("rule", "string", "What made it so, or why it was rejected."),
     Column("formula", "string", "Its reduced formula."),
     Column("duplicate_of", "string", "The known structure that it is a near duplicate of."),
-    Column("distance", "double", "1 − cosine to the nearest known structure of its formula."),
+    Column(
+        "distance",
+        "double",
+        "To the nearest known structure of its formula, as `near-duplicates` measures it.",
+    ),
     Column("matched", "bool", "Whether StructureMatcher agrees, where `check` asked it."),
     Column("same_as", "string", "An earlier candidate that it is a near duplicate of."),
     Column("p", "double", "Share of held-out structures at least as atypical to all models."),
@@ -60,6 +66,7 @@ CAVEAT = (
     Column("disagreement", "double", "1 − mean share of nearest typical atoms in common."),
     Column("p_disagreement", "double", "Share of held-out ones disagreed on at least as much."),
     Column("outside_by", "list<string>", "The models to which it is outside alone."),
+    Column("spread", "double", "Of the models' forces, where they are stored.", unit="eV/Å"),
     Column("shortest", "double", "Shortest distance over the sum of covalent radii, at most 1.5."),
     caveat=CAVEAT,
 )
@@ -69,6 +76,7 @@ def screen(
     *,
     models: Models = None,
     among: Among = None,
+    reference: ReferenceStore = None,
     check: Annotated[bool, "Match duplicates with pymatgen's StructureMatcher."] = False,
     within: Within = WITHIN,
     outside: Outside = OUTSIDE,
@@ -82,14 +90,16 @@ def screen(
     known; `covered`. One computes the frontier first, the sparsest first; then covered ones, then
     those outside, the most typical first. Candidates of the store are not known. But for duplicates
     none is compared with its own composition, and p are conformal against held-out compositions.
-    What cannot be read or embedded comes last, with its reason. See docs/questions/screen.md.
+    What cannot be read or embedded comes last, with its reason. With `reference` another store is
+    what is known. See docs/questions/screen.md.
 
     Raises: StructureNotFound, UnreadableSource, ModelNotFound, LayerNotFound, CheckpointMismatch,
-    InvalidQuery with too few compositions, and what running a model raises.
+    InvalidQuery with too few compositions, what running a model raises, and as `coverage` of a
+    reference.
     """
     sides = trained_sides(snapshot, models)
     these = structure_set(snapshot, candidates, sides)
-    base = known(snapshot, sides, among)
+    base = known(snapshot, sides, among, reference)
     limits = limits_of(base, outside, sparse, within)
     return screened(base, these, limits, check)
 
@@ -109,6 +119,7 @@ def screened(base: Known, these: StructureSet, limits: Limits, check: bool = Fal
         p=p,
         p_sparse=p_sparse,
         p_disagreement=limits.p_disagreement(measured),
+        spread=_spread(these),
         outside_by=pd.Series(limits.outside_by(measured), dtype=object),
     )
     is_alike = frame["duplicate_of"].notna() | frame["same_as"].notna()
@@ -127,6 +138,17 @@ def screened(base: Known, these: StructureSet, limits: Limits, check: bool = Fal
     return whole.assign(rank=np.arange(1, len(whole) + 1))
 
 
+def _spread(these: StructureSet) -> np.ndarray:
+    """(n,) the committee's spread, NaN where two models' forces are not stored."""
+    if not these.is_stored:
+        return np.full(len(these.ids), np.nan)
+    try:
+        found = judged(these.snapshot).set_index("structure_id")["spread"]
+    except InvalidQuery:
+        return np.full(len(these.ids), np.nan)
+    return found.reindex(these.ids).to_numpy(dtype=np.float64)
+
+
 class _Alike(NamedTuple):
     """Of n candidates, what they are near duplicates of; None for none."""
 
@@ -139,11 +161,11 @@ class _Alike(NamedTuple):
 def _alike(base: Known, these: StructureSet, within: float, check: bool) -> _Alike:
     """Near duplicates among the known and among the candidates themselves."""
     others = base.others(these)
-    vectors, formulas = base.joint(these), these.formulas
-    nearest = known_alike(vectors, formulas, base.joint(others), others.formulas)
-    is_near = nearest.distance <= within
+    seen, formulas = base.fine(these), these.formulas
+    nearest = known_alike(seen.vectors, formulas, base.fine(others).vectors, others.formulas)
+    is_near = nearest.distance <= seen.within(within)
     duplicate_of = _or_none(is_near, others.ids[nearest.row[is_near]])
-    first = first_alike(vectors, formulas, within)
+    first = first_alike(seen.vectors, formulas, seen.within(within))
     is_again = first < np.arange(len(first))
     same_as = _or_none(is_again, these.names[first[is_again]])
     matched = np.full(len(first), None, dtype=object)
@@ -155,7 +177,7 @@ def _alike(base: Known, these: StructureSet, within: float, check: bool) -> _Ali
         is_other = np.array([one is False for one in matched])
         duplicate_of[is_other & is_near] = None
         same_as[is_other & ~is_near] = None
-    return _Alike(duplicate_of, nearest.distance, same_as, matched)
+    return _Alike(duplicate_of, nearest.distance * seen.scale, same_as, matched)
 
 
 def _or_none(mask: np.ndarray, names: np.ndarray) -> np.ndarray:

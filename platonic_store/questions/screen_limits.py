@@ -4,7 +4,7 @@ import pandas as pd
 
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.duplicates import WITHIN, Within
-from platonic_store.questions.shared.parameters import Models
+from platonic_store.questions.shared.parameters import Models, ReferenceStore
 from platonic_store.questions.shared.screening import known
 from platonic_store.questions.shared.screening_rules import (
     OUTSIDE,
@@ -33,6 +33,7 @@ def screen_limits(
     *,
     models: Models = None,
     among: Among = None,
+    reference: ReferenceStore = None,
     within: Within = WITHIN,
     outside: Outside = OUTSIDE,
     sparse: Sparse = SPARSE,
@@ -42,7 +43,8 @@ def screen_limits(
     Compositions are held out of what is known; their structures are screened as candidates are. The
     rules stand in the order in which they are tried.
 
-    Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions.
+    Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions; of a
+    reference as `coverage`.
     """
-    base = known(snapshot, trained_sides(snapshot, models), among)
+    base = known(snapshot, trained_sides(snapshot, models), among, reference)
     return rates(base, limits_of(base, outside, sparse, within))

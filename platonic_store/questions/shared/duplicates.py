@@ -1,6 +1,6 @@
 """Near duplicates: structures of one reduced formula that a model can hardly tell apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
@@ -8,14 +8,73 @@ import pandas as pd
 from annotated_types import Ge
 
 from platonic_store import progress
+from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import near_duplicate_groups
-from platonic_store.geometry.neighbours import nearest
+from platonic_store.geometry.neighbours import nearest, unit_rows
+from platonic_store.questions.near_duplicates import POOLING, WITHIN
+from platonic_store.questions.shared.pooled import pooled
+from platonic_store.questions.shared.structure_sets import StructureSet
+from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
-WITHIN = 0.01
-Within = Annotated[float, "Cosine distance of near duplicates, of one reduced formula.", Ge(0)]
+Within = Annotated[
+    float, "Largest distance of near duplicates, as `near-duplicates` measures it.", Ge(0)
+]
+
+
+__all__ = [
+    "WITHIN",
+    "Fine",
+    "Known",
+    "Within",
+    "fine",
+    "first_alike",
+    "known_alike",
+    "match",
+    "spread_of",
+]
+
+
+class Fine(NamedTuple):
+    """Structures as near duplicates are told: a mean of each element, by several models together.
+
+    vectors: (n, …), whose cosine distance times `scale` is the mean over the models of their
+    distances, each in the model's mean between two atoms of one element.
+    """
+
+    vectors: np.ndarray
+    scale: float
+
+    def within(self, distance: float) -> float:
+        """A distance as a cosine distance of the vectors."""
+        return distance / self.scale
+
+
+def fine(
+    these: StructureSet, sides: Iterable[ModelLayer], spreads: dict[ModelLayer, float]
+) -> Fine:
+    """Structures as several models see them. spreads: each model's unit, see `spread_of`."""
+    weights = {side: 1 / spreads[side] for side in sides}
+    parts = [
+        unit_rows(these.pooled(side, POOLING)) * np.sqrt(weight) for side, weight in weights.items()
+    ]
+    return Fine(np.hstack(parts), float(np.mean(list(weights.values()))))
+
+
+def spread_of(snapshot: Snapshot, side: ModelLayer) -> float:
+    """The mean 1 − cosine between two atoms of one element in a store, a model's own unit.
+
+    Raises: InvalidQuery where no element has two atoms.
+    """
+    found = pooled(snapshot, lookup.vector_table(snapshot, side, "atom"), POOLING).spread
+    if np.isnan(found):
+        raise InvalidQuery(
+            f"no element has two atoms that {side} has embedded", Call("ingest", "SOURCE")
+        )
+    return found
 
 
 class Known(NamedTuple):

@@ -17,9 +17,10 @@ from ase.data import chemical_symbols
 from platonic_store import progress
 from platonic_store.geometry import screening as geometry
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.typicality import SHARED, neighbourhoods
 from platonic_store.questions.shared import references
+from platonic_store.questions.shared.duplicates import Fine, fine, spread_of
+from platonic_store.questions.shared.reference_stores import reference_model
 from platonic_store.questions.shared.references import EmbeddedSet, Reference
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
@@ -39,36 +40,44 @@ class Measured:
     frame: structure_id, and of its least typical atom site_index, element, nearest_id,
     nearest_site, nearest_distance; disagreement; shortest (over the sum of covalent radii).
     atypicality, gap: (n, models), the score of the least typical atom, and the mean 1 − cosine of
-    the whole structure from its five nearest known ones.
+    the whole structure from its five nearest known ones. are_members: whether ids are those of
+    what is known.
     """
 
     frame: pd.DataFrame
     atypicality: np.ndarray
     gap: np.ndarray
+    are_members: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
     """What candidates are held against.
 
-    references: of each model. held_out: the structures that calibrate.
+    snapshot: of the store that holds it. references: of each model. is_reference: whether that was
+    named as such: all of it is known then, candidates too. held_out: the structures that calibrate.
     """
 
     snapshot: Snapshot
     references: dict[ModelLayer, Reference]
     among: str | None
+    is_reference: bool
     held_out: Measured
 
     def others(self, these: StructureSet) -> StructureSet:
         """What is known beside the candidates."""
         everything = self.everything
-        if not these.is_stored:
+        if not self._holds(these):
             return everything
         return everything.select(np.flatnonzero(~np.isin(everything.ids, these.ids)))
 
     def measure(self, these: StructureSet) -> Measured:
         """The rows in the order of `these.ids`."""
-        return measured(self.references, these)
+        return measured(self.references, these, are_members=self._holds(these))
+
+    def _holds(self, these: StructureSet) -> bool:
+        """Whether the candidates' ids are those of known structures."""
+        return these.are_of(self.snapshot) and not self.is_reference
 
     @cached_property
     def everything(self) -> StructureSet:
@@ -90,21 +99,34 @@ class Known:
             ids = ids[np.sort(random_rows(ids, CONTACTS, seed=0))]
         return _shortest(StructureSet(self.snapshot, ids.tolist(), ids.tolist(), []))
 
-    def joint(self, these: StructureSet) -> np.ndarray:
-        """(n, …) vectors whose cosine is the mean of the models' cosines."""
-        return np.hstack([unit_rows(these.vectors(side)) for side in self.references])
+    def fine(self, these: StructureSet) -> Fine:
+        """Structures as near duplicates are told, by all models together."""
+        spreads = {side: spread_of(self.snapshot, side) for side in self.references}
+        return fine(these, self.references, spreads)
 
 
 _cache: OrderedDict[tuple[object, ...], Known] = OrderedDict()
 _lock = threading.Lock()
 
 
-def known(snapshot: Snapshot, sides: Sequence[ModelLayer], among: str | None) -> Known:
+def known(
+    snapshot: Snapshot,
+    sides: Sequence[ModelLayer],
+    among: str | None,
+    reference: str | None = None,
+) -> Known:
     """What models know of a store, calibrated; the last few are kept in memory.
 
-    Raises: InvalidQuery if there are too few compositions, or for the condition.
+    reference: another store, by URI or by the name that its owner gives it.
+
+    Raises: InvalidQuery if there are too few compositions, or for the condition; of a reference
+    StoreNotFound, StoreUnreachable, ModelNotFound, LayerNotFound, CheckpointMismatch.
     """
-    key = snapshot.manifest.store, snapshot.id, tuple(sides), among
+    if reference is not None:
+        for side in sides:
+            other = reference_model(snapshot, reference, str(side)).snapshot
+        snapshot = other
+    key = snapshot.manifest.store, snapshot.id, tuple(sides), among, reference is not None
     with _lock:
         if key in _cache:
             return _cache[key]
@@ -116,8 +138,8 @@ def known(snapshot: Snapshot, sides: Sequence[ModelLayer], among: str | None) ->
     ids = sorted(set.intersection(*parts))
     if len(ids) > HELD_OUT:
         ids = sorted(ids[row] for row in random_rows(ids, HELD_OUT, seed=0))
-    held_out = measured(found, StructureSet(snapshot, ids, ids, []))
-    fresh = Known(snapshot, found, among, held_out)
+    held_out = measured(found, StructureSet(snapshot, ids, ids, []), are_members=True)
+    fresh = Known(snapshot, found, among, reference is not None, held_out)
     with _lock:
         _cache[key] = fresh
         while len(_cache) > CACHED:
@@ -125,8 +147,13 @@ def known(snapshot: Snapshot, sides: Sequence[ModelLayer], among: str | None) ->
     return fresh
 
 
-def measured(found: dict[ModelLayer, Reference], these: StructureSet) -> Measured:
-    """Structures held against the reference of each model."""
+def measured(
+    found: dict[ModelLayer, Reference], these: StructureSet, *, are_members: bool
+) -> Measured:
+    """Structures held against the reference of each model.
+
+    are_members: whether their ids are those of the references' store.
+    """
     with progress.bar("comparing", len(these.ids) * len(found), "structures") as advance:
         by_model = []
         for side, reference in found.items():
@@ -134,7 +161,7 @@ def measured(found: dict[ModelLayer, Reference], these: StructureSet) -> Measure
             frames = []
             for start in range(0, len(every.ids), CHUNK):
                 part = references.subset(every, every.ids[start : start + CHUNK])
-                frames.append(_by_one(reference, part))
+                frames.append(_by_one(reference, part, are_members))
                 advance(len(part.ids))
             by_model.append([pd.concat(one) for one in zip(*frames, strict=True)])
     parts = [atoms for atoms, _ in by_model]
@@ -160,12 +187,14 @@ def measured(found: dict[ModelLayer, Reference], these: StructureSet) -> Measure
         }
     )
     atypicality = pd.DataFrame(worst).groupby(owner).max().to_numpy()
-    return Measured(frame, atypicality, gap)
+    return Measured(frame, atypicality, gap, are_members)
 
 
-def _by_one(reference: Reference, these: EmbeddedSet) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _by_one(
+    reference: Reference, these: EmbeddedSet, are_members: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By one model: a row an atom, and a row a structure (its index the id) with `gap`."""
-    found = references.scores(reference, these)
+    found = references.scores(reference, these, are_members=are_members)
     gap = np.empty(len(these.ids))
     for rows, _, distance in neighbourhoods(these.whole, reference.known.whole, NEAREST):
         gap[rows] = distance.mean(axis=1)

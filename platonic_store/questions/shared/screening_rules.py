@@ -26,8 +26,8 @@ Sparse = Annotated[float, "Share of held-out structures whose region is called s
 class Limits:
     """How candidates are classed.
 
-    held_out: what calibrates. outside, sparse: limits of p. within: cosine distance of near
-    duplicates. shortest: contacts below it are implausible.
+    held_out: what calibrates. outside, sparse: limits of p. within: distance of near duplicates.
+    shortest: contacts below it are implausible.
     """
 
     held_out: Measured
@@ -66,10 +66,10 @@ class Limits:
         return [np.array(self.models)[row].tolist() for row in alone]
 
     def _are_members(self, these: Measured) -> np.ndarray:
-        members: np.ndarray = (
-            these.frame["structure_id"].isin(self.held_out.frame["structure_id"]).to_numpy()
-        )
-        return members
+        ids = these.frame["structure_id"]
+        if not these.are_members:
+            return np.zeros(len(ids), dtype=bool)
+        return np.asarray(ids.isin(self.held_out.frame["structure_id"]))
 
     def classes(self, frame: pd.DataFrame) -> np.ndarray:
         """(n,) the first that fits; of shortest, duplicate_of, same_as, p and p_sparse."""
@@ -97,8 +97,8 @@ class Limits:
             if row["duplicate_of"] is None:
                 return f"near duplicate of the candidate {row['same_as']}"
             return (
-                f"near duplicate of {row['duplicate_of']}: 1 − cosine {row['distance']:.2g}, at "
-                f"most {self.within:g}"
+                f"near duplicate of {row['duplicate_of']}: distance {row['distance']:.2g}, at most "
+                f"{self.within:g}"
             )
         if row["class"] == "outside":
             return (
@@ -136,8 +136,8 @@ def rates(known: Known, limits: Limits) -> pd.DataFrame:
         for part in (even, ~even)
     ]
     everything = known.everything
-    vectors, formulas = known.joint(everything), everything.formulas
-    first = first_alike(vectors, formulas, limits.within)
+    seen = known.fine(everything)
+    first = first_alike(seen.vectors, everything.formulas, seen.within(limits.within))
     is_alike = first < np.arange(len(first))
     groups = everything.crystals["spacegroup"].to_numpy()
     others = groups[is_alike] != groups[first[is_alike]]
@@ -153,7 +153,7 @@ def rates(known: Known, limits: Limits) -> pd.DataFrame:
         ),
         (
             "redundant",
-            "1 − cosine to a structure of its formula is at most",
+            "distance to a structure of its formula is at most",
             limits.within,
             "known near duplicates of other space groups",
             np.nan,

@@ -18,11 +18,12 @@ from platonic_store.errors import (
     InvalidQuery,
     UnreadableSource,
 )
-from platonic_store.geometry.pooling import mean_by_structure
+from platonic_store.geometry.pooling import mean_by_structure, pool
 from platonic_store.geometry.projection import project
 from platonic_store.questions.shared import references
 from platonic_store.questions.shared.declaration import StructuresMark
 from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, guests_of, is_file
+from platonic_store.questions.shared.pooled import pooled
 from platonic_store.questions.shared.references import EmbeddedSet
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
@@ -53,20 +54,24 @@ class StructureSet:
         crystals: pd.DataFrame | None = None,
         atoms: dict[ModelLayer, Points] | None = None,
     ):
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.names, self.ids = np.array(names, dtype=object), np.array(ids, dtype=object)
         self.rejected = rejected
         self._crystals, self._atoms = crystals, atoms
 
     @property
     def is_stored(self) -> bool:
-        """Whether they are structures of the store."""
+        """Whether they are structures of a store."""
         return self._atoms is None
+
+    def are_of(self, snapshot: Snapshot) -> bool:
+        """Whether they are structures of this store."""
+        return self.is_stored and self.snapshot.manifest.store == snapshot.manifest.store
 
     def select(self, rows: np.ndarray) -> "StructureSet":
         """Some of them, without those that were rejected. rows: integers."""
         return StructureSet(
-            self._snapshot, self.names[rows], self.ids[rows], [], self._crystals, self._atoms
+            self.snapshot, self.names[rows], self.ids[rows], [], self._crystals, self._atoms
         )
 
     @cached_property
@@ -74,7 +79,7 @@ class StructureSet:
         """(n,) id, formula, spacegroup, numbers, positions, cell and pbc, in their order."""
         if self._crystals is not None:
             return self._crystals.set_index("id").loc[self.ids].reset_index()
-        found = self._snapshot.frame(
+        found = self.snapshot.frame(
             "SELECT s.id, s.formula, s.spacegroup, c.numbers, c.positions, c.cell, c.pbc "
             "FROM catalog.main.structures AS s JOIN crystals AS c ON c.structure_id = s.id "
             "WHERE s.id IN (SELECT unnest(?))",
@@ -87,24 +92,37 @@ class StructureSet:
         """(n,) reduced formulas."""
         if self._crystals is not None:
             return self.crystals["formula"].to_numpy()
-        known = dict(self._snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
+        known = dict(self.snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
         return np.array([known[id] for id in self.ids], dtype=object)
 
     def vectors(self, side: ModelLayer, space: str | None = None) -> np.ndarray:
         """(n, dim) float32: the mean over atoms of embeddings or, in a space, of coordinates."""
         if self._atoms is None:
-            points = self._snapshot.points(
-                lookup.vector_table(self._snapshot, side, "structure", space)
+            points = self.snapshot.points(
+                lookup.vector_table(self.snapshot, side, "structure", space)
             )
             place = pd.Index(points.column("structure_id"))
             stored: np.ndarray = points.vectors[place.get_indexer(pd.Index(self.ids))]
             return stored
-        points = self._atoms[side]
-        rows = points.vectors
+        points = self._atoms[side.layers[0]]
+        rows = np.hstack([self._atoms[one].vectors for one in side.layers])
         if space is not None:
-            rows = project(lookup.projection(self._snapshot, space, side), rows)
+            rows = project(lookup.projection(self.snapshot, space, side), rows)
         owner = pd.Index(self.ids).get_indexer(pd.Index(points.column("structure_id")))
-        return mean_by_structure(rows, owner)
+        return mean_by_structure(rows[owner >= 0], owner[owner >= 0])
+
+    def pooled(self, side: ModelLayer, pooling: str) -> np.ndarray:
+        """(n, …) float32: the atoms' embeddings pooled in another way than by their mean."""
+        if self._atoms is None:
+            table = lookup.vector_table(self.snapshot, side, "atom")
+            known = pooled(self.snapshot, table, pooling)
+            stored: np.ndarray = known.vectors[np.searchsorted(known.ids, self.ids.astype(str))]
+            return stored
+        points = self._atoms[side]
+        owner = pd.Index(self.ids).get_indexer(pd.Index(points.column("structure_id")))
+        rows = np.flatnonzero(owner >= 0)
+        keys = (points.column(name)[rows] for name in ("atomic_number", "orbit"))
+        return pool(pooling, points.vectors[rows], owner[rows], *keys)
 
     def embedded(self, side: ModelLayer, seed: int) -> EmbeddedSet:
         """Atoms and pooled vectors as references score them, sorted by `ids`."""
@@ -120,7 +138,7 @@ class StructureSet:
         return references.build_set(whole, atoms, groups)
 
     def _stored(self, side: ModelLayer, level: Level) -> Points:
-        points = self._snapshot.points(lookup.vector_table(self._snapshot, side, level))
+        points = self.snapshot.points(lookup.vector_table(self.snapshot, side, level))
         rows = np.flatnonzero(pd.Index(points.column("structure_id")).isin(self.ids))
         return Points(points.keys.take(rows), points.vectors[rows])
 
@@ -134,6 +152,7 @@ def structure_set(snapshot: Snapshot, query: Any, sides: Sequence[ModelLayer]) -
     Raises: StructureNotFound, InvalidQuery if there are none; UnreadableSource, CheckpointMismatch
     and what running a model raises.
     """
+    sides = list(dict.fromkeys(one for side in sides for one in side.layers))
     if isinstance(query, str):
         if guests := guests_of(query):
             return _of_guests(snapshot, guests, query, sides)
