@@ -1,165 +1,291 @@
-"""Which space lets one model find another's atoms: `recipes.py STORE [--structures N]`.
+"""Which space lets one model find another's atoms: `recipes.py STORE`.
 
-Embed an atom with one model, look for the same atom among another's: recall@1 and @10. Split by
-composition: no atom that is asked is of a composition that has an anchor, and all is fitted to
-anchors alone. With `--structures N` those of the first N by id are asked and are all that may
-answer; without, half of the compositions are asked and every distinct atom of the store may answer.
-One site of each set of symmetry-equivalent ones; at most 2,000 are asked, by content.
+Embed an atom with one model, look for the same atom among another's: recall@1 and @10, without and
+with hub scores. Split by composition: no atom that is asked is of a composition that has an anchor,
+and all is fitted to anchors alone. Half of the compositions are asked, one site of each set of
+symmetry-equivalent ones, at most `--asked` by content, and every distinct atom of the store may
+answer; or with `--structures N` those of the first N by id are asked and are all that may answer.
 
-Three tables in Markdown: layer × recipe × K for two models (`--models`, by default the first two
-trained ones), the other at its default layer, both ways averaged; every model and control of
-the store against every other at its default layer, aligned with most anchors, where the consensus
-is of the trained models alone; and the first of the two models in a consensus with each other one
-alone, so that a control has the same say as a model. The null is three shuffles' largest recall@10.
-The λ is found by cross-validation on the anchors, as `platonic-store project` does.
+Four tables in Markdown, each by itself with `--only`:
+
+layers    each model's layers and sets of them, in a consensus with `--partner` at its default set;
+recipes   recipe × K for the joint space of all trained models, mean over all ordered pairs;
+models    that space with most anchors: every model and control asks every other;
+pairs     pairs with an equal say: a consensus of two trained models, or of one and a control.
+
+The store needs all layers: `ingest --layers all`. λ and layers are found by cross-validation on the
+anchors, as `platonic-store project` does. The null is the largest recall@10 of three shuffles.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, permutations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.consensus import choose, consensus, join
-from platonic_store.geometry.neighbours import RESOLUTION, distances
-from platonic_store.geometry.projection import Recipe, fit, project
+from platonic_store.geometry.consensus import JOINING, choose, consensus, join
+from platonic_store.geometry.hubs import Sample, hubness
+from platonic_store.geometry.neighbours import unit_rows
+from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
 from platonic_store.questions.shared.pairing import paired_embeddings
-from platonic_store.runtimes.cards import kind_of
+from platonic_store.runtimes.cards import kind_of, resolve
 from platonic_store.storage import lookup
+from platonic_store.storage.layer_sets import number_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
-RECIPES: tuple[Recipe, ...] = ("cosine", "centred", "whitened", "aligned")
-ASKED = 2000
+RECIPES: tuple[Recipe, ...] = ("cosine", "whitened", "aligned")
+TABLES = ("layers", "recipes", "models", "pairs")
+SAMPLE = 32_768  # coordinates that hubs are measured by, as jobs/hub_sample.py
+Layers = list[np.ndarray]
+
+
+class Found(NamedTuple):
+    """recall@1 and @10, plain and with hub scores."""
+
+    plain: np.ndarray
+    hubs: np.ndarray
+
+    def __str__(self) -> str:
+        return "{:.3f} / {:.3f} → {:.3f} / {:.3f}".format(*self.plain, *self.hubs)
 
 
 class Split:
     """Which atoms are anchors, which are asked and which may answer."""
 
-    def __init__(self, keys: pd.DataFrame, formulas: pd.Series, structures: int | None):
+    def __init__(self, keys: pd.DataFrame, formulas: pd.Series, structures: int | None, most: int):
         self.compositions = keys["structure_id"].map(formulas).to_numpy()
         self.names = (keys["structure_id"] + ":" + keys["site_index"].astype(str)).to_numpy()
         known = np.unique(self.compositions)
         if structures:
             first = np.sort(keys["structure_id"].unique())[:structures]
             asked = np.unique(self.compositions[keys["structure_id"].isin(first)])
-        else:
-            asked = known[random_rows(known, len(known) // 2, seed=1)]
-        is_asked = np.isin(self.compositions, asked)
-        if structures:
             self.answers = np.flatnonzero(keys["structure_id"].isin(first))
         else:
+            asked = known[random_rows(known, len(known) // 2, seed=1)]
             self.answers = np.arange(len(keys))
+        is_asked = np.isin(self.compositions, asked)
         self.pool = np.flatnonzero(~is_asked)
         may_ask = np.flatnonzero(is_asked[self.answers])
-        some = random_rows(self.names[self.answers[may_ask]], min(ASKED, len(may_ask)), seed=2)
+        some = random_rows(self.names[self.answers[may_ask]], min(most, len(may_ask)), seed=2)
         self.asked = np.sort(may_ask[some])
 
     def anchors(self, k: int) -> np.ndarray:
         return np.sort(self.pool[random_rows(self.names[self.pool], k, seed=0)])
 
 
+class Data:
+    """The embeddings of a store, read a side at a time."""
+
+    def __init__(self, snapshot: Snapshot, structures: int | None, most: int):
+        self.snapshot = snapshot
+        formulas = snapshot.frame("SELECT structure_id, formula FROM structure")
+        self.keys = paired_embeddings(
+            snapshot, [lookup.model_layer(snapshot, name) for name in list(snapshot.models)]
+        ).keys
+        self.split = Split(
+            self.keys, formulas.set_index("structure_id")["formula"], structures, most
+        )
+
+    def layers(self, side: ModelLayer) -> Layers:
+        """Each layer's (n, D) embeddings of all atoms."""
+        found = [paired_embeddings(self.snapshot, [one]) for one in side.layers]
+        names = ["structure_id", "site_index"]
+        index = pd.MultiIndex.from_frame(self.keys[names])
+        places = [pd.MultiIndex.from_frame(one.keys[names]).get_indexer(index) for one in found]
+        return [one.vectors[0][rows] for one, rows in zip(found, places, strict=True)]
+
+    def stored(self, model: str) -> list[int]:
+        return sorted(
+            {one.layer for one in self.snapshot.tables if (one.model, one.space) == (model, None)}
+        )
+
+    def default(self, model: str) -> ModelLayer:
+        """The set of the card, as far as it is stored."""
+        wanted = resolve(model).default_layers or (resolve(model).default_layer,)
+        return ModelLayer(model, number_of({*wanted} & {*self.stored(model)} or self.stored(model)))
+
+
+def spaces(
+    data: Data, sides: Sequence[ModelLayer], k: int, recipe: Recipe, agreeing: Iterable[int]
+) -> list[np.ndarray]:
+    """The answers' coordinates by each side, (n, d) float32 of unit length."""
+    split, anchors = data.split, data.split.anchors(k)
+    layers = [data.layers(side) for side in sides]
+    at_anchors = [[one[anchors] for one in layer] for layer in layers]
+    if recipe != "aligned":
+        fitted = [fit(recipe, side_by_side(one).rows) for one in at_anchors]
+        whole = [side_by_side([layer[split.answers] for layer in one]).rows for one in layers]
+        return [_unit(project(one, rows)) for one, rows in zip(fitted, whole, strict=True)]
+    models = [side_by_side(at_anchors[i]).rows for i in agreeing]
+    penalty = choose(models, split.compositions[anchors]).penalty
+    if penalty is None:
+        return spaces(data, sides, k, "whitened", agreeing)
+    targets = consensus(models, penalty)
+    return [
+        _unit(
+            project(
+                join(few, targets, penalty * JOINING),
+                np.concatenate([one[split.answers] for one in all_], 1),
+            )
+        )
+        for few, all_ in zip(at_anchors, layers, strict=True)
+    ]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return unit_rows(rows).astype(np.float32)
+
+
+def hubs_of(seen: Sequence[np.ndarray], agreeing: Sequence[int]) -> list[np.ndarray]:
+    """Each side's hub scores: by a sample of the other agreeing sides, in turn."""
+    found = []
+    for i, rows in enumerate(seen):
+        others = [seen[j] for j in agreeing if j != i]
+        order = random_rows(np.arange(len(rows)), min(SAMPLE, len(rows)), seed=0)
+        parts = [one[order[place :: len(others)]] for place, one in enumerate(others)]
+        sample = Sample.of(np.concatenate(parts), np.zeros(len(order)))
+        found.append(hubness(rows, sample.rows))
+    return found
+
+
 def recall(
-    za: np.ndarray, zb: np.ndarray, asked: np.ndarray, order: np.ndarray | None = None
+    a: np.ndarray,
+    b: np.ndarray,
+    asked: np.ndarray,
+    hubs: np.ndarray | None = None,
+    order: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(recall@1, recall@10) of rows `asked` of za among all of zb, or of others by `order`."""
-    found = np.zeros(2)
+    """(recall@1, recall@10) of rows `asked` of a among all of b, or of others by `order`."""
+    found, half = np.zeros(2), 0 if hubs is None else hubs / 2
     for part in np.array_split(asked, max(1, len(asked) // 250)):
-        gaps = distances(za[part], zb)
+        scores = a[part] @ b.T - half
         own = part if order is None else order[part]
-        gaps -= gaps[np.arange(len(part)), own][:, None]
-        nearer, ties = (gaps < -RESOLUTION).sum(1), (np.abs(gaps) <= RESOLUTION).sum(1)
+        gaps = scores - scores[np.arange(len(part)), own][:, None]
+        nearer, ties = (gaps > 1e-6).sum(1), (np.abs(gaps) <= 1e-6).sum(1)
         found += [np.clip((k - nearer) / ties, 0, 1).sum() for k in (1, 10)]
     return found / len(asked)
 
 
-def spaces(
-    rows: Sequence[np.ndarray], split: Split, k: int, recipe: Recipe, trained: Iterable[int]
-) -> list[np.ndarray]:
-    """The answers' coordinates by each model; `trained` are the models that may agree."""
-    anchors = split.anchors(k)
-    if recipe != "aligned":
-        return [project(fit(recipe, one[anchors]), one[split.answers]) for one in rows]
-    agreeing = [rows[i][anchors] for i in trained]
-    penalty = choose(agreeing, split.compositions[anchors]).penalty
-    if penalty is None:
-        return spaces(rows, split, k, "whitened", trained)
-    targets = consensus(agreeing, penalty)
-    return [project(join(one[anchors], targets, penalty), one[split.answers]) for one in rows]
+def compared(
+    data: Data, sides: Sequence[ModelLayer], k: int, recipe: Recipe, agreeing: Sequence[int]
+) -> Iterator[tuple[int, int, Found, float]]:
+    """What each side finds among each other's atoms, and the null."""
+    seen = spaces(data, sides, k, recipe, agreeing)
+    scores, asked = hubs_of(seen, agreeing), data.split.asked
+    orders = [np.random.default_rng(n).permutation(len(seen[0])) for n in range(3)]
+    nulls = [
+        max(recall(a, seen[i - 1], asked, scores[i - 1], order)[1] for order in orders)
+        for i, a in enumerate(seen)
+    ]
+    for i, j in permutations(range(len(sides)), 2):
+        a, b, null = seen[i], seen[j], nulls[i]
+        yield i, j, Found(recall(a, b, asked), recall(a, b, asked, scores[j])), null
 
 
-def by_layer(snapshot: Snapshot, pair: list[str], split: Split, ks: list[int]) -> None:
-    print(f"| side | other | K | {' | '.join(RECIPES)} |\n|{'---|' * (len(RECIPES) + 3)}")
-    stored = {(t.model, t.layer) for t in snapshot.tables if t.space is None}
-    for model, other in (pair, pair[::-1]):
-        for layer in sorted(layer for name, layer in stored if name == model):
-            sides = [ModelLayer(model, layer), lookup.model_layer(snapshot, other)]
-            rows = paired_embeddings(snapshot, sides).vectors
-            assert len(rows[0]) == len(split.names), "not all models have embedded all atoms"
-            for k in ks:
-                cells = []
-                for recipe in RECIPES:
-                    a, b = spaces(rows, split, k, recipe, (0, 1))
-                    both = (recall(a, b, split.asked) + recall(b, a, split.asked)) / 2
-                    cells.append("{:.3f} / {:.3f}".format(*both))
-                print(f"| {sides[0]} | {sides[1]} | {k} | {' | '.join(cells)} |", flush=True)
+def mean(found: Iterable[Found]) -> Found:
+    several = list(found)
+    return Found(
+        np.mean([one.plain for one in several], 0), np.mean([one.hubs for one in several], 0)
+    )
 
 
-def by_model(snapshot: Snapshot, sides: list[ModelLayer], split: Split, k: int) -> None:
-    rows = paired_embeddings(snapshot, sides).vectors
-    trained = [i for i, side in enumerate(sides) if kind_of(side.model) == "trained"]
-    seen = spaces(rows, split, k, "aligned", trained)
-    print(f"\nrecall@10, aligned, K = {k}\n")
-    print(f"| asks \\ answers | {' | '.join(map(str, sides))} | null |")
+def by_layer(data: Data, models: list[str], partner: ModelLayer, k: int) -> None:
+    """Single layers, neighbours, all; each model's own random twin beside it where it is stored."""
+    print(f"\nrecall@1 / @10, plain → with hub scores, K = {k}, both ways averaged\n")
+    print("| side | partner | found | its random twin |\n|---|---|---|---|")
+    for model in models:
+        stored = data.stored(model)
+        sets: list[tuple[int, ...]] = [(one,) for one in stored]
+        sets += pairwise(stored)
+        sets += [tuple(stored)] * (len(stored) > 2)
+        twin = f"control:random:{model}"
+        for layers in sets:
+            side = ModelLayer(model, number_of(layers))
+            other = partner if partner.model != model else data.default(models[1])
+            cells = [mean(one[2] for one in compared(data, [other, side], k, "aligned", (0, 1)))]
+            if twin in data.snapshot.models and {*layers} <= {*data.stored(twin)}:
+                pair = [side, ModelLayer(twin, side.layer)]
+                cells.append(mean(one[2] for one in compared(data, pair, k, "aligned", (0, 1))))
+            print(
+                f"| {side} | {other} | {cells[0]} | {cells[1] if cells[1:] else ''} |", flush=True
+            )
+
+
+def by_recipe(data: Data, sides: list[ModelLayer], ks: list[int]) -> None:
+    print(f"\nrecall@1 / @10, plain → with hub scores, mean over {', '.join(map(str, sides))}\n")
+    print(f"| K | {' | '.join(RECIPES)} | s |\n|{'---|' * (len(RECIPES) + 2)}")
+    everybody = range(len(sides))
+    for k in ks:
+        started = time.monotonic()
+        cells = [
+            str(mean(one[2] for one in compared(data, sides, k, recipe, everybody)))
+            for recipe in RECIPES
+        ]
+        print(f"| {k} | {' | '.join(cells)} | {time.monotonic() - started:.0f} |", flush=True)
+
+
+def by_model(data: Data, trained: list[ModelLayer], controls: list[ModelLayer], k: int) -> None:
+    sides = [*trained, *controls]
+    found = list(compared(data, sides, k, "aligned", range(len(trained))))
+    print(f"\nrecall@1 / @10 with hub scores, the joint space of all trained models, K = {k}")
+    print(f"\n| asks \\ answers | {' | '.join(map(str, sides))} | null |")
     print(f"|{'---|' * (len(sides) + 2)}")
     for i, side in enumerate(sides):
-        cells = [
-            "" if i == j else f"{recall(seen[i], other, split.asked)[1]:.3f}"
-            for j, other in enumerate(seen)
-        ]
-        orders = [np.random.default_rng(n).permutation(len(seen[i])) for n in range(3)]
-        other = seen[i - 1]
-        null = max(recall(seen[i], other, split.asked, order)[1] for order in orders)
-        print(f"| {side} | {' | '.join(cells)} | {null:.4f} |", flush=True)
+        cells = {j: "{:.3f} / {:.3f}".format(*one.hubs) for a, j, one, _ in found if a == i}
+        null = max(null for a, _, _, null in found if a == i)
+        row = " | ".join(cells.get(j, "") for j in range(len(sides)))
+        print(f"| {side} | {row} | {null:.4f} |", flush=True)
 
 
-def by_pair(
-    snapshot: Snapshot, side: ModelLayer, others: list[ModelLayer], split: Split, k: int
-) -> None:
-    print(f"\nrecall@1 / @10, a consensus of {side} and one other, K = {k}\n")
-    print(f"| other | {side} asks | {side} answers |\n|---|---|---|")
-    for other in others:
-        a, b = spaces(
-            paired_embeddings(snapshot, [side, other]).vectors, split, k, "aligned", (0, 1)
-        )
-        cells = ["{:.3f} / {:.3f}".format(*recall(*two, split.asked)) for two in ((a, b), (b, a))]
-        print(f"| {other} | {' | '.join(cells)} |", flush=True)
+def by_pair(data: Data, trained: list[ModelLayer], controls: list[ModelLayer], k: int) -> None:
+    print(f"\nrecall@1 / @10, plain → with hub scores, a consensus of two alone, K = {k}\n")
+    print("| a | b | a asks | b asks |\n|---|---|---|---|")
+    pairs = [(a, b) for i, a in enumerate(trained) for b in trained[i + 1 :]]
+    pairs += [(a, b) for a in trained for b in controls if b.model.endswith(f":{a.model}")]
+    pairs += [(trained[0], b) for b in controls if (trained[0], b) not in pairs]
+    for a, b in pairs:
+        there, back = (one[2] for one in compared(data, [a, b], k, "aligned", (0, 1)))
+        print(f"| {a} | {b} | {there} | {back} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store")
     parser.add_argument("--structures", type=int)
-    parser.add_argument("--models", nargs=2)
-    parser.add_argument("--anchors", nargs="+", type=int, default=[100, 512, 2048])
+    parser.add_argument("--asked", type=int, default=2000)
+    parser.add_argument("--partner")
+    parser.add_argument("--models", nargs="+", help="MODEL or MODEL@0+1; by default all")
+    parser.add_argument("--anchors", nargs="+", type=int, default=[512, 2048, 4096])
+    parser.add_argument("--only", choices=TABLES)
     options = parser.parse_args()
-    with Store.open(options.store).snapshot() as snapshot:
-        sides = [lookup.model_layer(snapshot, name) for name in list(snapshot.models)]
-        trained = [side.model for side in sides if kind_of(side.model) == "trained"]
-        structures = snapshot.frame("SELECT structure_id, formula FROM structure")
-        formulas = structures.set_index("structure_id")["formula"]
-        split = Split(paired_embeddings(snapshot, sides).keys, formulas, options.structures)
-        ks = [k for k in options.anchors if k <= len(split.pool)]
+    with Store.open(options.store, read_only=True).snapshot() as snapshot:
+        data = Data(snapshot, options.structures, options.asked)
+        sides = [
+            lookup.model_layer(snapshot, text) if "@" in text else data.default(text)
+            for text in options.models or list(snapshot.models)
+        ]
+        trained = [side for side in sides if kind_of(side.model) == "trained"]
+        controls = [side for side in sides if side not in trained]
+        ks = [k for k in options.anchors if k <= len(data.split.pool)]
         print(
-            f"{len(split.asked):,} atoms asked, {len(split.answers):,} may answer, anchors among "
-            f"{len(split.pool):,} of other compositions\n"
+            f"{len(data.split.asked):,} atoms asked, {len(data.split.answers):,} may answer, "
+            f"anchors among {len(data.split.pool):,} of other compositions"
         )
-        pair = options.models or trained[:2]
-        by_layer(snapshot, pair, split, ks)
-        by_model(snapshot, sides, split, ks[-1])
-        one = lookup.model_layer(snapshot, pair[0])
-        by_pair(snapshot, one, [side for side in sides if side != one], split, ks[-1])
+        partner = data.default(options.partner) if options.partner else trained[0]
+        wanted = [options.only] if options.only else TABLES
+        if "layers" in wanted:
+            by_layer(data, [side.model for side in trained], partner, min(1024, ks[-1]))
+        if "recipes" in wanted:
+            by_recipe(data, trained, ks)
+        if "models" in wanted:
+            by_model(data, trained, controls, ks[-1])
+        if "pairs" in wanted:
+            by_pair(data, trained, controls, ks[-1])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ CALLS = 11
 def typicality_of_new(store: Store, _: str) -> object:
     """The typicality of a structure that is not in the store, from its embedding on."""
     atoms = np.random.default_rng(0).standard_normal((10, FEATURES), dtype=np.float32)
-    new = ExternalStructure(10 * atoms, np.arange(10) % 5 + 6, "BCNOF")
+    numbers, cell = np.arange(10) % 5 + 6, np.eye(3)
+    new = ExternalStructure(10 * atoms, numbers, "BCNOF", np.zeros((10, 3)), cell, cell[0] > 2)
     return store.typicality(new, model=ONE)
 
 

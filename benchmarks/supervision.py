@@ -302,7 +302,7 @@ def measure_all(
 
 def _stored(snapshot: Snapshot, model: str, chosen: Split) -> Rows:
     """A stored model's rows."""
-    keys, (vectors,) = paired_embeddings(snapshot, [lookup.model_layer(snapshot, model)])
+    keys, (vectors,), _ = paired_embeddings(snapshot, [lookup.model_layer(snapshot, model)])
     names = ["structure_id", "site_index"]
     place = pd.Series(np.arange(len(keys)), pd.MultiIndex.from_frame(keys[names]))
     rows = vectors[place[pd.MultiIndex.from_frame(chosen.keys[names])].to_numpy()]

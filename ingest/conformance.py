@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 if __name__ == "__main__":
     # So that `ingest` is imported as a package.
@@ -22,10 +22,11 @@ if __name__ == "__main__":
 import numpy as np
 
 from ingest.embedder import Embedder, GraphBuilder, Rejected, one_line
-from ingest.families import Model, Official, Structure, load, part
+from ingest.families import Model, Official, Potential, Structure, load, part
 
 TOLERANCE = 1e-4
 ENERGY_TOLERANCE = 1e-4  # eV an atom, float32
+FORCE_TOLERANCE = 1e-4  # eV/Å, float32
 ALL = np.ones(3, dtype=bool)
 
 
@@ -273,10 +274,68 @@ def official_energy(model: Model, official: Official) -> float:
     return worst
 
 
+def outputs_beside_features(model: Model, _official: Official) -> float:
+    """Outputs come with the layers that `embed` gives, or with none, and the same in any batch."""
+    potential, structures = cast(Potential, model), crystals()
+    graphs, layers = [model.graph(one) for one in structures], sorted(model.layers)
+    features, together = potential.predict(graphs, layers, True)
+    _, alone = potential.predict(graphs, [], False)
+    assert alone.forces is None
+    apart = [potential.predict([graph], [], True)[1] for graph in graphs[::-1]][::-1]
+    assert together.energies.dtype == np.float64
+    for energies in (alone.energies, np.concatenate([one.energies for one in apart])):
+        worst = np.max(np.abs(together.energies - energies))
+        assert worst < ENERGY_TOLERANCE * len(structures), f"an energy differs by {worst:.2e} eV"
+    forces = np.concatenate([one.forces for one in apart if one.forces is not None])
+    assert together.forces is not None
+    assert together.forces.dtype == np.float32
+    worst = float(np.max(np.abs(together.forces - forces)))
+    assert worst < FORCE_TOLERANCE, f"a force differs by {worst:.2e} eV/Å"
+    return deviation(features, vectors(model, structures))
+
+
+def calculator_energy(model: Model, official: Official) -> float:
+    """The energies are those of the package's own calculator (eV an atom)."""
+    return _from_calculator(model, official)[0]
+
+
+def calculator_forces(model: Model, official: Official) -> float:
+    """The forces are those of the package's own calculator (eV/Å)."""
+    return _from_calculator(model, official)[1]
+
+
+def _from_calculator(model: Model, official: Official) -> tuple[float, float]:
+    """The largest deviations of an energy (eV an atom) and of a force (eV/Å).
+
+    Of strongly distorted crystals too, whose forces are large.
+    """
+    from ase import Atoms
+
+    calculator, rng = official.calculator(model), np.random.default_rng(11)
+    worst = np.zeros(2)
+    for one in crystals()[:3]:
+        moved = one._replace(positions=one.positions + rng.normal(0, 0.1, one.positions.shape))
+        for each in (one, moved):
+            atoms = Atoms(each.numbers, each.positions, cell=each.cell, pbc=each.pbc)
+            atoms.calc = calculator
+            _, found = cast(Potential, model).predict([model.graph(each)], [], True)
+            energy = abs(found.energies[0] - atoms.get_potential_energy()) / len(atoms)
+            worst = np.maximum(worst, [energy, np.max(np.abs(found.forces - atoms.get_forces()))])
+    assert worst[0] < ENERGY_TOLERANCE, f"deviates by {worst[0]:.2e} eV an atom"
+    assert worst[1] < FORCE_TOLERANCE, f"deviates by {worst[1]:.2e} eV/Å"
+    return float(worst[0]), float(worst[1])
+
+
 OFFICIAL: Mapping[str, Callable[[Model, Official], float]] = {
     "features": official_features,
     "energy": official_energy,
     "head": official_energy,
+}
+# Of models that have `predict`; the tolerance of each.
+OUTPUTS: Mapping[Callable[[Model, Any], float], float] = {
+    outputs_beside_features: TOLERANCE,
+    calculator_energy: ENERGY_TOLERANCE,
+    calculator_forces: FORCE_TOLERANCE,
 }
 # Checks that do not measure a deviation.
 WITHOUT_TOLERANCE = {
@@ -294,6 +353,7 @@ def official_part(card: Mapping[str, Any]) -> Any:
 
 def matches_card(model: Model, card: Mapping[str, Any]) -> float:
     """Layers, cutoff, elements and the energy head are those of the card."""
+    assert card["conservative"] is not None or not hasattr(model, "predict"), "it predicts forces"
     assert dict(model.layers) == {layer["index"]: layer["dim"] for layer in card["layers"]}
     assert model.cutoff == card["cutoff"], f"its cutoff is {model.cutoff} Å"
     assert model.elements == set(card["elements"]), f"its elements are {sorted(model.elements)}"
@@ -317,6 +377,9 @@ def conform(card: Mapping[str, Any], device: str = "auto") -> Iterator[Result]:
         if hasattr(official, name):
             tolerance = TOLERANCE if name == "features" else ENERGY_TOLERANCE
             yield _result(comparison, tolerance, model, official)
+    if hasattr(model, "predict") and hasattr(official, "calculator"):
+        for check_outputs, tolerance in OUTPUTS.items():
+            yield _result(check_outputs, tolerance, model, official)
 
 
 def _excepted(card: Mapping[str, Any]) -> set[Callable[[Model], float]]:

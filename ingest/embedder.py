@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ingest.families import Model, Structure
+from ingest.families import Model, Outputs, Potential, Structure
 
 SYMBOLS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
@@ -27,10 +27,15 @@ class Rejected(NamedTuple):
 
 
 class EmbeddedStructure(NamedTuple):
-    """A structure and its invariant scalars, layer → (atoms, dim) float32."""
+    """A structure and its invariant scalars, layer → (atoms, dim) float32.
+
+    energy: eV. forces: (atoms, 3) float32, eV/Å. Both None where not asked for.
+    """
 
     structure: Structure
     layers: dict[int, np.ndarray]
+    energy: float | None = None
+    forces: np.ndarray | None = None
 
 
 # A structure's embedding, or its id and the reason for its rejection.
@@ -74,6 +79,8 @@ class Embedder:
     same way, until one structure is left. If `batch_atoms` is None and the device reports its
     memory, full forward passes double it while they leave more than half of the memory free,
     beginning at `start`.
+
+    outputs: "energy", "forces" or both, of a potential.
     """
 
     def __init__(
@@ -82,9 +89,11 @@ class Embedder:
         layers: Sequence[int],
         batch_atoms: int | None,
         start: int | None = None,
+        outputs: Sequence[str] = (),
     ) -> None:
         self.model = model
         self.layers = tuple(layers)
+        self.outputs = tuple(outputs)
         self.batch_atoms = batch_atoms or start or automatic_batch_atoms(model.device)
         self._may_grow = batch_atoms is None
 
@@ -108,7 +117,7 @@ class Embedder:
         structures = [structure for structure, _ in group]
         atoms = sum(len(structure.numbers) for structure in structures)
         try:
-            features = self.model.embed([graph for _, graph in group], self.layers)
+            features, outputs = self._features([graph for _, graph in group])
         except Exception as error:
             if not out_of_memory(error):
                 if "CUDA error" in str(error):
@@ -121,7 +130,7 @@ class Embedder:
         else:
             if self._may_grow and 2 * atoms > self.batch_atoms:
                 self._grow()
-            yield from _split(structures, features)
+            yield from _split(structures, features, outputs)
             return
         _release_memory()
         if len(group) == 1:
@@ -131,21 +140,34 @@ class Embedder:
         yield from self._forward(group[:half])
         yield from self._forward(group[half:])
 
+    def _features(self, graphs: list[Any]) -> tuple[dict[int, np.ndarray], Outputs | None]:
+        if not self.outputs:
+            return self.model.embed(graphs, self.layers), None
+        model = cast(Potential, self.model)
+        return model.predict(graphs, self.layers, "forces" in self.outputs)
+
     def _grow(self) -> None:
         used = memory_used(self.model.device)
         if used is not None and used < 0.5:
             self.batch_atoms *= 2
 
 
-def _split(structures: Sequence[Structure], features: dict[int, np.ndarray]) -> Iterator[Result]:
+def _split(
+    structures: Sequence[Structure], features: dict[int, np.ndarray], outputs: Outputs | None
+) -> Iterator[Result]:
     stop = 0
-    for structure in structures:
+    for place, structure in enumerate(structures):
         start, stop = stop, stop + len(structure.numbers)
         layers = {layer: rows[start:stop] for layer, rows in features.items()}
-        if all(np.isfinite(rows).all() for rows in layers.values()):
-            yield EmbeddedStructure(structure, layers)
+        found = EmbeddedStructure(structure, layers)
+        if outputs is not None:
+            forces = None if outputs.forces is None else outputs.forces[start:stop]
+            found = EmbeddedStructure(structure, layers, float(outputs.energies[place]), forces)
+        numbers = [*layers.values(), *(one for one in found[2:] if one is not None)]
+        if all(np.isfinite(rows).all() for rows in numbers):
+            yield found
         else:
-            yield structure.id, "its embedding is not finite"
+            yield structure.id, "its embedding, energy or a force is not finite"
 
 
 def automatic_batch_atoms(device: str) -> int:

@@ -1,18 +1,21 @@
 """One model in its own process, speaking Arrow. `python worker.py '<request>'`
 
-The request is JSON: card (the whole model card), layers (indices), device ("auto", "cpu", …),
-batch_atoms (atoms in a forward pass, null: automatic), batch_atoms_before (the automatic size of
-earlier runs, by the device's name), graph_processes (null: none on a CPU, else one for each core
-but one). The number of threads is the environment's OMP_NUM_THREADS.
+The request is JSON: card (the whole model card), layers (indices), outputs (some of "energy" and
+"forces"; where there are any, layers may be empty), device ("auto", "cpu", …), batch_atoms (atoms
+in a forward pass, null: automatic), batch_atoms_before (the automatic size of earlier runs, by the
+device's name), graph_processes (null: none on a CPU, else one for each core but one). The number of
+threads is the environment's OMP_NUM_THREADS.
 
 stdin: an Arrow IPC stream of structures: id string, numbers list<int16>, positions list<double>
 (3N, Cartesian, Å), cell fixed_size_list<double>[9], pbc fixed_size_list<bool>[3].
 
 stdout: an Arrow IPC stream. Its schema's metadata is the model's "identity" (JSON), or the "error"
 (one line) for which it cannot be loaded. An empty batch, then one for each of stdin, in order: id
-string, site_index int32, layer_<i> fixed_size_list<float32>[dim]; a rejected structure has no rows.
-Each has metadata "report", JSON: rejected [[id, reason], …], batch_atoms now, seconds_graph (spent
-on graphs, or waiting for them), seconds_forward.
+string, site_index int32, layer_<i> fixed_size_list<float32>[dim]; then, where asked for, energy
+double (eV, of the whole structure, in each of its rows) and forces fixed_size_list<float32>[3]
+(eV/Å, Cartesian), both of the same forward pass. A rejected structure has no rows. Each has
+metadata "report", JSON: rejected [[id, reason], …], batch_atoms now, seconds_graph (spent on them,
+or waiting), seconds_forward.
 
 The worker ends when stdin does, or when its parent is gone. It never opens a store.
 """
@@ -41,7 +44,11 @@ import pyarrow as pa
 from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder, device_name, one_line
 from ingest.families import Model, Structure, load, part
 
-PROTOCOL = 1
+PROTOCOL = 2
+OUTPUTS = {
+    "energy": pa.field("energy", pa.float64()),
+    "forces": pa.field("forces", pa.list_(pa.float32(), 3)),
+}
 
 
 class Work(NamedTuple):
@@ -165,10 +172,17 @@ def table(found: list[EmbeddedStructure], embedder: Embedder, schema: pa.Schema)
         rows = [one.layers[layer].ravel() for one in found]
         values = np.concatenate(rows) if rows else np.empty(0, np.float32)
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), dim))
+    if "energy" in embedder.outputs:
+        energies = np.array([one.energy for one in found], np.float64)
+        columns.append(pa.array(np.repeat(energies, sizes), pa.float64()))
+    if "forces" in embedder.outputs:
+        forces = [one.forces.ravel() for one in found if one.forces is not None]
+        values = np.concatenate(forces) if forces else np.empty(0, np.float32)
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), 3))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def identity(card: dict[str, Any], model: Model, batch_atoms: int) -> dict[str, Any]:
+def identity(card: dict[str, Any], model: Model, embedder: Embedder) -> dict[str, Any]:
     """The first message: which model this is, and what it runs on."""
     return {
         "protocol": PROTOCOL,
@@ -183,17 +197,22 @@ def identity(card: dict[str, Any], model: Model, batch_atoms: int) -> dict[str, 
         "device": model.device,
         "device_name": device_name(model.device),
         "elements": sorted(model.elements),
-        "batch_atoms": batch_atoms,
+        "batch_atoms": embedder.batch_atoms,
+        "outputs": list(embedder.outputs),
     }
 
 
-def answer_schema(model: Model, layers: Iterable[int]) -> pa.Schema:
-    """The columns of every answer. Raises ValueError for a layer that the model lacks."""
+def answer_schema(model: Model, layers: Iterable[int], outputs: Iterable[str] = ()) -> pa.Schema:
+    """The columns of every answer. Raises ValueError for a layer or output that the model lacks."""
     fields = [pa.field("id", pa.string()), pa.field("site_index", pa.int32())]
     for layer in layers:
         if layer not in model.layers:
             raise ValueError(f"no layer {layer}: the model has {sorted(model.layers)}")
         fields.append(pa.field(f"layer_{layer}", pa.list_(pa.float32(), model.layers[layer])))
+    for output in outputs:
+        if output not in OUTPUTS or not hasattr(model, "predict"):
+            raise ValueError(f"no output {output}: the model gives features alone")
+        fields.append(OUTPUTS[output])
     return pa.schema(fields)
 
 
@@ -203,8 +222,9 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
     try:
         model = load(card, request["device"])
         start = request["batch_atoms_before"].get(device_name(model.device))
-        embedder = Embedder(model, request["layers"], request["batch_atoms"], start)
-        schema = answer_schema(model, embedder.layers)
+        outputs = [output for output in OUTPUTS if output in request["outputs"]]
+        embedder = Embedder(model, request["layers"], request["batch_atoms"], start, outputs)
+        schema = answer_schema(model, embedder.layers, embedder.outputs)
     except Exception as error:
         with pa.ipc.new_stream(sink, pa.schema([], {"error": one_line(error)})):
             pass
@@ -212,7 +232,7 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
         return
     submit = graph_mapper(card, model.device, request["graph_processes"])
     builder = GraphBuilder(card["name"], model.elements, model.graph)
-    own = json.dumps(identity(card, model, embedder.batch_atoms))
+    own = json.dumps(identity(card, model, embedder))
     with pa.ipc.new_stream(sink, schema.with_metadata({"identity": own})) as writer:
         writer.write_batch(table([], embedder, schema))  # so that Arrow sends the schema now
         sink.flush()

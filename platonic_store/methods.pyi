@@ -4,10 +4,16 @@ from platonic_store.questions.align import align
 from platonic_store.questions.analogy import analogy
 from platonic_store.questions.bias import bias
 from platonic_store.questions.collapsed_pairs import collapsed_pairs
+from platonic_store.questions.committee import committee
+from platonic_store.questions.compare_sets import compare_sets
+from platonic_store.questions.coverage import coverage
 from platonic_store.questions.disagreement import disagreement
 from platonic_store.questions.embedding import embedding
+from platonic_store.questions.near_duplicates import near_duplicates
 from platonic_store.questions.neighbours import neighbours
 from platonic_store.questions.outliers import outliers
+from platonic_store.questions.screen import screen
+from platonic_store.questions.screen_limits import screen_limits
 from platonic_store.questions.shared.declaration import Method
 from platonic_store.questions.similar import similar
 from platonic_store.questions.stitch import stitch
@@ -23,10 +29,16 @@ class Questions:
     analogy = Method(analogy)
     bias = Method(bias)
     collapsed_pairs = Method(collapsed_pairs)
+    committee = Method(committee)
+    compare_sets = Method(compare_sets)
+    coverage = Method(coverage)
     disagreement = Method(disagreement)
     embedding = Method(embedding)
+    near_duplicates = Method(near_duplicates)
     neighbours = Method(neighbours)
     outliers = Method(outliers)
+    screen = Method(screen)
+    screen_limits = Method(screen_limits)
     similar = Method(similar)
     stitch = Method(stitch)
     stitch_head = Method(stitch_head)

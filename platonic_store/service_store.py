@@ -189,7 +189,10 @@ class ServiceStore(Store):
             return self._session.request(method, url, timeout=timeout, **more)
         except requests.exceptions.RequestException as error:
             reason = type(error).__name__
-            raise StoreUnreachable(f"{self.location.uri} does not answer ({reason})") from None
+            raise StoreUnreachable(
+                f"{self.location.uri} does not answer ({reason})",
+                "look whether the service runs there, and which port it names",
+            ) from None
 
     def _checked(self, response: "requests.Response") -> "requests.Response":
         if response.ok:
@@ -198,24 +201,32 @@ class ServiceStore(Store):
 
     def _sent(self, given: Mapping[str, Any], structures: list[Parameter]) -> dict[str, Any]:
         """The arguments as those of a request; structures that have no id are sent before."""
-        names = {one.name for one in structures}
+        named = {one.name: one for one in structures}
         sent = {}
         for name, value in given.items():
-            if name in names and not isinstance(value, str) and value is not None:
-                value = self._upload(value)
+            if name in named and not isinstance(value, str) and value is not None:
+                value = self._upload(value, named[name].are_structures)
             if isinstance(value, bool):
                 value = str(value).lower()
             if value is not None:
                 sent[name] = list(value) if isinstance(value, tuple) else value
         return sent
 
-    def _upload(self, structure: Any) -> str:
-        """The id under which the service keeps a structure for a while."""
-        if isinstance(structure, Path):
+    def _upload(self, structure: Any, are_many: bool) -> str:
+        """The id under which the service keeps a structure, or several, for a while."""
+        if are_many and isinstance(structure, list | tuple):
+            if all(isinstance(one, str) for one in structure):
+                return ",".join(structure)
+            name, body = (
+                "structures.json",
+                json.dumps([_document(one) for one in structure]).encode(),
+            )
+        elif isinstance(structure, Path):
             name, body = structure.name, _read(structure)
         else:
             name, body = "structure.json", json.dumps(_document(structure)).encode()
-        response = self._request("POST", "/api/uploads", params={"name": name}, data=body)
+        path = "/api/batches" if are_many else "/api/uploads"
+        response = self._request("POST", path, params={"name": name}, data=body)
         id_: str = self._checked(response).json()["id"]
         return id_
 

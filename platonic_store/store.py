@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from platonic_store.jobs.ingest import RunReport, SourceReport
     from platonic_store.jobs.map import Mapped
     from platonic_store.jobs.project import Projected
+    from platonic_store.jobs.thin import Thinned
     from platonic_store.questions.shared.references import Scored
     from platonic_store.runtimes.preparation import ByName
     from platonic_store.storage.writer import Writer
@@ -52,11 +53,18 @@ class Store(Questions):
     ```
     """
 
-    def __init__(self, location: Location, *, at: int | None = None, read_only: bool = False):
+    def __init__(
+        self,
+        location: Location,
+        *,
+        at: int | None = None,
+        read_only: bool = False,
+        references: Mapping[str, Snapshot] | None = None,
+    ):
         self.location = location
         self.at = at
         self.read_only = read_only or at is not None or not location.writable
-        self._reader = Reader(location, at)
+        self._reader = Reader(location, at, references=references)
 
     @classmethod
     def open(
@@ -66,6 +74,7 @@ class Store(Questions):
         at: int | None = None,
         read_only: bool = False,
         storage_options: Mapping[str, str] | None = None,
+        references: Mapping[str, str] | None = None,
     ) -> "Store":
         """The store at a path or URL, which the first ingest makes if there is none.
 
@@ -75,6 +84,9 @@ class Store(Questions):
         read_only: refuse every job that writes.
         storage_options: for an object store, as of obstore, for example `aws_endpoint`; by default
             from the environment. For a service `token`, by default PLATONIC_STORE_TOKEN.
+        references: other stores by path or URL, under the names by which SQL, and a service of
+            this store, may ask `coverage` and `typicality` against them. They are read as they
+            are now.
 
         Raises: StoreNotFound if `uri` is something else; SnapshotNotFound; StoreTooNew;
         StoreUnreachable.
@@ -84,8 +96,18 @@ class Store(Questions):
             from platonic_store.service_store import at_service
 
             if (of_service := at_service(location, storage_options, at)) is not None:
+                if references:
+                    raise InvalidQuery(
+                        f"{uri} is a service, which has references of its own",
+                        "ask by the names that its owner gave",
+                    )
                 return of_service
-        store = cls(location, at=at, read_only=read_only)
+        named = None
+        if references:
+            from platonic_store.questions.shared.reference_stores import open_named
+
+            named = open_named(references)
+        store = cls(location, at=at, read_only=read_only, references=named)
         if location.folder is not None:
             _require_folder(location.folder)
         if at is not None:
@@ -112,6 +134,11 @@ class Store(Questions):
         if not question.is_value:
             found.attrs["snapshot"] = snapshot.id
         return cast("R", found)
+
+    @property
+    def references(self) -> dict[str, Snapshot]:
+        """The stores that SQL and a service may compare with, by name."""
+        return self._reader.references
 
     @property
     def path(self) -> Path:
@@ -208,8 +235,8 @@ class Store(Questions):
     ) -> pa.Table:
         """A model's embeddings (or, with `space`, coordinates) as an Arrow table with their keys.
 
-        model: MODEL or MODEL@LAYER. `platonic_store.arrow.vector_matrix(table["vector"])` gives
-        (n, dim) float32.
+        model: MODEL or MODEL@LAYER, in a space also MODEL@0+1.
+            `platonic_store.arrow.vector_matrix(table["vector"])` gives (n, dim) float32.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
         """
@@ -219,6 +246,7 @@ class Store(Questions):
             side = lookup.model_layer(snapshot, model)
             if space is not None:
                 space = lookup.space(snapshot, space, [side.model])
+                side = lookup.side_in(snapshot, space, model)
             points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
         return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
@@ -253,6 +281,7 @@ class Store(Questions):
         models: list[str] | tuple[str, ...] = (),
         *,
         layers: str = "default",
+        outputs: str = "",
         format: str | None = None,
         python: "ByName" = None,
         checkpoint: "ByName" = None,
@@ -265,7 +294,11 @@ class Store(Questions):
         source: a path (file or folder), `builtin:aflow-prototypes`, or pymatgen `Structure` and
             ASE `Atoms` objects, one or many, or a dict of them by id; None means all that the
             store holds already.
-        layers: "default" (the card's), "first", "last", "all", or indices such as "0,2".
+        layers: "default" (the card's, and the set that spaces take), "first", "last", "all", or
+            indices such as "0,2".
+        outputs: "energy" or "energy,forces": the model's predictions too, by the same forward pass;
+            structures that are embedded already get what they lack. In the views `prediction` and
+            `atom_prediction`, and what `committee` compares.
         python: an interpreter that has the model's packages, or a dict of them by family; by
             default this one if it fits, else an environment that is made for the family.
         checkpoint: weights of the user's own, or a dict of them by model.
@@ -275,18 +308,19 @@ class Store(Questions):
         To run it again resumes, and does nothing where all is done. What cannot be read or
         embedded goes to the `quarantine` view with its reason.
 
-        Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound,
+        Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound, InvalidQuery,
         LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
         StoreBusy, StoreNotWritable.
         """
         from platonic_store.jobs import ingest
-        from platonic_store.runtimes.cards import layers_wanted, resolve
+        from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
         from platonic_store.runtimes.preparation import prepare
         from platonic_store.structures import describe
 
         self._require_writable()
         for name in models:
             layers_wanted(resolve(name), layers)
+            outputs_wanted(resolve(name), outputs)
         ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
         with self._writing(change, create=source is not None) as writer:
@@ -299,6 +333,7 @@ class Store(Questions):
                     model,
                     source_id=source_id,
                     layers=layers,
+                    outputs=outputs,
                     device=device,
                     batch_atoms=batch_atoms,
                 )
@@ -317,6 +352,7 @@ class Store(Questions):
         by_id: bool = False,
         k: int = 10,
         within: float = 0.01,
+        reference: str | None = None,
     ) -> "AnnotationReport":
         """Write into the records of a user's own file or database what the store says of them.
 
@@ -328,6 +364,8 @@ class Store(Questions):
         by_id: match records by their ids alone and embed nothing. Otherwise a record that has a
             structure is matched by its content, and ingested where the store lacks it.
         k: how many neighbours. within: the cosine distance of near duplicates.
+        reference: a store of what the models were trained on, by path or URL: adds whether it
+            covers each structure.
 
         The same call again changes nothing, and goes on where it was stopped. Typicality is not
         confidence.
@@ -346,6 +384,7 @@ class Store(Questions):
             by_id=by_id,
             k=k,
             within=within,
+            reference=reference,
         )
 
     def delete(self, structure_ids: list[str]) -> None:
@@ -409,7 +448,9 @@ class Store(Questions):
     ) -> "list[Projected]":
         """Bring models (all, if none is named) up to date in the space of a recipe and anchors.
 
-        models: each MODEL or MODEL@LAYER.
+        models: each MODEL, MODEL@LAYER or, of several layers side by side, MODEL@0+1. Of the others
+            a new "aligned" space takes one layer or the card's default set, whichever finds more
+            of the anchors held out.
         recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
             trained models have embedded the anchors, else "whitened".
         anchors: an anchor set's id or its beginning; by default the newest set.
@@ -417,10 +458,14 @@ class Store(Questions):
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
         """
         from platonic_store.jobs import project as job
+        from platonic_store.jobs.space import open_space
 
         with self._writing(" ".join(["project", *models])) as writer:
-            sides = _sides(writer.snapshot(), models)
-            space = job.open_space(writer, recipe, anchors)
+            _sides(writer.snapshot(), models)
+            space = open_space(writer, recipe, anchors, models)
+            snapshot = writer.snapshot()
+            names = list(models) or list(snapshot.models)
+            sides = [space.side_of(snapshot, name) for name in names]
             return [job.project_model(writer, space, side) for side in sides]
 
     def score(
@@ -452,6 +497,39 @@ class Store(Questions):
             return [
                 score_model(writer, side, among=among, seed=seed, renew=renew)
                 for side in _sides(writer.snapshot(), models)
+            ]
+
+    def thin(
+        self,
+        uri: str | Path,
+        models: list[str] | tuple[str, ...] = (),
+        *,
+        radius: float | None = None,
+        keep: float | None = None,
+    ) -> "list[Thinned]":
+        """Make a reference store of so few of this store's atoms that all others are near one.
+
+        uri: the path or URL of the new store. models: each MODEL or MODEL@LAYER; by default all.
+        radius: an atom is kept unless a kept one of its element is within this cosine distance.
+        keep: or the share of the distinct atoms to be kept, about; the radius is found by trying.
+
+        What was lost is measured and returned, and kept with the store. `coverage` and
+        `typicality` take it as a reference. See docs/questions/coverage.md.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+        """
+        from platonic_store.jobs.thin import thin
+
+        if (radius is None) == (keep is None):
+            raise InvalidQuery("name either a radius or the share to keep")
+        if not (keep is None or 0 < keep <= 1) or not (radius is None or 0 <= radius < 2):
+            raise InvalidQuery("a radius is within [0, 2), a share to keep within (0, 1]")
+        snapshot = self.snapshot()
+        sides = _sides(snapshot, models)
+        with Store.open(uri)._writing(f"thin {self.location.uri}", create=True) as writer:
+            return [
+                thin(snapshot, self.location.uri, writer, side, radius=radius, keep=keep)
+                for side in sides
             ]
 
     def map(self, *, renew: bool = False) -> "list[Mapped]":
@@ -569,10 +647,8 @@ class Store(Questions):
     def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
         """Write crystals, maps and scores as a file that another tool opens; returns its path.
 
-        path: its name ends in `chemiscope.json` or `chemiscope.json.gz`, or in `atlas.parquet`
-            (structures) or `atlas-atoms.parquet`, for embedding-atlas, or in `optimade.jsonl` or
-            `optimade.jsonl.gz` (see docs/exports.md), or in `explorer.html`, for the explorer as
-            one file (docs/explorer.md).
+        path: its name ends in one of `platonic_store.exports.FORMATS`, such as
+            `chemiscope.json.gz`; see docs/exports.md.
         models: MODEL or MODEL@LAYER each; by default all on the map, without controls.
 
         Raises: InvalidQuery for a name of no format, MapNotFound, ModelNotFound, LayerNotFound.

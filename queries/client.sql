@@ -2,7 +2,8 @@
 -- vectors it compares. For a filter, take many and choose: FROM similar_structures(…, k := 100000)
 -- WHERE band_gap > 1 LIMIT 10.
 
--- MODEL or MODEL@LAYER as one; without a model the store's first.
+-- MODEL, MODEL@LAYER or in a space MODEL@0+1 as one; without a model the store's first. Without a
+-- layer the default one, in a space what that takes of the model.
 CREATE OR REPLACE MACRO model_name(model) AS split_part(model_or_first(model), '@', 1);
 
 CREATE OR REPLACE MACRO model_layer(model) AS
@@ -11,10 +12,17 @@ CREATE OR REPLACE MACRO model_layer(model) AS
         default_layer(model_name(model))
     );
 
+CREATE OR REPLACE MACRO side_text(space, model) AS
+    coalesce(
+        nullif(split_part(model_or_first(model), '@', 2), ''),
+        space_layers(space, model_name(model)),
+        default_layer(model_name(model))::VARCHAR
+    );
+
 CREATE OR REPLACE MACRO vector_table(space, model, level) AS
     'vectors.main."'
     || regexp_replace(
-        coalesce(space || '.', '') || model_name(model) || '.' || model_layer(model) || '.' || level,
+        coalesce(space || '.', '') || model_name(model) || '.' || side_text(space, model) || '.' || level,
         '[^A-Za-z0-9_.-]', '_', 'g'
     )
     || '"';
@@ -31,6 +39,15 @@ WHERE chunk_id IN (
     WHERE 'vectors.main."' || table_name || '"' = vector_table(space, model, level)
 );
 
+-- The same with the column `hub`, NULL where the space has none or the model asks itself: across
+-- models rows come in the order of distance + hub / 2 (docs/recipes.md).
+CREATE OR REPLACE MACRO answering_rows(space, model, across, level) AS TABLE
+SELECT * REPLACE (if(model_name(coalesce(across, model)) != model_name(model), hub, NULL) AS hub)
+FROM (
+    SELECT * FROM vector_rows(space, coalesce(across, model), level)
+    UNION ALL BY NAME SELECT NULL::FLOAT AS hub WHERE false
+);
+
 CREATE OR REPLACE MACRO similar_structures(
     query, model := NULL, across := NULL, space := NULL, k := 10
 ) AS TABLE
@@ -39,13 +56,14 @@ WITH asked AS (
     WHERE structure_id = query
 ),
 hit AS (
-    SELECT v.structure_id, array_cosine_distance(v.vector, asked.vector) AS distance
-    FROM asked,
-        vector_rows(question_space(across, space), coalesce(across, model), 'structure') AS v
+    SELECT
+        v.structure_id, array_cosine_distance(v.vector, asked.vector) AS distance,
+        distance + coalesce(v.hub, 0) / 2 AS score
+    FROM asked, answering_rows(question_space(across, space), model, across, 'structure') AS v
     WHERE model_name(coalesce(across, model)) != model_name(model) OR v.structure_id != query
 )
 SELECT
-    row_number() OVER (ORDER BY hit.distance, structure_id) AS rank, structure_id, hit.distance,
+    row_number() OVER (ORDER BY hit.score, structure_id) AS rank, structure_id, hit.distance,
     structure.* EXCLUDE (structure_id)
 FROM hit JOIN structure USING (structure_id)
 ORDER BY rank
@@ -59,18 +77,20 @@ WITH asked AS (
     WHERE v.structure_id = query AND v.site_index = site
 ),
 hit AS (
-    SELECT v.structure_id, v.site_index, array_cosine_distance(v.vector, asked.vector) AS distance
-    FROM asked, vector_rows(question_space(across, space), coalesce(across, model), 'atom') AS v
+    SELECT
+        v.structure_id, v.site_index, array_cosine_distance(v.vector, asked.vector) AS distance,
+        distance + coalesce(v.hub, 0) / 2 AS score
+    FROM asked, answering_rows(question_space(across, space), model, across, 'atom') AS v
     WHERE v.site_index = v.orbit
     AND (
         model_name(coalesce(across, model)) != model_name(model)
         OR v.structure_id != query OR v.orbit != asked.orbit
     )
-    ORDER BY distance, v.structure_id, v.site_index
+    ORDER BY score, v.structure_id, v.site_index
     LIMIT k
 )
 SELECT
-    row_number() OVER (ORDER BY hit.distance, hit.structure_id, hit.site_index) AS rank,
+    row_number() OVER (ORDER BY hit.score, hit.structure_id, hit.site_index) AS rank,
     hit.structure_id, hit.site_index, s.element, s.multiplicity, hit.distance,
     structure.* EXCLUDE (structure_id)
 FROM hit

@@ -65,6 +65,23 @@ SELECT s.uri AS source, q.record, q.structure_id, q.model, q.reason, q.at
 FROM catalog.main.quarantined AS q
 LEFT JOIN catalog.main.sources AS s ON s.id = q.source_id;
 
+-- One row a structure and model that was asked for its energy (eV), which counts from the model's own
+-- references: of two models compare what is left when composition is accounted for, as `committee`
+-- does. `run` says by which weights and versions.
+CREATE OR REPLACE VIEW prediction AS
+SELECT
+    p.structure_id, p.model, p.energy, p.energy / s.nsites AS energy_per_atom, p.run
+FROM structure_predictions AS p
+JOIN catalog.main.structures AS s ON s.id = p.structure_id;
+
+-- One row an atom and model that was asked for forces: its components (eV/Å, Cartesian, in the
+-- structure's own frame) and its size. All sites: of equivalent ones it differs by a rotation.
+CREATE OR REPLACE VIEW atom_prediction AS
+SELECT
+    structure_id, site_index, model, fx, fy, fz,
+    sqrt(fx::DOUBLE * fx + fy::DOUBLE * fy + fz::DOUBLE * fz) AS force, run
+FROM atom_predictions;
+
 -- One row an anchor atom of an anchor set.
 CREATE OR REPLACE VIEW anchor AS
 SELECT
@@ -76,9 +93,17 @@ JOIN catalog.main.anchor_sets AS n ON n.id = a.anchor_set
 LEFT JOIN crystals AS c ON c.structure_id = a.structure_id
 LEFT JOIN catalog.main.structures AS t ON t.id = a.structure_id;
 
--- One row a shared space (recipe and anchors) and a model projected into it.
+-- The layers of a side: of one layer its index, of a set minus the sum of their powers of two.
+CREATE OR REPLACE MACRO layers_of(layer) AS
+    if(layer >= 0, [layer], list_filter(range(31)::INTEGER[], lambda i: (-layer >> i) & 1 = 1));
+
+-- One row a shared space (recipe and anchors) and a model projected into it; `side` is how the model
+-- and what the space takes of it are written, as in sevennet-0@0+1.
 CREATE OR REPLACE VIEW projection AS
-SELECT p.space, s.recipe, s.anchor_set, p.model, p.layer, p.created_at
+SELECT
+    p.space, s.recipe, s.anchor_set, p.model, layers_of(p.layer) AS layers,
+    p.model || '@' || list_aggregate(layers_of(p.layer), 'string_agg', '+') AS side,
+    p.layer, p.created_at
 FROM catalog.main.projections AS p
 JOIN catalog.main.spaces AS s ON s.id = p.space;
 
@@ -201,3 +226,71 @@ FROM whole;
 
 CREATE OR REPLACE VIEW disagreement AS
 FROM disagreement_by(newest_references());
+
+-- The trained models with forces here, one a lineage: of those of one family that share a training
+-- set the one that came first, because kin do not count as agreement.
+CREATE OR REPLACE MACRO committee_models() AS (
+    WITH judge AS (
+        SELECT
+            name, family, row(added_at, name) AS place,
+            coalesce((card->'training_sets')::VARCHAR[], []) AS sets
+        FROM catalog.main.models
+        WHERE kind = 'trained'
+        AND name IN (SELECT model FROM atom_predictions WHERE site_index = 0)
+    )
+    SELECT list(name ORDER BY place) FROM judge AS j
+    WHERE NOT EXISTS (
+        SELECT 1 FROM judge AS k
+        WHERE k.family = j.family AND k.place < j.place AND list_has_any(k.sets, j.sets)
+    )
+);
+
+-- One row an atom of which all the models of a list have forces. `force` (eV/Å) is the size of
+-- their mean, `spread` (eV/Å) how far they are from it: the root of the sum of the components'
+-- sample variances. `apart`: the model farthest from it, NULL for two models. Models that share
+-- data share errors, which no spread shows.
+CREATE OR REPLACE MACRO atom_committee_by(chosen) AS TABLE
+WITH one AS (
+    SELECT structure_id, site_index, model, fx::DOUBLE AS fx, fy::DOUBLE AS fy, fz::DOUBLE AS fz
+    FROM atom_predictions WHERE list_contains(chosen, model)
+),
+mean AS (
+    SELECT
+        structure_id, site_index,
+        avg(fx ORDER BY model) AS fx, avg(fy ORDER BY model) AS fy, avg(fz ORDER BY model) AS fz
+    FROM one GROUP BY ALL HAVING count(*) = len(list_distinct(chosen)) AND count(*) > 1
+),
+distance AS (
+    SELECT
+        structure_id, site_index, m.fx, m.fy, m.fz, model,
+        (o.fx - m.fx) ** 2 + (o.fy - m.fy) ** 2 + (o.fz - m.fz) ** 2 AS square
+    FROM one AS o JOIN mean AS m USING (structure_id, site_index)
+)
+SELECT
+    structure_id, site_index, sqrt(sum(square ORDER BY model) / (count(*) - 1)) AS spread,
+    sqrt(fx ** 2 + fy ** 2 + fz ** 2) AS force,
+    if(count(*) > 2, min_by(model, (-square, model)), NULL) AS apart,
+    fx, fy, fz
+FROM distance GROUP BY structure_id, site_index, fx, fy, fz;
+
+-- One row a structure: means over its atoms, and the atom on whose force the models differ most.
+-- `p`: the share of the structures here whose spread is at least as large.
+CREATE OR REPLACE MACRO committee_by(chosen) AS TABLE
+WITH whole AS (
+    SELECT
+        structure_id,
+        avg(spread ORDER BY site_index) AS spread, avg(force ORDER BY site_index) AS force,
+        min_by(site_index, (-spread, site_index)) AS site_index, max(spread) AS site_spread
+    FROM atom_committee_by(chosen) GROUP BY structure_id
+)
+SELECT
+    structure_id, spread, force,
+    (count(*) OVER (ORDER BY spread DESC)) / (count(*) OVER ()) AS p,
+    site_index, site_spread, chosen AS models
+FROM whole;
+
+CREATE OR REPLACE VIEW atom_committee AS
+FROM atom_committee_by(committee_models());
+
+CREATE OR REPLACE VIEW committee AS
+FROM committee_by(committee_models());

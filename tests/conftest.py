@@ -84,7 +84,8 @@ def prototypes_path(stores) -> Path:
 
 @pytest.fixture(scope="session")
 def prototypes(prototypes_path) -> Store:
-    return Store.open(prototypes_path)
+    # By the name of its folder, so that a command that runs beside it means the same.
+    return Store.open(prototypes_path, references={"prototypes.store": str(prototypes_path)})
 
 
 @pytest.fixture

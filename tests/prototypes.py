@@ -1,4 +1,5 @@
-"""A real store for every test that reads: 288 crystals, SevenNet-0 and CHGNet 0.3.0, one space.
+"""A real store for every test that reads: 288 crystals, SevenNet-0 and CHGNet 0.3.0, one space,
+forces of some small crystals.
 
 It is made once, under a lock, and kept in pytest's cache until something that it depends on
 changes: the code that writes stores, the models' packages, or this file.
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from ase import Atoms
 from filelock import FileLock
 
 from platonic_store.store import Store
@@ -54,6 +57,20 @@ def _make(folder: Path) -> None:
     store.project(recipe="cosine")
     store.project()
     store.map()
+    store.ingest(small_crystals(store), MODELS, outputs="energy,forces")
+
+
+def small_crystals(store: Store) -> dict[str, Atoms]:
+    """Forty crystals of at most six atoms, by their ids."""
+    with store.snapshot() as snapshot:
+        rows = snapshot.rows(
+            "SELECT structure_id, numbers, positions, cell, pbc FROM crystals "
+            "WHERE len(numbers) BETWEEN 2 AND 6 ORDER BY structure_id LIMIT 40"
+        )
+    return {
+        id_: Atoms(numbers, np.reshape(positions, (-1, 3)), cell=np.reshape(cell, (3, 3)), pbc=pbc)
+        for id_, numbers, positions, cell, pbc in rows
+    }
 
 
 def fingerprint() -> str:

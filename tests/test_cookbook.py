@@ -227,6 +227,15 @@ def alignment_matrix(store):
     assert len(found) == 1
 
 
+def elements_by_force_spread(store):
+    found = asked(store, "elements-by-force-spread", atoms=1).set_index("element")
+    atoms = store.committee(level="atom", k=10_000).groupby("element")[["spread", "force"]]
+    expected = atoms.median().loc[found.index]
+    assert np.allclose(found[["spread", "force"]], expected)
+    assert found["spread"].is_monotonic_decreasing
+    assert len(asked(store, "elements-by-force-spread", atoms=8)) < len(found)
+
+
 def not_embedded(store):
     held = store.sql("SELECT model, count(*) AS n FROM quarantine GROUP BY model ORDER BY model")
     found = asked(store, "not-embedded").groupby("model")["records"].sum()
@@ -257,6 +266,7 @@ CHECKS = [
     alike_without_common_element,
     retrieval,
     alignment_matrix,
+    elements_by_force_spread,
     not_embedded,
 ]
 

@@ -24,12 +24,20 @@ QUESTIONS = [
     ("similar", {"query": "Rutile", "site": 2, "model": "chgnet-0.3.0"}),
     ("similar", {"query": "Rutile", "distance": "transport", "k": 3}),
     ("analogy", {"expression": "Perovskite - Spinel + Rutile", "k": 4}),
+    ("near_duplicates", {"within": 0.004, "where": "nsites < 20"}),
     ("neighbours", {"k": 1, "where": "nsites > 30"}),
     ("typicality", {"query": "Rutile"}),
     ("typicality", {"query": "Rutile", "level": "atom", "model": "chgnet-0.3.0"}),
+    ("typicality", {"query": "Rutile", "reference": "prototypes.store"}),
+    ("coverage", {"query": "Rutile", "reference": "prototypes.store", "level": "atom"}),
     ("outliers", {"k": 5}),
+    ("committee", {"k": 3}),
+    ("committee", {"k": 4, "level": "atom", "model": "chgnet-0.3.0", "where": "nsites > 3"}),
     ("embedding", {"query": "Rutile", "site": 0}),
     ("transport_distance", {"a": "Rutile", "b": "Anatase"}),
+    ("screen", {"candidates": "nelements = 4", "check": True}),
+    ("screen_limits", {"sparse": 0.1}),
+    ("compare_sets", {"a": "nelements = 2", "b": "nelements = 3", "resamples": 5}),
 ]
 
 
@@ -47,7 +55,8 @@ def command_line(here, name, arguments):
         if one.name not in arguments:
             continue
         flag = "-k" if one.name == "k" else f"--{one.name.replace('_', '-')}"
-        words += [str(arguments[one.name])] if one.is_positional else [flag, arguments[one.name]]
+        value = [] if arguments[one.name] is True else [arguments[one.name]]
+        words += value if one.is_positional else [flag, *value]
     words += ["--store", str(here.store.path), "--format", "json"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output
@@ -117,7 +126,8 @@ def here(prototypes, service):
         if front is not agent or not questions.get(name).is_value
     ],
 )
-def test_the_same_rows_as_in_python(here, front, name, arguments):
+def test_the_same_rows_as_in_python(here, front, name, arguments, monkeypatch):
+    monkeypatch.chdir(here.store.path.parent)  # where a command finds the reference
     expected = as_rows(name, python(here, name, arguments))
     found = as_rows(name, front(here, name, arguments))
     if front is agent:

@@ -80,6 +80,22 @@ class Model(Protocol):
         """The invariant scalars of each layer, (atoms of all graphs, dim) float32."""
 
 
+class Outputs(NamedTuple):
+    """What a potential says of the same structures, beside the features of their atoms."""
+
+    energies: np.ndarray  # (structures,) float64, eV, as the package's own calculator gives them
+    forces: np.ndarray | None  # (atoms of all, 3) float32, eV/Å; None where not asked for
+
+
+class Potential(Model, Protocol):
+    """A model with energies and forces: its card says whether it is `conservative`."""
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """What `embed` gives, and the outputs of the same forward pass. There may be no layers."""
+
+
 def part(card: Mapping[str, Any], name: str) -> ModuleType:
     """The module `name`.py of a card's family. Raises FileNotFoundError."""
     path = Path(card["folder"]) / f"{name}.py"
@@ -96,6 +112,28 @@ def load(card: Mapping[str, Any], device: str = "auto") -> Model:
     """The model of a card, on `device` ("auto": a CUDA GPU if there is one, else the CPU)."""
     model: Model = part(card, "adapter").load(card, device)
     return model
+
+
+def sums(values: Any, sizes: Sequence[int]) -> np.ndarray:
+    """(structures,) float64: of a tensor (atoms,), those of each structure."""
+    first = np.cumsum([0, *sizes[:-1]])
+    return np.add.reduceat(values.detach().cpu().numpy().astype(np.float64), first)
+
+
+def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int) -> np.ndarray:
+    """(atoms, 3) float32: minus the gradient of an energy by where atoms are.
+
+    energy: a scalar tensor, of the vectors (edges, 3) from atom `start` to atom `end`.
+    """
+    import torch
+
+    (gradient,) = torch.autograd.grad(energy, vectors, allow_unused=True)
+    if gradient is None:  # there are no edges
+        return np.zeros((atoms, 3), np.float32)
+    forces = vectors.new_zeros(atoms, 3).detach()
+    forces.index_add_(0, start, gradient).index_add_(0, end, gradient, alpha=-1)
+    found: np.ndarray = forces.cpu().numpy()
+    return found
 
 
 def torch_device(name: str) -> str:

@@ -38,9 +38,8 @@ def upgrade() -> None:
     op.execute("CREATE TABLE older_parameters (name VARCHAR PRIMARY KEY, content BLOB NOT NULL)")
     for table, (columns, leaving, name) in _TABLES.items():
         op.rename_table(table, "old")
-        op.execute(
-            f"INSERT INTO older_parameters SELECT {name}, {leaving} FROM old WHERE {leaving} IS NOT NULL"
-        )
+        fitted = f"SELECT {name}, {leaving} FROM old WHERE {leaving} IS NOT NULL"
+        op.execute(f"INSERT INTO older_parameters {fitted}")
         op.execute(f"CREATE TABLE {table} ({columns})")
         op.execute(f"INSERT INTO {table} BY NAME SELECT * EXCLUDE ({leaving}) FROM old")
         op.drop_table("old")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from platonic_store import progress
 from platonic_store.annotation import answers, matching, provenance
 from platonic_store.annotation.matching import AnnotatingStore, Match
+from platonic_store.annotation.screening import screen_records
 from platonic_store.annotation.targets import PREFIX, Columns, Key, open_target
 from platonic_store.errors import InvalidQuery
 from platonic_store.storage import lookup
@@ -35,6 +36,7 @@ def annotate(
     by_id: bool = False,
     k: int = 10,
     within: float = 0.01,
+    reference: str | None = None,
 ) -> AnnotationReport:
     """Write into a user's records what the store knows of their structures; see `Store.annotate`.
 
@@ -42,7 +44,7 @@ def annotate(
     """
     opened = open_target(target, out=out, id=id, table=table, by_id=by_id)
     layers = matching.model_layers(store, models, ingest=not by_id)
-    columns = answers.columns_of(layers)
+    columns = answers.columns_of(layers, with_reference=reference is not None)
     identities = matching.identify(store, opened)
     for layer in layers if not by_id else []:
         matching.ingest_missing(store, opened, identities, layer)
@@ -50,20 +52,28 @@ def annotate(
         _score_missing(store, layer)
     with store.snapshot() as snapshot:
         data = answers.gather(snapshot, layers)
-        run = provenance.describe(snapshot, layers, {"k": k, "within": within})
+        settings: dict[str, Any] = {"k": k, "within": within}
+        covered = None
+        if reference is not None:
+            covered = answers.covered(snapshot, layers, reference)
+            settings["reference"] = covered.attrs["reference"]
+        run = provenance.describe(snapshot, layers, settings)
     matches = matching.match(identities, data.contents)
     done = opened.done(run["run"])
     left = {match.key: match for match in matches if match.key not in done}
+    complete = set(data.ids[answers.common(data)])
     if left:
-        found = answers.compute(data, k=k, within=within)
+        found = answers.compute(data, k=k, within=within, covered=covered)
+        ids = complete & {match.id for match in matches if match.id is not None}
+        classes = screen_records(snapshot, layers, sorted(ids), within)
         with progress.bar(f"annotating {opened.name}", len(left), "records") as advance:
 
             def answer(keys: Sequence[Key]) -> list[dict[str, Any]]:
                 advance(len(keys))
-                return _rows(found, [left[key] for key in keys], columns, run["run"])
+                some = [left[key] for key in keys]
+                return _rows(found, classes, some, columns, run["run"])
 
             opened.write(list(left), columns, answer, run)
-    complete = set(data.ids[answers.common(data)])
     answered = sum(match.id in complete for match in matches)
     return AnnotationReport(opened.name, len(matches), answered, len(left), run["run"])
 
@@ -87,14 +97,19 @@ def _score_missing(store: AnnotatingStore, layer: ModelLayer) -> None:
 
 
 def _rows(
-    found: answers.Answers, matches: list[Match], columns: Columns, run: str
+    found: answers.Answers,
+    classes: dict[str, dict[str, Any]],
+    matches: list[Match],
+    columns: Columns,
+    run: str,
 ) -> list[dict[str, Any]]:
     """All columns of some records."""
     ids = [match.id for match in matches if match.id is not None]
     known = dict(zip(ids, answers.format_rows(found, ids), strict=True))
     rows = []
     for match in matches:
-        row = dict.fromkeys(columns) | known.get(match.id or "", {})
+        id = match.id or ""
+        row = dict.fromkeys(columns) | known.get(id, {}) | classes.get(id, {})
         first = row.pop(answers.FIRST, None)
         row |= {f"{PREFIX}id": match.id, f"{PREFIX}run": run}
         # A group's first record is no duplicate; its structure may come in several records.

@@ -12,9 +12,12 @@ from platonic_store.annotation.targets import PREFIX, Columns, Kind
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import mode_clusters, near_duplicate_groups
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
+from platonic_store.questions.committee import judged
+from platonic_store.questions.coverage import coverage
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
+COMMITTEE = ["spread", "force", "p", "error_bound", "apart"]  # of the question `committee`
 FIRST = "first"  # of a structure's group of near duplicates
 
 Rows = NDArray[np.int64]
@@ -27,7 +30,8 @@ class StoreData(NamedTuple):
     contents: the content hash of each of n structures by its id, in the order of ids.
     formulas: (n,). vectors: of each model the rows of `contents` that it has embedded, ascending,
     and (rows, dim) float32. scores: of each model `atypicality` and `p`, by id. consensus: `p` and
-    `disagreement` of all models together, by id. rejected: why, by (id, model).
+    `disagreement` of all models together, by id. committee: `COMMITTEE` of those with forces, by
+    id. rejected: why, by (id, model).
     """
 
     contents: dict[str, str]
@@ -35,6 +39,7 @@ class StoreData(NamedTuple):
     vectors: dict[ModelLayer, tuple[Rows, Vectors]]
     scores: dict[ModelLayer, pd.DataFrame]
     consensus: pd.DataFrame
+    committee: pd.DataFrame
     rejected: dict[tuple[str, str], str]
 
     @property
@@ -60,7 +65,7 @@ class Answers(NamedTuple):
     neighbours: dict[str, NeighbourTable]
 
 
-def columns_of(layers: list[ModelLayer]) -> Columns:
+def columns_of(layers: list[ModelLayer], *, with_reference: bool = False) -> Columns:
     """The names and kinds of what is written: by all models together, then by each of several."""
     columns: dict[str, Kind] = {
         f"{PREFIX}id": "text",
@@ -68,9 +73,22 @@ def columns_of(layers: list[ModelLayer]) -> Columns:
         f"{PREFIX}duplicate_of": "text",
         f"{PREFIX}cluster": "text",
         f"{PREFIX}disagreement": "number",
+        **{f"{PREFIX}committee_{name}": "number" for name in COMMITTEE[:-1]},
+        f"{PREFIX}committee_apart": "text",
+        f"{PREFIX}class": "text",
+        f"{PREFIX}rule": "text",
+        f"{PREFIX}order": "number",
     }
     for prefix in prefixes(layers).values():
         columns |= {**_neighbour_columns(prefix), f"{prefix}atypicality": "number"}
+    if with_reference:
+        for prefix in prefixes(layers).values() or [PREFIX]:
+            columns |= {
+                f"{prefix}coverage_p": "number",
+                f"{prefix}coverage_distance": "number",
+                f"{prefix}covered_by": "text",
+            }
+        columns[f"{PREFIX}lacks"] = "text"
     return columns | {f"{PREFIX}reason": "text", f"{PREFIX}run": "text"}
 
 
@@ -129,6 +147,7 @@ def gather(snapshot: Snapshot, layers: list[ModelLayer]) -> StoreData:
         vectors,
         scores,
         _consensus(snapshot, scores),
+        _committee(snapshot, [layer.model for layer in layers]),
         {(id, model): reason for id, model, reason in rejected},
     )
 
@@ -159,8 +178,43 @@ def _consensus(snapshot: Snapshot, scores: dict[ModelLayer, pd.DataFrame]) -> pd
     ).set_index("structure_id")
 
 
-def compute(data: StoreData, *, k: int, within: float) -> Answers:
-    """Neighbours, near duplicates and clusters of every structure.
+def _committee(snapshot: Snapshot, models: list[str]) -> pd.DataFrame:
+    """What those of the models that make a committee by default say, by id."""
+    ((default,),) = snapshot.rows("SELECT committee_models()")
+    members = [model for model in default or [] if model in models]
+    if len(members) < 2:
+        return pd.DataFrame(columns=COMMITTEE)
+    try:
+        return judged(snapshot, models=members).set_index("structure_id")[COMMITTEE]
+    except InvalidQuery:  # no structure has forces by all of them
+        return pd.DataFrame(columns=COMMITTEE)
+
+
+def covered(snapshot: Snapshot, layers: list[ModelLayer], reference: str) -> pd.DataFrame:
+    """Whether a reference store covers each structure, by each of the models; the index is its id.
+
+    `attrs["reference"]` names the reference's state. Raises: as `coverage`.
+    """
+    table, names = pd.DataFrame(), []
+    for layer in layers:
+        rows = coverage(snapshot, reference=reference, model=str(layer)).set_index("structure_id")
+        prefix = prefixes(layers).get(layer, PREFIX)
+        mine = rows[["p", "distance", "nearest_id"]]
+        mine.columns = [
+            f"{prefix}{name}" for name in ("coverage_p", "coverage_distance", "covered_by")
+        ]
+        table = table.join(mine, how="outer")
+        lacks = rows["lacks"].map(lambda some: ", ".join(some) or None)
+        table[f"{PREFIX}lacks"] = lacks.combine_first(table.get(f"{PREFIX}lacks", lacks))
+        names += rows["reference"].head(1).tolist()
+    table.attrs["reference"] = sorted(set(names))
+    return table
+
+
+def compute(
+    data: StoreData, *, k: int, within: float, covered: pd.DataFrame | None = None
+) -> Answers:
+    """Neighbours, near duplicates and clusters of every structure; and what covers it, if known.
 
     By several models together a distance is the mean of their cosine distances. Duplicates have one
     reduced formula and lie `within`; see `geometry.clusters` for both kinds of groups.
@@ -183,6 +237,10 @@ def compute(data: StoreData, *, k: int, within: float) -> Answers:
         table[f"{prefix}atypicality_p"] = data.scores[layer]["p"]
     table[f"{PREFIX}atypicality_p"] = data.consensus["p"]
     table[f"{PREFIX}disagreement"] = data.consensus["disagreement"]
+    for name in COMMITTEE:
+        table[f"{PREFIX}committee_{name}"] = data.committee[name]
+    if covered is not None:
+        table = table.join(covered)
     table[f"{PREFIX}reason"] = _reasons(data)
     return Answers(table, neighbours)
 

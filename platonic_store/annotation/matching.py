@@ -84,7 +84,7 @@ def _model_layer(store: AnnotatingStore, text: str, ingest: bool) -> ModelLayer:
             raise
     name, _, layer = text.partition("@")
     card = resolve(name)
-    return ModelLayer(card.name, layers_wanted(card, layer or "default")[0])
+    return ModelLayer(card.name, layers_wanted(card, layer)[0] if layer else card.default_layer)
 
 
 def identify(store: AnnotatingStore, target: Target) -> list[Identity]:

@@ -25,6 +25,7 @@ from platonic_store.cli import (
     serve,
     snapshots,
     sql,
+    thin,
 )
 from platonic_store.cli.options import CONTEXT
 from platonic_store.cli.output import complain
@@ -43,6 +44,7 @@ app.command("ingest")(ingest.run)
 app.add_typer(anchors.app, name="anchors")
 app.command("project")(project.run)
 app.command("score")(score.run)
+app.command("thin")(thin.run)
 app.command("map")(map.run)
 app.command("annotate")(annotate.run)
 app.command("picture")(picture.run)

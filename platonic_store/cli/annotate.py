@@ -38,6 +38,10 @@ def run(
     within: Annotated[
         float, typer.Option(min=0, max=2, help="Distance of near duplicates (1 − cosine).")
     ] = 0.01,
+    reference: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A store of what the models were trained on: is this covered by it?"),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write into your own file or database what the store says of its records.
@@ -57,6 +61,7 @@ def run(
         by_id=by_id,
         k=k,
         within=within,
+        reference=reference,
     )
     say(
         f"{done.target}: {done.written:,} of {done.records:,} records written, "

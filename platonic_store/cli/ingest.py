@@ -29,6 +29,9 @@ def run(
     layers: Annotated[
         str, typer.Option(help="default, first, last, all, or indices such as 0,2.")
     ] = "default",
+    outputs: Annotated[
+        str, typer.Option(help="Store the model's predictions too: energy, or energy,forces.")
+    ] = "",
     input_format: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--input-format", help="Format of the source, where its name does not tell."),
@@ -61,6 +64,7 @@ def run(
         source,
         model or (),
         layers=layers,
+        outputs=outputs,
         format=input_format,
         python=by_name(python),
         checkpoint=by_name(checkpoint),

@@ -2,7 +2,7 @@ from typing import Annotated
 
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, AtOption
+from platonic_store.cli.options import DEFAULT_STORE, AtOption, ReferencesOption, references
 
 
 def run(
@@ -13,6 +13,7 @@ def run(
     page: Annotated[
         str, typer.Option("--page", help="Where `serve` shows the store; answers link to it.")
     ] = "http://127.0.0.1:8480",
+    reference: ReferencesOption = None,
     at: AtOption = None,
 ) -> None:
     """Answer an agent over stdin and stdout; `serve` does so over HTTP, at /mcp."""
@@ -22,6 +23,6 @@ def run(
     from platonic_store.service.settings import Settings
     from platonic_store.store import Store
 
-    opened = Store.open(store, at=at)
+    opened = Store.open(store, at=at, references=references(reference))
     opened.snapshot()
     anyio.run(stdio, opened, Settings(sql=sql, seconds=300), page.rstrip("/"))

@@ -58,8 +58,25 @@ TrustOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--trust", help="SHA-256 of weights to load though no card names it; remembered."),
 ]
+ReferencesOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--reference", help="NAME=URI, a store that questions may compare with; once for each."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 …")]
 DEFAULT_STORE = "platonic.store"
+
+
+def references(values: list[str] | None) -> dict[str, str]:
+    """The stores that `NAME=URI` names. Raises InvalidQuery for anything else."""
+    from platonic_store.errors import InvalidQuery
+
+    pairs = [value.partition("=") for value in values or ()]
+    for name, _, uri in pairs:
+        if not name or not uri or "/" in name:
+            raise InvalidQuery(f"--reference {name}: write --reference NAME=URI")
+    return {name: uri for name, _, uri in pairs}
 
 
 def by_name(values: list[str] | None) -> str | dict[str, str] | None:

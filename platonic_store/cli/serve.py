@@ -2,15 +2,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from platonic_store.cli.options import DEFAULT_STORE, AtOption
+from platonic_store.cli.options import DEFAULT_STORE, AtOption, ReferencesOption, references
+from platonic_store.service.settings import Settings
 
 
 def run(
     store: Annotated[
         str, typer.Argument(envvar="PLATONIC_STORE", help="The store: a folder or URL.")
     ] = DEFAULT_STORE,
-    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = 8480,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = Settings.host,
+    port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = Settings.port,
     token: Annotated[
         Optional[str],  # noqa: UP045 — typer reads it
         typer.Option(envvar="PLATONIC_STORE_TOKEN", help="Answer only those who have this token."),
@@ -37,13 +38,13 @@ def run(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="A further name of this host, as a proxy's; once for each."),
     ] = None,
+    reference: ReferencesOption = None,
     at: AtOption = None,
 ) -> None:
     """Serve the store over HTTP: the explorer, the API and its documentation."""
     from platonic_store.errors import InvalidQuery
     from platonic_store.progress import is_quiet
     from platonic_store.service.run import serve
-    from platonic_store.service.settings import Settings
     from platonic_store.store import Store
 
     if public == 1:
@@ -58,7 +59,8 @@ def run(
         cors=tuple(cors or ()),
         hosts=tuple(allow_host or ()),
     )
-    serve(Store.open(store, at=at), settings, access_log=not is_quiet())
+    opened = Store.open(store, at=at, references=references(reference))
+    serve(opened, settings, access_log=not is_quiet())
 
 
 def _names(models: Optional[str]) -> tuple[str, ...] | None:  # noqa: UP045

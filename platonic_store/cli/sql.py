@@ -9,7 +9,9 @@ from platonic_store.cli.options import (
     Format,
     FormatOption,
     OutOption,
+    ReferencesOption,
     StoreOption,
+    references,
 )
 from platonic_store.cli.output import show
 
@@ -36,6 +38,7 @@ def run(
     allow_files: Annotated[
         bool, typer.Option("--allow-files", help="Let the SQL read and write other files.")
     ] = False,
+    reference: ReferencesOption = None,
     store: StoreOption = DEFAULT_STORE,
     at: AtOption = None,
     columns: ColumnsOption = None,
@@ -54,7 +57,7 @@ def run(
     if list:
         show(_listed(), format, out)
         return
-    opened = Store.open(store, at=at)
+    opened = Store.open(store, at=at, references=references(reference))
     if query is not None:
         answer = opened.sql_arrow(query, variables=_variables(set), allow_files=allow_files)
         show(answer, format, out, columns=columns)

@@ -40,7 +40,7 @@ def kind(snapshot: Snapshot) -> MapKind | None:
 def sides(snapshot: Snapshot) -> list[ModelLayer]:
     """The models' layers that have a place on the map, in the order of the store's models."""
     if _is_stored(snapshot):
-        rows = snapshot.rows("SELECT DISTINCT model, layer FROM structure_map WHERE layer >= 0")
+        rows = snapshot.rows("SELECT DISTINCT model, layer FROM structure_map")
         found = {ModelLayer(model, layer) for model, layer in rows if model in snapshot.models}
     elif (space := _space(snapshot)) is not None:
         found = {ModelLayer(one.model, one.layer) for one in snapshot.tables if one.space == space}

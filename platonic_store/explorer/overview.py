@@ -11,6 +11,7 @@ from platonic_store.plots.space_map import GROUPS, group_of
 from platonic_store.questions.shared.properties import property_types
 from platonic_store.sql import cookbook
 from platonic_store.storage import lookup
+from platonic_store.storage.layer_sets import text_of
 from platonic_store.storage.snapshot import Snapshot
 
 _STARTS = 6
@@ -54,25 +55,26 @@ def _models(snapshot: Snapshot) -> list[dict[str, Any]]:
     cards = {name: (json.loads(card), sha) for name, card, sha in snapshot.rows(
         "SELECT name, card, checkpoint_sha256 FROM model")}  # fmt: skip
     on_map, scored = maps.sides(snapshot), columns.scored(snapshot)
-    stored = {(one.model, one.layer) for one in snapshot.tables if one.space is None}
+    known = {one.side for one in snapshot.tables if one.space is None} | {*on_map}
     found = []
     for name, model in snapshot.models.items():
         card, sha = cards[name]
-        for layer in sorted(layer for owner, layer in stored if owner == name):
-            side = lookup.model_layer(snapshot, f"{name}@{layer}")
+        default = lookup.model_layer(snapshot, name)
+        for side in sorted(one for one in known if one.model == name):
+            own = side if len(side.layers) == 1 else default
             found.append(
                 {
                     "side": str(side),
                     "model": name,
-                    "layer": layer,
+                    "layer": text_of(side.layer),
                     "kind": model.kind,
                     "family": card.get("family"),
                     "cutoff": card.get("cutoff"),
                     "sha256": sha,
                     "licence": (card.get("license") or {}).get("weights"),
-                    "is_default": layer == lookup.model_layer(snapshot, name).layer,
+                    "is_default": side == default,
                     "has_map": side in on_map,
-                    "has_scores": side in scored,
+                    "has_scores": own in scored,
                 }
             )
     return sorted(found, key=lambda one: (not one["has_map"], one["kind"] != "trained"))

@@ -30,7 +30,11 @@ def combine(weights: ArrayLike, vectors: ArrayLike) -> NDArray[np.float32]:
 
 
 def hits_at_1(
-    queries: ArrayLike, points: ArrayLike, targets: ArrayLike, excluded: ArrayLike
+    queries: ArrayLike,
+    points: ArrayLike,
+    targets: ArrayLike,
+    excluded: ArrayLike,
+    hubs: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Whether the point nearest to each query (cosine) is its target.
 
@@ -42,6 +46,7 @@ def hits_at_1(
         points: (n, D).
         targets: (q,) int, the row of `points` that each query looks for.
         excluded: (q, t) int, rows that do not count as answers to it, its target not among them.
+        hubs: (n,) of the points, from `hubs.hubness`.
 
     Returns:
         hits (q,) float64 between 0 and 1, and the nearest rows (q,) int64.
@@ -55,4 +60,4 @@ def hits_at_1(
         raise ValueError(f"{wanted.shape} targets, {others.shape} excluded for {count} queries")
     if (others == wanted[:, None]).any():
         raise ValueError("a target is excluded")
-    return hits_at(1, queries, points, wanted, others)
+    return hits_at(1, queries, points, wanted, others, hubs)

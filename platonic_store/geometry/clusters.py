@@ -61,6 +61,57 @@ def near_duplicate_groups(
     return _roots(parents)
 
 
+def close_pairs(
+    queries: NDArray[np.floating[Any]],
+    query_kinds: NDArray[np.int64],
+    rows: NDArray[np.floating[Any]],
+    kinds: NDArray[np.int64],
+    within: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All pairs of a query and a row of its kind that are no farther than `within`.
+
+    Memory beside the arguments and the pairs is bounded by distances of 512 queries from the
+    largest kind.
+
+    Args:
+        queries: (q, D). rows: (n, D).
+        query_kinds, kinds: (q,) and (n,) integers; only equal ones are compared.
+        within: cosine distance.
+
+    Returns:
+        (p,) int64 indices of the queries, ascending, (p,) int64 of the rows, and their distances.
+    """
+    by_kind = np.argsort(kinds, kind="stable")
+    sorted_kinds = kinds[by_kind]
+    asked = np.argsort(query_kinds, kind="stable")
+    known, starts = np.unique(query_kinds[asked], return_index=True)
+    first = np.searchsorted(sorted_kinds, known)
+    last = np.searchsorted(sorted_kinds, known, side="right")
+    found = []
+    for part, start, end in zip(np.split(asked, starts[1:]), first, last, strict=False):
+        others = by_kind[start:end]
+        for begin in range(0, len(part) if len(others) else 0, QUERIES):
+            some = part[begin : begin + QUERIES]
+            apart = distances(queries[some], rows[others])
+            who, which = np.nonzero(apart <= within)
+            found.append((some[who], others[which], apart[who, which]))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    query, row, distance = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((row, query))
+    return query[order], row[order], distance[order]
+
+
+def connected(n: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) the first of the rows that hang together with each by pairs."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_matrix((np.ones(len(one), dtype=bool), (one, other)), shape=(n, n))
+    label = connected_components(links, directed=False)[1]
+    return np.asarray(np.unique(label, return_index=True)[1][label], dtype=np.int64)
+
+
 def _roots(parents: NDArray[np.int64]) -> NDArray[np.int64]:
     """The root that each row's chain of parents ends in; a root is its own parent."""
     while (parents != parents[parents]).any():

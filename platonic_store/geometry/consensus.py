@@ -17,12 +17,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.projection import Projection, fit, gaussian, kernel_width, project
+from platonic_store.geometry.projection import (
+    Projection,
+    fit,
+    gaussian,
+    kernel_width,
+    project,
+    side_by_side,
+)
 from platonic_store.geometry.retrieval import retrieval
 
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-DIMENSION = 128
+# A model joins by this part of the consensus' λ: what it tells apart need not be what all agree on.
+JOINING = 0.01
+DIMENSION = 256
 FOLDS = 3
+EXACT = 1e-10  # of eigenvectors
 ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
 # Coordinates that models explain in part count less: by the share explained, to this power.
 SHARPNESS = 8
@@ -44,55 +54,68 @@ class Choice(NamedTuple):
     anchors: int
 
 
-def consensus(embeddings: Sequence[ArrayLike], penalty: float) -> Floats:
+def consensus(
+    embeddings: Sequence[ArrayLike], penalty: float, dimension: int = DIMENSION
+) -> Floats:
     """Coordinates of the anchors on which the models agree.
 
     Args:
         embeddings: of each model (K, D_m), the same anchors in the same order, at least four.
         penalty: λ above.
+        dimension: how many coordinates, at most K // 2.
 
     Returns:
-        (K, d) float64, d = min(128, K // 2), columns centred, orthogonal, and scaled by the share
-        of them that the models explain, to the power of SHARPNESS. Signs are fixed: the largest
-        entry of a column is positive.
+        (K, d) float64, d = min(dimension, K // 2), columns centred, orthogonal, and scaled by the
+        share of them that the models explain, to the power of SHARPNESS. Signs are fixed: the
+        largest entry of a column is positive.
 
     Raises:
         ValueError: the models have not the same number of anchors, or fewer than four.
     """
-    from scipy.linalg import eigh
+    from scipy.sparse.linalg import eigsh
 
     rows = [np.asarray(one, dtype=np.float64) for one in embeddings]
     k = len(rows[0])
     if k < 4 or any(len(one) != k for one in rows):
         counts = [len(one) for one in rows]
         raise ValueError(f"need at least 4 anchors, as many for every model, not {counts}")
-    kept = np.mean([_smoother(one, penalty) for one in rows], axis=0)
+    kept = _smoother(rows[0], penalty) / len(rows)
+    for one in rows[1:]:
+        kept += _smoother(one, penalty) / len(rows)
     kept -= kept.mean(0)
     kept -= kept.mean(1)[:, None]
-    d = min(DIMENSION, k // 2)
-    share, axes = eigh(kept, subset_by_index=[k - d, k - 1], overwrite_a=True)
+    d = min(dimension, k // 2)
+    # From a start that is the same always.
+    share, axes = eigsh(kept, k=d, which="LA", v0=np.cos(np.arange(k)), tol=EXACT)
     share, axes = np.clip(share[::-1], 0, 1), axes[:, ::-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(d)])
     coordinates: Floats = axes * np.sqrt(k) * share**SHARPNESS
     return coordinates
 
 
-def join(anchors: ArrayLike, targets: ArrayLike, penalty: float) -> Projection:
+def join(anchors: ArrayLike | list[Any], targets: ArrayLike, penalty: float) -> Projection:
     """A model's projection to a consensus: kernel ridge regression on its anchors.
 
     Args:
-        anchors: (K, D), the model's embeddings of the anchors.
-        targets: (K, d), from `consensus`.
-        penalty: the λ of the consensus.
+        anchors: (K, D), the model's embeddings of the anchors, or of several layers a list of such.
+        targets: (K, d), from `consensus`, of the layers `side_by_side`.
+        penalty: the λ of the regression: JOINING times that of the consensus.
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    rows = np.asarray(anchors, dtype=np.float64)
-    centre, width = rows.mean(0), kernel_width(rows)
-    rows = rows - centre
-    ridge = gaussian(rows, rows, width) + penalty * len(rows) * np.eye(len(rows))
-    weights = cho_solve(cho_factor(ridge, lower=True), np.asarray(targets, dtype=np.float64))
-    return Projection("aligned", centre, None, rows, width, weights)
+    if isinstance(anchors, list) and len(anchors) > 1:
+        rows, centre, scale = side_by_side(anchors)
+    else:
+        rows, scale = np.asarray(anchors, dtype=np.float64), None
+        rows = rows[0] if isinstance(anchors, list) else rows
+        centre = rows.mean(0)
+        rows = rows - centre
+    width = kernel_width(rows)
+    ridge = gaussian(rows, rows, width)
+    ridge[np.diag_indices(len(rows))] += penalty * len(rows)
+    factor = cho_factor(ridge, lower=True, overwrite_a=True)
+    weights = cho_solve(factor, np.asarray(targets, dtype=np.float64))
+    return Projection("aligned", centre, None, rows, width, weights, scale)
 
 
 def choose(embeddings: Sequence[ArrayLike], groups: ArrayLike) -> Choice:
@@ -134,7 +157,7 @@ def _candidates(anchors: list[NDArray[Any]]) -> Mapping[str, list[Projection]]:
     found = {"whitened": [fit("whitened", one) for one in anchors]}
     for penalty in reversed(LAMBDAS):
         targets = consensus(anchors, penalty)
-        found[f"{penalty:g}"] = [join(one, targets, penalty) for one in anchors]
+        found[f"{penalty:g}"] = [join(one, targets, JOINING * penalty) for one in anchors]
     return found
 
 
@@ -147,11 +170,16 @@ def _folds(groups: NDArray[np.str_]) -> NDArray[np.int64]:
 
 
 def _smoother(anchors: Floats, penalty: float) -> Floats:
-    """K (K + λn)^-1 = 1 - λn (K + λn)^-1."""
-    from scipy.linalg import cho_factor, cho_solve
+    """K (K + λn)^-1 = 1 - λn (K + λn)^-1, in memory of two such matrices."""
+    from scipy.linalg import cho_factor, lapack
 
     n = len(anchors)
     rows = anchors - anchors.mean(0)
-    ridge = gaussian(rows, rows, kernel_width(rows)) + penalty * n * np.eye(n)
-    inverse: Floats = cho_solve(cho_factor(ridge, lower=True), np.eye(n))
-    return np.eye(n) - penalty * n * inverse
+    kernel = gaussian(rows, rows, kernel_width(rows))
+    kernel[np.diag_indices(n)] += penalty * n
+    factor, _ = cho_factor(kernel, lower=True, overwrite_a=True)
+    smoother: Floats = np.tril(lapack.dpotri(factor, lower=True, overwrite_c=True)[0])
+    smoother += np.tril(smoother, -1).T
+    smoother *= -penalty * n
+    smoother[np.diag_indices(n)] += 1
+    return smoother

@@ -59,7 +59,12 @@ def distances(query: ArrayLike, points: ArrayLike) -> Floats:
     return np.clip(np.subtract(1, dot / np.where(lengths > 0, lengths, 1)), 0, 2)
 
 
-def nearest(query: ArrayLike, points: NDArray[np.floating[Any]], k: int) -> tuple[Indices, Floats]:
+def nearest(
+    query: ArrayLike,
+    points: NDArray[np.floating[Any]],
+    k: int,
+    hubs: NDArray[np.float32] | None = None,
+) -> tuple[Indices, Floats]:
     """The k points nearest to each query by cosine, exactly, nearest first.
 
     Distances are rounded to 1e-12, and of equal ones the smaller index comes first: the result does
@@ -69,6 +74,7 @@ def nearest(query: ArrayLike, points: NDArray[np.floating[Any]], k: int) -> tupl
         query: (q, D), finite.
         points: (n, D).
         k: how many; fewer come back where there are fewer points.
+        hubs: (n,), from `hubs.hubness`: points are then ordered by distance + hub / 2, see there.
 
     Returns:
         indices (q, min(k, n)) int64 and distances of that shape, float64.
@@ -81,23 +87,26 @@ def nearest(query: ArrayLike, points: NDArray[np.floating[Any]], k: int) -> tupl
         raise ValueError(f"k must be at least 1, not {k}")
     if queries.ndim != 2 or not np.isfinite(queries).all():
         raise ValueError(f"queries must be a finite (q, D) matrix, not of shape {queries.shape}")
-    owner, index, distance = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    owner, index, score = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     limit = np.full(len(queries), np.inf)  # the k-th best so far
+    half = _half(hubs, len(points))
     for first in range(0, len(points), ROWS):
         rows = points[first : first + ROWS]
         for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
-            who, which, found = _within(queries[part], rows, k, limit[part])
+            shift = half[first : first + ROWS]
+            who, which, found = _within(queries[part], rows, shift, k, limit[part])
             owner = np.concatenate([owner, who + start])
             index = np.concatenate([index, which + first])
-            distance = np.concatenate([distance, np.round(found, 12)])
-        order = np.lexsort((index, distance, owner))
+            score = np.concatenate([score, np.round(found, 12)])
+        order = np.lexsort((index, score, owner))
         rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
         order = order[rank < k]
-        owner, index, distance = owner[order], index[order], distance[order]
+        owner, index, score = owner[order], index[order], score[order]
         last = rank[rank < k] == k - 1
-        limit[owner[last]] = distance[last]
+        limit[owner[last]] = score[last]
     shape = len(queries), min(k, len(points))
+    distance = score if hubs is None else np.round(score - half[index], 12)
     return index.reshape(shape), distance.reshape(shape)
 
 
@@ -124,6 +133,7 @@ def nearest_to_one(
     lengths: NDArray[np.float32],
     k: int,
     mask: NDArray[np.bool_] | None = None,
+    hubs: NDArray[np.float32] | None = None,
 ) -> tuple[Indices, Floats]:
     """What `nearest` gives for one query, in a tenth of the time.
 
@@ -133,6 +143,7 @@ def nearest_to_one(
         lengths: (n,), from `row_lengths`.
         k: how many; fewer come back where fewer rows are considered.
         mask: (n,) bool: only rows where it is true are considered.
+        hubs: (n,), as for `nearest`.
 
     Returns:
         indices (min(k, considered),) int64 and distances of that shape, as `nearest`.
@@ -147,6 +158,8 @@ def nearest_to_one(
         raise ValueError("the query is not finite")
     cosines = rows @ (vector / (np.linalg.norm(vector) or 1)).astype(np.float32)
     cosines /= np.where(lengths > 0, lengths, 1)
+    if hubs is not None:
+        cosines -= hubs / 2
     if mask is not None:
         cosines[~mask] = -np.inf
     bound = -np.inf
@@ -155,27 +168,33 @@ def nearest_to_one(
         bound = np.partition(cosines, len(rows) - k)[len(rows) - k] - 2 * error
     found = np.flatnonzero((cosines >= bound) & (cosines > -np.inf))
     distance = np.round(distances(vector[None], rows[found])[0], 12)
-    order = np.lexsort((found, distance))[:k]
+    score = distance if hubs is None else np.round(distance + hubs[found].astype(float) / 2, 12)
+    order = np.lexsort((found, score))[:k]
     return found[order], distance[order]
 
 
+def _half(hubs: NDArray[np.float32] | None, n: int) -> Floats:
+    return np.zeros(n) if hubs is None else np.asarray(hubs, dtype=np.float64) / 2
+
+
 def _within(
-    queries: Floats, rows: NDArray[np.floating[Any]], k: int, limit: Floats
+    queries: Floats, rows: NDArray[np.floating[Any]], shift: Floats, k: int, limit: Floats
 ) -> tuple[Indices, Indices, Floats]:
-    """Pairs (query, row) that may be among the k nearest, and their distances."""
+    """Pairs (query, row) that may be among the k nearest, and their distances + shift."""
     if len(queries) < FEW or rows.shape[1:] != queries.shape[1:]:
-        found = distances(queries, rows)
+        found = distances(queries, rows) + shift
         bound = np.minimum(limit, _kth(found, k))
         who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
         return who, which, found[who, which]
-    cosines = _unit32(queries) @ _unit32(rows).T
+    cosines = _unit32(queries) @ _unit32(rows).T - shift.astype(np.float32)
     error = single_precision_error(rows.shape[1])
     bound = np.minimum(limit, _kth(1 - cosines, k) + error) + error
     who, which = np.nonzero(cosines >= (1 - bound)[:, None].astype(np.float32))
     a, b = queries[who], rows[which].astype(np.float64)
     dot, aa, bb = (np.einsum("ij,ij->i", *pair) for pair in ((a, b), (a, a), (b, b)))
     lengths = np.sqrt(aa) * np.sqrt(bb)
-    return who, which, np.clip(1 - dot / np.where(lengths > 0, lengths, 1), 0, 2)
+    distance = np.clip(1 - dot / np.where(lengths > 0, lengths, 1), 0, 2)
+    return who, which, distance + shift[which]
 
 
 def _unit32(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

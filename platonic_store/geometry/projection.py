@@ -9,9 +9,10 @@ new atoms change no coordinates. The recipe `aligned` replaces the cosines by a 
 distance, and multiplies these similarities by a matrix; see `consensus`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ from platonic_store.geometry.neighbours import unit_rows
 
 Recipe = Literal["cosine", "centred", "whitened", "aligned"]
 
-CHUNK = 8_192  # rows held in double precision at once
+CHUNK = 2_048  # rows held in double precision at once, with their similarities to K anchors
 # The Gaussian's width in units of the anchors' typical distance from their mean; docs/recipes.md.
 WIDTH = np.sqrt(5)
 
@@ -37,6 +38,8 @@ class Projection:
             centred only.
         width: of the Gaussian, in units of the embeddings, or None for cosines.
         weights: (K, d) float64 that the similarities are multiplied by, or None.
+        scale: (D,) float64 that centred embeddings are divided by, or None; of several layers side
+            by side, each layer's own.
     """
 
     recipe: Recipe
@@ -45,6 +48,7 @@ class Projection:
     anchors: NDArray[np.float64]
     width: float | None = None
     weights: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] | None = None
 
     @property
     def dim(self) -> int:
@@ -58,6 +62,8 @@ class Projection:
             arrays["transform"] = self.transform
         if self.weights is not None:
             arrays |= {"width": np.array(self.width), "weights": self.weights}
+        if self.scale is not None:
+            arrays["scale"] = self.scale
         buffer = BytesIO()
         np.savez(buffer, recipe=np.array(self.recipe), **arrays)
         return buffer.getvalue()
@@ -78,6 +84,7 @@ class Projection:
                     anchors=arrays["anchors"],
                     width=float(arrays["width"]) if "width" in arrays else None,
                     weights=arrays.get("weights"),
+                    scale=arrays.get("scale"),
                 )
         except Exception as error:  # zipfile, numpy and KeyError each have their own
             raise ValueError(f"not a projection: {error}") from error
@@ -130,7 +137,7 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
 
     Args:
         projection: from `fit`, of the same model and layer as the embeddings.
-        embeddings: (n, D).
+        embeddings: (n, D); of several layers, these side by side as they are.
 
     Returns:
         (n, K) float32 within [-1, 1]; with `aligned` (n, d) float32 of unit length.
@@ -145,16 +152,49 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
     coordinates = np.empty((len(rows), projection.dim), dtype=np.float32)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK] - projection.centre
+        if projection.scale is not None:
+            part /= projection.scale
         if projection.transform is not None:
             part = part @ projection.transform
         coordinates[start : start + CHUNK] = _read(projection, part)
     return coordinates
 
 
+class SideBySide(NamedTuple):
+    """Layers as one: rows (n, ΣD), each layer centred and of unit root mean square length.
+
+    centre, scale: (ΣD,), what was subtracted, and what was divided by then.
+    """
+
+    rows: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def side_by_side(layers: Sequence[ArrayLike]) -> SideBySide:
+    """Several layers' embeddings of the same atoms, (n, D_l) each, so that each layer counts alike.
+
+    Raises: ValueError if the layers have not the same atoms.
+    """
+    parts = [np.asarray(one, dtype=np.float64) for one in layers]
+    if len({len(one) for one in parts}) != 1:
+        raise ValueError(f"layers of {[len(one) for one in parts]} atoms")
+    centres = [one.mean(0) for one in parts]
+    lengths = [
+        float(np.sqrt(((one - centre) ** 2).sum(1).mean())) or 1.0
+        for one, centre in zip(parts, centres, strict=True)
+    ]
+    centre = np.concatenate(centres)
+    scale = np.repeat(lengths, [one.shape[1] for one in parts])
+    return SideBySide((np.concatenate(parts, axis=1) - centre) / scale, centre, scale)
+
+
 def gaussian(a: NDArray[np.float64], b: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     """(n, m) similarities exp(-|a - b|² / 2 width²)."""
-    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
-    exponents: NDArray[np.float64] = (a @ b.T - squares / 2) / width**2
+    exponents: NDArray[np.float64] = a @ b.T
+    exponents -= np.einsum("ij,ij->i", a, a)[:, None] / 2
+    exponents -= np.einsum("ij,ij->i", b, b) / 2
+    exponents /= width**2
     np.minimum(exponents, 0, out=exponents)
     return np.exp(exponents, out=exponents)
 

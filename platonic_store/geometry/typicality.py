@@ -151,10 +151,12 @@ def conformal_p_by_class(
     return p
 
 
-def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbours]:
+def neighbourhoods(
+    atoms: Atoms, reference: Atoms, k: int, *, fewest: int = FEWEST
+) -> Iterator[Neighbours]:
     """Each atom's k nearest reference atoms of its element in other compositions, in blocks.
 
-    Where there are fewer, all of them; where fewer than `FEWEST`, the k nearest of any element.
+    Where there are fewer, all of them; where there are not `fewest`, the k nearest of any element.
 
     Yields:
         rows (q,) of atoms, the reference rows (q, up to k) that are nearest, nearest first, and
@@ -163,7 +165,7 @@ def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbour
     Raises:
         ValueError: as `score`.
     """
-    for rows, pool, own in _pools(atoms, reference):
+    for rows, pool, own in _pools(atoms, reference, fewest):
         size = min(k, len(pool) - own)
         block = max(1, _CELLS // ((size + own) * reference.vectors.shape[1]))
         for start in range(0, len(rows), block):
@@ -173,7 +175,7 @@ def neighbourhoods(atoms: Atoms, reference: Atoms, k: int) -> Iterator[Neighbour
 
 
 def _pools(
-    atoms: Atoms, reference: Atoms
+    atoms: Atoms, reference: Atoms, fewest: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], int]]:
     """Rows of atoms, the reference rows to search for them, how many of those are their own.
 
@@ -183,12 +185,12 @@ def _pools(
         left = np.flatnonzero(atoms.elements == element)
         for pool in (np.flatnonzero(reference.elements == element), np.arange(len(reference[0]))):
             own = _counts(atoms.groups[left], reference.groups[pool])
-            enough = len(pool) - own >= FEWEST
+            enough = len(pool) - own >= fewest
             for count in np.unique(own[enough]):
                 yield left[enough & (own == count)], pool, int(count)
             left = left[~enough]
         if len(left):
-            raise ValueError(f"fewer than {FEWEST} reference atoms in other compositions")
+            raise ValueError(f"fewer than {fewest} reference atoms in other compositions")
 
 
 def _counts(

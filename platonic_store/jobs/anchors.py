@@ -14,12 +14,13 @@ from platonic_store.geometry import anchors as select
 from platonic_store.storage import lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.side_points import layer_widths, side_points
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.writer import Writer
 
 METHODS = ("random", "direct", "maml", "farthest")
-MOST_ANCHORS = 2048
+MOST_ANCHORS = 4096
 
 
 class AnchorSet(NamedTuple):
@@ -129,18 +130,27 @@ def newest_anchors(snapshot: Snapshot, id_: str | None) -> AnchorSet:
     return AnchorSet(rows[0][0], rows[0][1], len(atoms), atoms)
 
 
-def anchor_embeddings(snapshot: Snapshot, source: VectorTable, anchor_set: AnchorSet) -> np.ndarray:
-    """(K, D) embeddings of the anchors by one model, in the anchors' order."""
+def anchor_embeddings(
+    snapshot: Snapshot, side: ModelLayer, anchor_set: AnchorSet
+) -> list[np.ndarray]:
+    """(K, D) embeddings of the anchors by each layer of a side, in the anchors' order.
+
+    Raises: AnchorsNotFound, LayerNotFound.
+    """
     ids = literals(anchor_set.atoms["structure_id"].unique())
-    points = snapshot.points(source, f"structure_id IN ({ids})")
+    points = side_points(snapshot, side, f"structure_id IN ({ids})")
     rows = points.keys.to_pandas()[["structure_id", "site_index"]].assign(
         row=range(len(points.vectors))
     )
     found = anchor_set.atoms.merge(rows, on=["structure_id", "site_index"], how="left")
     if absent := int(found["row"].isna().sum()):
         raise AnchorsNotFound(
-            f"{source.model} has not embedded {absent} of the {anchor_set.k} anchors of "
-            f"{anchor_set.id}",
-            Call("ingest", models=[source.model], layers=str(source.layer)),
+            f"{side} has not embedded {absent} of the {anchor_set.k} anchors of {anchor_set.id}",
+            Call(
+                "ingest",
+                models=[side.model],
+                layers=",".join(str(one.layer) for one in side.layers),
+            ),
         )
-    return np.asarray(points.vectors[found["row"].to_numpy(dtype=int)])
+    rows = points.vectors[found["row"].to_numpy(dtype=int)]
+    return np.split(rows, np.cumsum(layer_widths(snapshot, side))[:-1], axis=1)

@@ -24,7 +24,7 @@ from platonic_store.errors import (
     UnreadableSource,
 )
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.runtimes.cards import Card, layers_wanted
+from platonic_store.runtimes.cards import Card, layers_wanted, outputs_wanted
 from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.storage import commits, records
@@ -33,6 +33,7 @@ from platonic_store.storage.commits import TableAppend
 from platonic_store.storage.ids import new_id
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.layout import Level
+from platonic_store.storage.records import Wanted
 from platonic_store.storage.writer import Writer
 from platonic_store.structures import describe, read
 
@@ -50,6 +51,13 @@ class SourceReport(NamedTuple):
     new: int
     known: int
     rejected: int
+
+
+class Lacking(NamedTuple):
+    """What is to be stored of a worker's answers: layers, and outputs."""
+
+    layers: list[int]
+    outputs: list[str]
 
 
 class RunReport(NamedTuple):
@@ -84,6 +92,7 @@ def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, S
             conflicts += added.conflicts
             reasons += [f"{r.record}: {r.reason}" for r in batch.rejected[:1]]
             advance(len(batch.structures))
+    records.end_source(writer, source_id)
     report = SourceReport(uri, *counts.tolist())
     if conflicts:
         raise ConflictingStructure(
@@ -105,25 +114,43 @@ def embed(
     *,
     source_id: int | None = None,
     layers: str = "default",
+    outputs: str = "",
     device: str = "auto",
     batch_atoms: int | None = None,
 ) -> RunReport:
-    """Run a model over the structures of a source (of all, if None) that it has not embedded.
+    """Run a model over the structures of a source (of all, if None) that lack what it is to give.
 
-    Raises: LayerNotFound, WorkerFailed, CheckpointMismatch.
+    outputs: "energy", or "energy,forces", which are stored beside embeddings.
+
+    Raises: LayerNotFound, InvalidQuery, WorkerFailed, CheckpointMismatch.
     """
     card = model.card
-    wanted = list(layers_wanted(card, layers))
-    elements = list(card.elements)
-    rejected = records.quarantine_unsupported_elements(writer, source_id, card.name, elements)
-    gaps = records.missing_layers(writer, source_id, card.name, wanted, elements)
+    wanted = Wanted(
+        card.name,
+        [*layers_wanted(card, layers)],
+        [*outputs_wanted(card, outputs)],
+        [*card.elements],
+    )
+    rejected = records.quarantine_unsupported_elements(
+        writer, source_id, card.name, wanted.elements
+    )
+    gaps = records.gaps(writer, source_id, wanted)
+    _renew_card(writer, card)
     if not gaps:
         return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0)
+    if all(gap.outputs == wanted.outputs for gap in gaps):
+        wanted = wanted._replace(outputs=[])  # only layers are lacking
+        gaps = records.gaps(writer, source_id, wanted)
     with WorkerPool(
-        card, tuple(wanted), python=model.python, device=device, batch_atoms=batch_atoms
+        card,
+        tuple(wanted.layers),
+        outputs=tuple(wanted.outputs),
+        python=model.python,
+        device=device,
+        batch_atoms=batch_atoms,
     ) as pool:
         _register_model(writer, card, pool.identity)
-        run_id = _begin_run(writer, card.name, source_id, wanted, pool.identity)
+        run_id = _begin_run(writer, source_id, wanted, pool.identity)
         run = _Run(writer, run_id, card.name, source_id, rejected)
         with (
             run.recorded(),
@@ -132,13 +159,31 @@ def embed(
             ) as advance,
         ):
             for gap in gaps:
-                structures = records.missing_structures(
-                    writer, source_id, card.name, wanted, elements, gap.present
+                structures = records.structures_of_gap(writer, source_id, wanted, gap)
+                lacking = Lacking(
+                    [layer for layer in wanted.layers if layer not in gap.layers],
+                    [output for output in wanted.outputs if output not in gap.outputs],
                 )
-                lacking = [layer for layer in wanted if layer not in gap.present]
                 run.commit_all(pool.embed(structures), lacking, advance)
     writer.publish(maintained=run.tables)
     return run.report
+
+
+def _renew_card(writer: Writer, card: Card) -> None:
+    """Keep the card of a model that is there as it is now: an older one says less."""
+    kept = _kept(card)
+    with writer.reading() as connection:
+        stored = connection.scalar(sa.select(t.models.c.card).filter_by(name=card.name))
+    if stored is not None and stored.keys() != kept.keys():
+        with writer.writing() as connection:
+            connection.execute(
+                sa.update(t.models).where(t.models.c.name == card.name).values(card=kept)
+            )
+
+
+def _kept(card: Card) -> dict[str, Any]:
+    """The card without what is of this machine."""
+    return card.as_dict() | {"folder": None, "checkpoint": None}
 
 
 def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None:
@@ -156,7 +201,7 @@ def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> Non
                     checkpoint_sha256=sha256,
                     default_layer=card.default_layer,
                     kind=card.kind,
-                    card=card.as_dict() | {"folder": None, "checkpoint": None},  # of this machine
+                    card=_kept(card),
                 )
             )
         elif stored != sha256:
@@ -169,11 +214,7 @@ def _register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> Non
 
 
 def _begin_run(
-    writer: Writer,
-    model: str,
-    source_id: int | None,
-    layers: list[int],
-    identity: dict[str, Any],
+    writer: Writer, source_id: int | None, wanted: Wanted, identity: dict[str, Any]
 ) -> int:
     """Note in the catalogue that a model begins to run; returns the run's id."""
     with writer.writing() as connection:
@@ -181,9 +222,10 @@ def _begin_run(
         connection.execute(
             sa.insert(t.runs).values(
                 id=run_id,
-                model=model,
+                model=wanted.model,
                 source_id=source_id,
-                layers=layers,
+                layers=wanted.layers,
+                outputs=wanted.outputs or None,
                 state="running",
                 checkpoint_sha256=identity["checkpoint_sha256"],
                 device=identity["device"],
@@ -191,7 +233,8 @@ def _begin_run(
                 identity=identity,
             )
         )
-    _log.info("run %d: %s embeds layers %s on %s", run_id, model, layers, identity["device"])
+    gives = [*(f"layer {layer}" for layer in wanted.layers), *wanted.outputs]
+    _log.info("run %d: %s on %s: %s", run_id, wanted.model, identity["device"], ", ".join(gives))
     return run_id
 
 
@@ -234,10 +277,10 @@ class _Run:
     def commit_all(
         self,
         answers: Iterable[Embedded],
-        layers: list[int],
+        lacking: Lacking,
         advance: Callable[[float], None],
     ) -> None:
-        """Commit some layers of all answers; of those gathered so far even when it is stopped."""
+        """Commit what is lacking of all answers, of those gathered so far even when stopped."""
         chunk: list[Embedded] = []
         since = time.monotonic()
         try:
@@ -245,13 +288,13 @@ class _Run:
                 chunk.append(answer)
                 size = sum(part.table.nbytes for part in chunk)
                 if size > CHUNK_BYTES or time.monotonic() - since > CHUNK_SECONDS:
-                    self._commit(chunk, layers)
+                    self._commit(chunk, lacking)
                     since = time.monotonic()
                 advance(answer.table.num_rows + self._sites_of(answer.rejected))
         except KeyboardInterrupt:
-            self._commit(chunk, layers)
+            self._commit(chunk, lacking)
             raise
-        self._commit(chunk, layers)
+        self._commit(chunk, lacking)
 
     def _sites_of(self, rejected: list[tuple[str, str]]) -> int:
         if not rejected:
@@ -259,7 +302,7 @@ class _Run:
         return len(records.sites(self._writer, [id_ for id_, _ in rejected]))
 
     @uninterrupted()
-    def _commit(self, chunk: list[Embedded], layers: list[int]) -> None:
+    def _commit(self, chunk: list[Embedded], lacking: Lacking) -> None:
         """Commit what has gathered in `chunk`, and empty it."""
         if not chunk:
             return
@@ -281,13 +324,15 @@ class _Run:
             records.clear_quarantine(connection, report.model, set(structure_ids))
             records.quarantine(connection, self._source_id, report.model, rejected)
             self._update(connection, report)
+            for table, rows in self._predictions(atoms, is_first, lacking.outputs):
+                self._writer.add_rows(table, rows)
 
-        if structure_ids:
+        if structure_ids and lacking.layers:
             commits.commit_chunk(
                 self._writer,
                 report.run,
                 structure_ids,
-                self._appends(atoms, structure_ids, np.cumsum(is_first) - 1, layers),
+                self._appends(atoms, structure_ids, np.cumsum(is_first) - 1, lacking.layers),
                 record,
             )
         else:
@@ -313,6 +358,27 @@ class _Run:
             rows = pa.table({"structure_id": structure_ids, "vector": means})
             appends.append(TableAppend(self._table(layer, "structure", vectors.shape[1]), rows))
         return appends
+
+    def _predictions(
+        self, atoms: pa.Table, is_first: np.ndarray, outputs: list[str]
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Bulk rows of energies and forces. is_first: (n,) of the atoms, each structure's first."""
+        keys = {
+            "structure_id": atoms["id"],
+            "model": pa.array([self.report.model] * len(atoms), pa.string()),
+            "run": pa.array([self.report.run] * len(atoms), pa.int64()),
+        }
+        if "energy" in outputs:
+            rows = pa.table({**keys, "energy": atoms["energy"]})
+            yield "structure_predictions", rows.filter(pa.array(is_first, pa.bool_()))
+        if "forces" in outputs:
+            components = dict(
+                zip(("fx", "fy", "fz"), vector_matrix(atoms["forces"]).T, strict=True)
+            )
+            yield (
+                "atom_predictions",
+                pa.table({**keys, "site_index": atoms["site_index"], **components}),
+            )
 
     def _table(self, layer: int, level: Level, dim: int) -> str:
         if (layer, level) not in self._tables:

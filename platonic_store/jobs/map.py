@@ -20,6 +20,7 @@ from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.layout import Layout, unit32
 from platonic_store.storage import bulk, lookup
 from platonic_store.storage import tables as t
+from platonic_store.storage.layer_sets import text_of
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
@@ -42,7 +43,7 @@ class Mapped(NamedTuple):
 
     level: Level
     model: str
-    layer: int | None
+    layer: str | None  # or several, as `0+1`
     new_points: int
 
 
@@ -198,7 +199,7 @@ def _bring_up_to_date(
                 writer.publish_if_due()
                 settled -= moved
                 advance(len(part))
-            done.append(Mapped(level, *_side(table), len(keys)))
+            done.append(Mapped(level, table.model, text_of(table.layer), len(keys)))
     done.append(_place_consensus(writer, snapshot, fitted, agreed, level))
     return done
 

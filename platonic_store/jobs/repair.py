@@ -14,6 +14,7 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.writer import Writer
 
 _SCORES = ("structure_scores", "atom_scores")
+_PREDICTIONS = ("structure_predictions", "atom_predictions")
 _MAP = ("structure_map", "atom_map", "layout_points")
 _PARAMETERS = "parameters"
 # Folders of a Lance table without whose files its rows cannot be told.
@@ -21,7 +22,9 @@ _ESSENTIAL = ("_versions", "_deletions")
 
 
 def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
-    """Embed, project and score again what damaged files held; returns what was done, a line each.
+    """Embed, predict, project and score again what damaged files held.
+
+    Returns what was done, a line each.
 
     Raises: what `ingest` raises where a model cannot run here.
     """
@@ -31,11 +34,14 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
     lost = _lost_structures(writer, snapshot, hurt, paths)
     references = snapshot.rows("SELECT model, layer FROM catalog.main.reference_sets ORDER BY ALL")
     spaces = _spaces(snapshot, hurt, set(lost))
-    hurt_rows = {name for name in (*_SCORES, *_MAP, _PARAMETERS) if _rows_of(name, paths)}
+    tables = (*_PREDICTIONS, *_SCORES, *_MAP, _PARAMETERS)
+    hurt_rows = {name for name in tables if _rows_of(name, paths)}
     is_scored_anew, is_fitted_anew = hurt_rows & {*_SCORES}, _PARAMETERS in hurt_rows
     is_mapped_anew = hurt_rows & {*_MAP}
     if is_fitted_anew and snapshot.row_files["layout_points"]:
         is_mapped_anew = {*_MAP}  # the layouts' parameters are gone
+    hurt_predictions = hurt_rows & {*_PREDICTIONS}
+    unpredicted = _lost_predictions(snapshot, hurt_predictions)
     with writer.writing() as connection:
         for model, ids in lost.items():
             _forget_embeddings(writer, connection, snapshot, model, ids, paths)
@@ -44,7 +50,8 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
         for table in hurt:
             if any("/_indices/" in path for path in _damage(table, paths)):
                 writer.drop_index(table.name)
-        for name in (*(_SCORES if is_scored_anew else ()), *is_mapped_anew):
+        scores = _SCORES if is_scored_anew else ()
+        for name in (*hurt_predictions, *scores, *is_mapped_anew):
             writer.clear_rows(name)
         if is_fitted_anew:
             writer.clear_rows(_PARAMETERS)
@@ -55,6 +62,9 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
     writer.location.delete(path for path in paths if path in lost_rows or "/_versions/" in path)
     writer.publish(maintained=[table.name for table in hurt if table.name in writer.vector_tables])
     done = [_embed_again(writer, snapshot, model, ids) for model, ids in lost.items()]
+    for model, ids in unpredicted.items():
+        _embed_again(writer, snapshot, model, ids, "energy,forces")
+        done.append(f"{len(ids)} structures predicted again by {model}")
     if is_fitted_anew:
         done.append(f"{fit_again(writer)} projections fitted again")
     for space, side in spaces:
@@ -105,6 +115,27 @@ def _lost_structures(
             ids -= writer.readable_structures(table.name, names)
         if ids:
             lost.setdefault(table.model, set()).update(ids)
+    return lost
+
+
+def _lost_predictions(snapshot: Snapshot, hurt: set[str]) -> dict[str, set[str]]:
+    """By model the structures of which energies or forces are lost.
+
+    Where both are, all that the models have embedded which predicted something here.
+    """
+    if not hurt:
+        return {}
+    sql = (
+        "SELECT r.model, c.structure_id FROM catalog.main.chunk_structures AS c "
+        "JOIN catalog.main.chunks AS k ON k.id = c.chunk_id "
+        "JOIN catalog.main.runs AS r ON r.id = k.run_id "
+        "WHERE r.model IN (SELECT model FROM catalog.main.runs WHERE outputs IS NOT NULL)"
+    )
+    for whole in {*_PREDICTIONS} - hurt:
+        sql = f"SELECT DISTINCT model, structure_id FROM {whole}"
+    lost: dict[str, set[str]] = {}
+    for model, id_ in snapshot.rows(sql):
+        lost.setdefault(model, set()).add(id_)
     return lost
 
 
@@ -176,12 +207,18 @@ def _drop(writer: Writer, connection: sa.Connection, table: VectorTable) -> None
         connection.execute(sa.delete(column.table).where(column == table.name))
 
 
-def _embed_again(writer: Writer, snapshot: Snapshot, model: str, ids: set[str]) -> str:
+def _embed_again(
+    writer: Writer, snapshot: Snapshot, model: str, ids: set[str], outputs: str = ""
+) -> str:
     layers = {table.layer for table in snapshot.tables if table.model == model and not table.space}
     source = records.begin_source(writer, "repair")
     records.add_members(writer, source, sorted(ids))
     (ready,) = prepare([model])
     report = ingest.embed(
-        writer, ready, source_id=source, layers=",".join(map(str, sorted(layers)))
+        writer,
+        ready,
+        source_id=source,
+        layers=",".join(map(str, sorted(layers))),
+        outputs=outputs,
     )
     return f"{report.structures} structures embedded again by {model}"

@@ -5,7 +5,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
-from platonic_store.questions.shared import references
+from platonic_store.errors import InvalidQuery
+from platonic_store.questions.shared import references, training_sets
 from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scored
 from platonic_store.storage import bulk, deletions
 from platonic_store.storage import tables as t
@@ -28,8 +29,15 @@ def score_model(
 
     They are scored against the stored reference, unless there is none, another is asked for by
     `among` or `seed`, or `renew` asks for one of all that the store holds now.
+
+    Raises: InvalidQuery for a store that was thinned, whose structures lack atoms.
     """
     with writer.snapshot() as snapshot:
+        if training_sets.is_thinned(snapshot, side):
+            raise InvalidQuery(
+                f"{side} was thinned here: the structures of this store lack atoms",
+                "score another store, or ask it for `typicality` with this one as its reference",
+            )
         reference = None if renew else references.stored(snapshot, side)
         if reference is not None and (
             among not in (None, reference.among) or seed not in (None, reference.seed)
@@ -43,11 +51,11 @@ def score_model(
             these = references.load_set(snapshot, side, reference.seed)
     if reference.calibration is None:
         reference = references.calibrated(reference, these)
-        _save(writer, reference)
+        save_reference(writer, reference)
     return Scored(reference.id, *side, _score_missing(writer, reference, these))
 
 
-def _save(writer: Writer, reference: Reference) -> None:
+def save_reference(writer: Writer, reference: Reference) -> None:
     """Keep a reference in the place of the model's last one, whose scores go with it."""
     sets = t.reference_sets.c
     model, layer = reference.model, reference.layer

@@ -8,6 +8,7 @@ import pandas as pd
 
 from platonic_store.geometry import pca_map
 from platonic_store.storage import lookup
+from platonic_store.storage.layer_sets import text_of
 from platonic_store.storage.snapshot import Snapshot
 
 # More dots than this are a blot, and a page that no browser enjoys.
@@ -51,7 +52,7 @@ def positions(snapshot: Snapshot, space: str | None) -> tuple[pd.DataFrame, np.n
         rows = np.flatnonzero(points.column("site_index") == points.column("orbit"))
         rows = rows[:: max(1, len(rows) * len(tables) // MAX_ATOMS)]
         frame = points.keys.take(rows).to_pandas()
-        frames.append(frame.assign(model=f"{table.model}, layer {table.layer}"))
+        frames.append(frame.assign(model=f"{table.model}, layer {text_of(table.layer)}"))
         coordinates.append(points.vectors[rows])
     stacked = np.concatenate(coordinates)
     axes = pca_map.principal_axes(stacked)

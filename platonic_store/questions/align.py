@@ -30,14 +30,23 @@ class Sample(NamedTuple):
     """The same atoms as several models embed them.
 
     structures: (n,) the structure of each atom; rows: of each model (n, D).
-    in_space: the same in a shared space without its anchors, None where no space holds all models.
+    in_space: the same in a shared space without its anchors, with the hub scores, None where no
+        space holds all models.
     """
 
     sides: list[ModelLayer]
     structures: np.ndarray
     rows: list[np.ndarray]
     space: str | None
-    in_space: tuple[np.ndarray, list[np.ndarray]] | None
+    in_space: "InSpace | None"
+
+
+class InSpace(NamedTuple):
+    """structures, rows: as of `Sample`; hubs: of each model (n,), where the space has them."""
+
+    structures: np.ndarray
+    rows: list[np.ndarray]
+    hubs: list[np.ndarray | None]
 
 
 @question(
@@ -113,16 +122,20 @@ def _sample(
             f"the models have {len(both.keys)} distinct atoms in common, of "
             f"{both.keys['structure_id'].nunique()} structures: alignment needs 20 of 4"
         )
-    space, in_space = _in_space(snapshot, sides, space, atoms, seed)
+    as_named = {lookup.model_layer(snapshot, text): text for text in models or ()}
+    texts = [as_named.get(side, side.model) for side in sides]
+    space, in_space = _in_space(snapshot, texts, space, atoms, seed)
     structures = both.keys["structure_id"].to_numpy()
     return Sample(sides, structures, both.vectors, space, in_space)
 
 
 def _in_space(
-    snapshot: Snapshot, sides: list[ModelLayer], space: str | None, atoms: int, seed: int
-) -> tuple[str | None, tuple[np.ndarray, list[np.ndarray]] | None]:
+    snapshot: Snapshot, models: list[str], space: str | None, atoms: int, seed: int
+) -> tuple[str | None, InSpace | None]:
     try:
-        name = lookup.space(snapshot, space, [side.model for side in sides])
+        names = [lookup.model_layer(snapshot, text).model for text in models]
+        name = lookup.space(snapshot, space, names)
+        sides = [lookup.side_in(snapshot, name, text) for text in models]
         there = paired_embeddings(snapshot, sides, space=name, sample=atoms, seed=seed)
     except AnchorsNotFound:
         if space is not None:
@@ -132,7 +145,8 @@ def _in_space(
     structures = there.keys["structure_id"].to_numpy()[free]
     if len(structures) < 20 or len(np.unique(structures)) < 4:
         return name, None
-    return name, (structures, [vectors[free] for vectors in there.vectors])
+    hubs = [None if one is None else one[free] for one in there.hubs]
+    return name, InSpace(structures, [vectors[free] for vectors in there.vectors], hubs)
 
 
 def _whole(measure: measures.Measure, a: View, b: View) -> float:
@@ -143,12 +157,12 @@ def _recalls(sample: Sample, a: int, b: int, seed: int) -> Iterator[dict[str, An
     """Cross-model retrieval, asked by a and answered by b, among the sampled atoms."""
     if sample.in_space is None:
         return
-    structures, coordinates = sample.in_space
+    structures, coordinates, hubs = sample.in_space
     n, labels = len(structures), np.unique(structures, return_inverse=True)[1]
     own, halves = np.arange(n), measures.halves(labels, HALVES, seed)
     orders = [np.random.default_rng(seed + i).permutation(n) for i in range(NULLS)]
     for k in RECALLS:
-        hits = retrieval_matrix(coordinates[a], coordinates[b], k)
+        hits = retrieval_matrix(coordinates[a], coordinates[b], k, hubs[b])
         shuffled = np.array([hits[own, order].mean() for order in orders])
         spread = [hits[part, part].mean() for part in halves]
         counts = n, int(labels.max()) + 1

@@ -51,7 +51,8 @@ def analogy(
     own = {id_ for term in terms for id_ in term.structures}
     vector = QueryVector(expression_vector(snapshot, terms, asking, space))
     table = lookup.vector_table(snapshot, answering, "structure", space)
-    found = nearest(snapshot, table, vector, k + len(own), where)
+    is_across = answering.model != asking.model
+    found = nearest(snapshot, table, vector, k + len(own), where, across=is_across)
     found = found[~found["structure_id"].isin(own)].head(k)
     return found.assign(rank=np.arange(1, len(found) + 1)).reset_index(drop=True)
 

@@ -30,5 +30,6 @@ def embedding(
     side = lookup.model_layer(snapshot, model)
     if space is not None:
         space = lookup.space(snapshot, space, [side.model])
+        side = lookup.side_in(snapshot, space, model)
     level: Level = "structure" if site is None else "atom"
     return query_vector(snapshot, query, side, space=space, level=level, site=site).vector

@@ -24,7 +24,7 @@ BLOCK = 4_096  # queries compared with all candidates at once
     Column("rank", "int64", "1 is the nearest."),
     Column("neighbour", "string", "The structure that is near, or that holds the atom."),
     Column("neighbour_site", "int32", "The atom's site in it.", kind="atom"),
-    Column("distance", "double", "1 − cosine."),
+    Column("distance", "double", "1 − cosine; across models in the order of distance + hub / 2."),
 )
 def neighbours(
     snapshot: Snapshot,
@@ -56,12 +56,13 @@ def neighbours(
     queries, vectors = _rows(source, snapshot.points(source), None)
     check_rows(len(queries) * min(k, int(mask.sum())))
     candidates, candidate_vectors = _rows(table, points, mask)
+    hubs = points.hubs[mask] if across and points.hubs is not None else None
     own = np.full(len(queries), -1) if across else _own_rows(queries, candidates)
     parts = []
     with progress.bar("nearest neighbours", len(queries), "rows") as advance:
         for start in range(0, len(queries), BLOCK):
             block = slice(start, start + BLOCK)
-            near = nearest(vectors[block], candidate_vectors, k + 1)
+            near = nearest(vectors[block], candidate_vectors, k + 1, hubs)
             parts.append(_others(*near, own[block], start, k))
             advance(len(near[0]))
     query, found, rank, distance = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -30,7 +30,12 @@ from platonic_store.storage.snapshot import Snapshot, VectorTable
     Column("site_index", "int32", "The atom's site, from 0.", kind="atom"),
     Column("element", "string", "The atom's element.", kind="atom"),
     Column("multiplicity", "int64", "Symmetry-equivalent sites it stands for.", kind="atom"),
-    Column("distance", "double", "1 − cosine, or by transport its mean over matched atoms."),
+    Column(
+        "distance",
+        "double",
+        "1 − cosine, or by transport its mean over matched atoms; across models rows are in the "
+        "order of distance + hub / 2 (docs/recipes.md).",
+    ),
     describes=True,
     sql=[
         SqlFunction("similar_structures", ("query",), "structure"),
@@ -78,7 +83,8 @@ def similar(
     if answering.model != asking.model:
         vector = vector._replace(structure_id=None)
     table = lookup.vector_table(snapshot, answering, level, space)
-    found = nearest(snapshot, table, vector, k, where)
+    across_models = answering.model != asking.model
+    found = nearest(snapshot, table, vector, k, where, across=across_models)
     return found if level == "structure" else with_sites(snapshot, table, found)
 
 

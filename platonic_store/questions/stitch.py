@@ -76,6 +76,8 @@ def stitch(
         lookup.model_layer(snapshot, to_model),
     )
     space = lookup.space(snapshot, space, [source.model, target.model])
+    source = lookup.side_in(snapshot, space, from_model)
+    target = lookup.side_in(snapshot, space, to_model)
     rows = _rows(snapshot, source, target, column, space)
     folds = _folds(rows.formulas, rows.has_anchor, seed)
     stitched, own = cross_read(rows.target, [rows.source, rows.target], rows.values, folds)

@@ -86,6 +86,8 @@ def stitch_head(
     )
     _require_head(target.model)
     space = lookup.space(snapshot, space, [source.model, target.model])
+    source = lookup.side_in(snapshot, space, from_model)
+    target = lookup.side_in(snapshot, space, to_model)
     anchors, tested, formulas = _data(snapshot, source, target, space, structures, seed)
     mean = np.broadcast_to(anchors.features.mean(0), tested.features.shape)
     fed = {

@@ -77,6 +77,7 @@ def transport(
     """
     sides = [lookup.model_layer(snapshot, a), lookup.model_layer(snapshot, b)]
     space = lookup.space(snapshot, space, [side.model for side in sides])
+    sides = [lookup.side_in(snapshot, space, name) for name in (a, b)]
     clouds = _clouds(snapshot, sides, space)
     elements = np.unique(clouds.numbers).tolist()
     rows = []

@@ -4,18 +4,22 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from ase.data import chemical_symbols
 
-from platonic_store.errors import InvalidQuery
-from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.questions.shared import references
+from platonic_store.questions.shared.asked_sets import (
+    asked_set,
+    external_set,
+    known_query,
+    one_set,
+    some_of,
+)
 from platonic_store.questions.shared.declaration import Column, StructureMark, question
-from platonic_store.questions.shared.inputs import ExternalStructure, identify, query_vector
-from platonic_store.questions.shared.parameters import Level, Model
+from platonic_store.questions.shared.inputs import ExternalStructure
+from platonic_store.questions.shared.parameters import Level, Model, ReferenceStore
+from platonic_store.questions.shared.reference_stores import reference_model
 from platonic_store.questions.shared.references import EmbeddedSet, Reference
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 CAVEAT = (
@@ -55,31 +59,37 @@ def typicality(
     *,
     model: Model = None,
     level: Level = "structure",
+    reference: ReferenceStore = None,
 ) -> pd.DataFrame:
     """How unlike what a model has embedded here structures (or their atoms) look to it.
 
     The rows are those of the SQL views `typicality` and `atom_typicality`: atypicality, its
     conformal p-value, and the typical atom that is most alike, of other compositions all. Scores
-    that `score` stored are read, others computed. Typicality is not confidence. See
-    docs/questions/typicality.md.
+    that `score` stored are read, others computed. With `reference` all is compared with what
+    another store holds. Typicality is not confidence. See docs/questions/typicality.md.
 
     Raises: StructureNotFound, NotEmbedded, ModelNotFound, LayerNotFound, InvalidQuery with too few
-    compositions, UnreadableSource.
+    compositions, UnreadableSource; of a reference StoreNotFound, CheckpointMismatch.
     """
+    if reference is not None:
+        return _against(snapshot, query, reference, model, level)
     side = lookup.model_layer(snapshot, model)
-    if query is None:
-        return _of_ids(snapshot, side, _embedded(snapshot, side), level)
-    if isinstance(query, list | tuple):
-        for id_ in query:
-            lookup.require_structure(snapshot, id_)
-        return _of_ids(snapshot, side, list(query), level)
-    known = identify(snapshot, query, side)
-    if isinstance(known, str):
-        return _of_ids(snapshot, side, [known], level)
-    if isinstance(known, np.ndarray):
-        raise InvalidQuery("a vector has no typicality", "name a structure")
-    reference, _ = _reference(snapshot, side)
-    return _scored(reference, _external_set(known, reference.seed), level)
+    asked = known_query(snapshot, query, side)
+    if isinstance(asked, ExternalStructure):
+        own, _ = _reference(snapshot, side)
+        return _scored(own, external_set(asked, own.seed), level)
+    return _of_ids(snapshot, side, _embedded(snapshot, side) if asked is None else asked, level)
+
+
+def _against(
+    snapshot: Snapshot, query: Any, reference: str, model: str | None, level: Level
+) -> pd.DataFrame:
+    """Scores by what another store holds."""
+    name, other, side = reference_model(snapshot, reference, model)
+    judge, _ = _reference(other, side)
+    these = asked_set(snapshot, known_query(snapshot, query, side), side, judge.seed)
+    # Ids of another store say nothing of whether a structure is part of the reference.
+    return _scored(judge, these, level, are_members=False).assign(reference=name)
 
 
 def _of_ids(snapshot: Snapshot, side: ModelLayer, ids: list[str], level: Level) -> pd.DataFrame:
@@ -95,21 +105,19 @@ def _of_ids(snapshot: Snapshot, side: ModelLayer, ids: list[str], level: Level) 
         return stored
     reference, everything = _reference(snapshot, side)
     if len(rest) == 1:
-        found = _one_set(snapshot, side, rest[0], reference.seed)
+        found = one_set(snapshot, side, rest[0], reference.seed)
     else:
         everything = everything or references.load_set(snapshot, side, reference.seed)
-        embedded = set(everything.ids)
-        for id_ in rest:
-            if id_ not in embedded:
-                query_vector(snapshot, id_, side)  # raises, and says why
-        found = references.subset(everything, np.array(rest, dtype=object))
+        found = some_of(snapshot, everything, rest, side)
     scored = _scored(reference, found, level)
     return pd.concat([stored, scored], ignore_index=True) if len(stored) else scored
 
 
-def _scored(reference: Reference, these: EmbeddedSet, level: Level) -> pd.DataFrame:
+def _scored(
+    reference: Reference, these: EmbeddedSet, level: Level, *, are_members: bool = True
+) -> pd.DataFrame:
     """Scores as rows of the view."""
-    found = references.scores(reference, these)
+    found = references.scores(reference, these, are_members=are_members)
     rows = found.structures if level == "structure" else found.atoms.drop(columns="neighbours")
     rows = rows.assign(model=reference.model, layer=reference.layer, reference=reference.id)
     rows["element"] = np.array(chemical_symbols)[rows["atomic_number"]]
@@ -122,8 +130,7 @@ def _reference(snapshot: Snapshot, side: ModelLayer) -> tuple[Reference, Embedde
     if stored is not None:
         return stored, None
     tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
-    versions = [(table.name, snapshot.manifest.vectors[table.name].version) for table in tables]
-    key = snapshot.manifest.store, str(versions)
+    key = snapshot.manifest.store, str([snapshot.checksum(table) for table in tables])
     if known := references.cache_get(key):
         return known, None
     reference, everything = references.build_reference(snapshot, side)
@@ -135,31 +142,3 @@ def _embedded(snapshot: Snapshot, side: ModelLayer) -> list[str]:
     """The ids of all structures that a model has embedded."""
     table = lookup.vector_table(snapshot, side, "structure")
     return sorted(snapshot.points(table).column("structure_id").tolist())
-
-
-def _one_set(snapshot: Snapshot, side: ModelLayer, id_: str, seed: int) -> EmbeddedSet:
-    query_vector(snapshot, id_, side)  # raises for what is not embedded
-    whole, atoms = (
-        snapshot.of_structure(lookup.vector_table(snapshot, side, level), id_)
-        for level in ("structure", "atom")
-    )
-    ((formula,),) = snapshot.rows("SELECT formula FROM catalog.main.structures WHERE id = ?", [id_])
-    return references.build_set(whole, atoms, {id_: references.composition(formula, seed)})
-
-
-def _external_set(query: ExternalStructure, seed: int) -> EmbeddedSet:
-    n = len(query.atoms)
-    name = pa.array(["query"])
-    mean = mean_by_structure(query.atoms, np.zeros(n, dtype=int))
-    sites = pa.table(
-        {
-            "structure_id": pa.array(["query"] * n),
-            "site_index": pa.array(range(n), pa.int32()),
-            "atomic_number": pa.array(query.numbers, pa.int16()),
-            "orbit": pa.array(range(n), pa.int32()),
-        }
-    )
-    group = references.composition(query.formula, seed)
-    return references.build_set(
-        Points(pa.table({"structure_id": name}), mean), Points(sites, query.atoms), {"query": group}
-    )

@@ -20,7 +20,7 @@ class Study(NamedTuple):
         store: the store's name.
         snapshot: its state's number.
         sides: a layer of each model, trained models first, then controls.
-        shared: those of them that are projected into the space.
+        shared: what the space takes of those of them that are projected into it.
         space: the shared space's id; None where nothing is projected.
         seed: of everything random.
     """
@@ -125,11 +125,12 @@ def resolve_study(
     lookup.model(snapshot, None)
     named = [lookup.model_layer(snapshot, text) for text in models or []]
     space = _space(snapshot, space, [side.model for side in named])
-    if models is None:
-        named = [_side_in(snapshot, space, model) for model in list(snapshot.models)]
+    texts = list(snapshot.models) if models is None else models
+    named = named or [lookup.model_layer(snapshot, model) for model in texts]
     sides = sorted(dict.fromkeys(named), key=is_control)
-    projected = {(t.model, t.layer) for t in snapshot.tables if space and t.space == space}
-    shared = [side for side in sides if side in projected]
+    there = sorted({_side_in(snapshot, space, text): None for text in texts}, key=is_control)
+    projected = {table.side for table in snapshot.tables if space and table.space == space}
+    shared = [side for side in there if side in projected]
     return Study(store, snapshot.id, sides, shared, space, seed)
 
 
@@ -150,7 +151,7 @@ def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | Non
 
 
 def _side_in(snapshot: Snapshot, space: str | None, model: str) -> ModelLayer:
-    """The model's default layer, or else its first one that is in the space."""
-    side = lookup.model_layer(snapshot, model)
-    layers = sorted({t.layer for t in snapshot.tables if space and t[1:3] == (space, model)})
-    return side if side.layer in layers or not layers else ModelLayer(model, layers[0])
+    """What the space takes of the model, else its default layer."""
+    if space is None:
+        return lookup.model_layer(snapshot, model)
+    return lookup.side_in(snapshot, space, model)

@@ -9,12 +9,14 @@ import filelock
 from platonic_store.runtimes import user_dirs
 
 
-def load(model: str, layers: tuple[int, ...]) -> dict[str, int]:
+def load(model: str, layers: tuple[int, ...], outputs: tuple[str, ...]) -> dict[str, int]:
     """Device name → atoms in a forward pass, as earlier runs found it."""
-    return _read().get(_key(model, layers), {})
+    return _read().get(_key(model, layers, outputs), {})
 
 
-def save(model: str, layers: tuple[int, ...], device: str, atoms: int) -> None:
+def save(
+    model: str, layers: tuple[int, ...], outputs: tuple[str, ...], device: str, atoms: int
+) -> None:
     """Remembers what this run found. Not for a CPU, where nothing is tried.
 
     A file that cannot be written is ignored: the next run starts smaller, no more.
@@ -26,7 +28,7 @@ def save(model: str, layers: tuple[int, ...], device: str, atoms: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):
             found = _read()
-            found.setdefault(_key(model, layers), {})[device] = atoms
+            found.setdefault(_key(model, layers, outputs), {})[device] = atoms
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(found, indent=2))
             partial.replace(path)
@@ -36,8 +38,8 @@ def _path() -> Path:
     return user_dirs.cache() / "batch_sizes.json"
 
 
-def _key(model: str, layers: tuple[int, ...]) -> str:
-    return f"{model} to layer {max(layers)}"
+def _key(model: str, layers: tuple[int, ...], outputs: tuple[str, ...]) -> str:
+    return f"{model} to {' and '.join(outputs) or f'layer {max(layers)}'}"
 
 
 def _read() -> dict[str, dict[str, int]]:

@@ -42,6 +42,7 @@ class Card:
     default_layer: int
     default_layer_reason: str
     folder: str  # of the family
+    default_layers: tuple[int, ...] = ()  # side by side in a space; see docs/recipes.md
     kind: Kind = "trained"
     head: bool = False
     conservative: bool | None = None
@@ -131,6 +132,23 @@ def _numbered(name: str, names: dict[str, Card]) -> Card | None:
     return replace(card, name=f"{card.name}{suffix}", aliases=(), seed=given.get("seed"))
 
 
+def outputs_wanted(card: Card, spec: str = "") -> tuple[str, ...]:
+    """ "energy", or "energy" and "forces", of "energy,forces"; none of "".
+
+    Forces come with their energy: it is the same forward pass.
+
+    Raises: InvalidQuery for another word, or of a model that has neither.
+    """
+    wanted = {part.strip() for part in spec.split(",") if part.strip()}
+    if unknown := wanted - {"energy", "forces"}:
+        raise errors.InvalidQuery(
+            f"no output {', '.join(sorted(unknown))}", "use energy, or energy,forces"
+        )
+    if wanted and card.conservative is None:
+        raise errors.InvalidQuery(f"{card.name} predicts no energies and forces")
+    return tuple(name for name in ("energy", "forces") if wanted and (name in {*wanted, "energy"}))
+
+
 def _random_control(card: Card, seed: int) -> Card:
     """The same architecture with random weights."""
     has_weights = card.downloads or card.checkpoint_sha256 or card.own_checkpoint
@@ -151,7 +169,7 @@ def layers_wanted(card: Card, spec: str = "default") -> tuple[int, ...]:
     """Layer indices of "default", "first", "last", "all" or "0,2". Raises LayerNotFound."""
     known = sorted(layer.index for layer in card.layers)
     named = {
-        "default": (card.default_layer,),
+        "default": tuple(sorted({card.default_layer, *card.default_layers})),
         "first": (known[0],),
         "last": (known[-1],),
         "all": tuple(known),

@@ -64,7 +64,8 @@ def _check(folder: Path) -> None:
             raise errors.InvalidCard(
                 f"{path} says family {fields['family']}, its folder is {folder.name}"
             )
-        if fields["default_layer"] not in {layer["index"] for layer in fields["layers"]}:
+        default = {fields["default_layer"], *fields.get("default_layers", [])}
+        if not default <= {layer["index"] for layer in fields["layers"]}:
             raise errors.InvalidCard(f"{path}: the default layer is not among its layers")
 
 

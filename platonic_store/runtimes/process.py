@@ -13,7 +13,12 @@ import pyarrow as pa
 from platonic_store import resources
 from platonic_store.runtimes.batching import SCHEMA
 
-PROTOCOL = 1
+PROTOCOL = 2
+# What can be asked of a potential beside layers, by the columns of its answers.
+OUTPUTS = {
+    "energy": pa.field("energy", pa.float64()),
+    "forces": pa.field("forces", pa.list_(pa.float32(), 3)),
+}
 _MESSAGE_START = b"\xff\xff\xff\xff"  # of every message in an Arrow IPC stream
 _BROKEN = (OSError, EOFError, StopIteration, ValueError, KeyError, pa.ArrowException)
 VARIABLES = {
@@ -40,7 +45,9 @@ class StartupError(Exception):
 class Embedded(NamedTuple):
     """The answer to one request: rows of the structures embedded, and why the others were not."""
 
-    table: pa.RecordBatch  # id, site_index int32, layer_<i> fixed_size_list<float32>[dim]
+    # id, site_index int32, layer_<i> fixed_size_list<float32>[dim], energy double (eV, of the
+    # structure), forces fixed_size_list<float32>[3] (eV/Å); what was asked for.
+    table: pa.RecordBatch
     rejected: list[tuple[str, str]]  # structure id, reason
     seconds_graph: float
     seconds_forward: float

@@ -21,7 +21,7 @@ from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment
 from platonic_store.runtimes.interpreters import interpreter
-from platonic_store.runtimes.process import Embedded, StartupError, Worker, WorkerDied
+from platonic_store.runtimes.process import OUTPUTS, Embedded, StartupError, Worker, WorkerDied
 
 __all__ = ["Embedded", "WorkerPool"]
 
@@ -58,8 +58,8 @@ class WorkerPool:
     On a CPU one process of one thread for each usable core (or `workers` of them), on a GPU one,
     with processes beside it that build graphs. A worker that dies is replaced and its requests
     are sent again; structures that crash their worker twice are rejected. `identity` is the first
-    worker's first message: model, family, versions, checkpoint_sha256, layers, cutoff (Å), dtype,
-    device, elements. `batch_atoms` is the current number of atoms in a forward pass.
+    worker's first message: model, family, versions, checkpoint_sha256, layers, outputs, cutoff (Å),
+    dtype, device, elements. `batch_atoms` is the current number of atoms in a forward pass.
 
     Raises EnvironmentNotReady, or WorkerFailed if a worker cannot start. Use as a context manager.
     """
@@ -71,6 +71,7 @@ class WorkerPool:
         card: Card,
         layers: tuple[int, ...],
         *,
+        outputs: tuple[str, ...] = (),
         python: str | Path | None = None,
         device: str = "auto",
         batch_atoms: int | None = None,
@@ -78,13 +79,14 @@ class WorkerPool:
     ) -> None:
         self._card = card
         self._python = interpreter(card, python)
-        self._layers = layers
+        self._layers, self._outputs = layers, outputs
         self._request = {
             "card": card.as_dict(),
             "layers": layers,
+            "outputs": outputs,
             "device": device,
             "batch_atoms": batch_atoms,
-            "batch_atoms_before": batch_sizes.load(card.name, layers),
+            "batch_atoms_before": batch_sizes.load(card.name, layers, outputs),
             "graph_processes": None,
         }
         self._folder = TemporaryDirectory(prefix="platonic-store-", ignore_cleanup_errors=True)
@@ -138,7 +140,7 @@ class WorkerPool:
         self._folder.cleanup()
         if self._request["batch_atoms"] is None and self.batch_atoms:
             device = self.identity["device_name"]
-            batch_sizes.save(self._card.name, self._layers, device, self.batch_atoms)
+            batch_sizes.save(self._card.name, self._layers, self._outputs, device, self.batch_atoms)
 
     def __enter__(self) -> Self:
         return self
@@ -292,6 +294,7 @@ class _WorkerThread(threading.Thread):
         fields = [pa.field("id", pa.string()), pa.field("site_index", pa.int32())]
         for layer in self._pool._layers:
             fields.append(pa.field(f"layer_{layer}", pa.list_(pa.float32(), dims[layer])))
+        fields += [OUTPUTS[output] for output in OUTPUTS if output in self._pool._outputs]
         return pa.RecordBatch.from_pylist([], schema=pa.schema(fields))
 
 

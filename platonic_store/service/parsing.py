@@ -1,7 +1,8 @@
 """Reads structures that strangers send, away from the service: `python -m …parsing SETTINGS`.
 
-A request is a line of JSON (`format`, `is_gzip`, `nbytes`) and the file's bytes. The answer is a
-line of JSON (`error`, or `nbytes` of an Arrow stream of one structure). Each request is answered by
+A request is a line of JSON (`format`, `is_gzip`, `nbytes`, `most` structures) and the file's bytes.
+The answer is a line of JSON (`error`, or `nbytes` of an Arrow stream of structures, and `rejected`:
+names and reasons, where more than one may come). Each request is answered by
 a process of its own, forked when all is imported, with limits of memory, time and files; it may
 crash. SETTINGS is JSON: seconds, memory (bytes), atoms.
 """
@@ -54,7 +55,7 @@ _MARGIN: Final = 4 << 20  # bytes that a reader may write, beyond what it was gi
 
 
 class Refused(ValueError):
-    """What was sent is not one structure that can be used."""
+    """What was sent cannot be used."""
 
 
 def main() -> None:
@@ -115,7 +116,10 @@ def _answer(request: dict[str, Any], body: bytes, settings: dict[str, Any], fold
     try:
         _limit(settings, len(body))
         os.chdir(folder)
-        return _read(request, body, settings["atoms"])
+        _write(request, body)
+        if request["most"] == 1:
+            return _framed(_read_one(request, settings["atoms"]), [])
+        return _framed(*_read_many(request, settings["atoms"]))
     except Refused as error:
         return _error(str(error))
     except MemoryError:
@@ -144,19 +148,28 @@ def _limit(settings: dict[str, Any], nbytes: int) -> None:
             resource.setrlimit(name, (value, value))
 
 
-def _read(request: dict[str, Any], body: bytes, most_atoms: int) -> bytes:
+def _write(request: dict[str, Any], body: bytes) -> None:
+    """What was sent as a file of its format."""
+    name = _file_name(request)
+    if request["format"] == "json":
+        document = json.loads(_unzipped(body) if request["is_gzip"] else body)
+        name.write_text(json.dumps(_harmless(document)))
+    else:
+        name.write_bytes(body)
+
+
+def _file_name(request: dict[str, Any]) -> Path:
+    name = FILE_NAMES[request["format"]]
+    is_zipped = request["is_gzip"] and request["format"] != "json"
+    return Path(name + ".gz" if is_zipped else name)
+
+
+def _read_one(request: dict[str, Any], most_atoms: int) -> Any:
     from platonic_store.structures import Rejected
     from platonic_store.structures.assemble import assemble
     from platonic_store.structures.sources import records
 
-    name = FILE_NAMES[request["format"]]
-    if request["format"] == "json":
-        document = json.loads(_unzipped(body) if request["is_gzip"] else body)
-        Path(name).write_text(json.dumps(_harmless(document)))
-    else:
-        name += ".gz" if request["is_gzip"] else ""
-        Path(name).write_bytes(body)
-    found = records(Path(name), request["format"])
+    found = records(_file_name(request), request["format"])
     one = next(found)
     if isinstance(one, Rejected):
         raise Refused(f"{one.record}: {one.reason}")
@@ -164,8 +177,29 @@ def _read(request: dict[str, Any], body: bytes, most_atoms: int) -> bytes:
         raise Refused(f"it has {len(one.numbers):,} atoms, and may have {most_atoms:,}")
     if next(found, None) is not None:
         raise Refused("it holds several structures: send one")
-    structures = assemble([one._replace(properties={})], []).structures
-    return _framed(structures)
+    return assemble([one._replace(properties={})], []).structures
+
+
+def _read_many(request: dict[str, Any], most_atoms: int) -> tuple[Any, list[tuple[str, str]]]:
+    """Structures, and the names of records that cannot be used, with reasons."""
+    from platonic_store.structures import Rejected
+    from platonic_store.structures.assemble import assemble
+    from platonic_store.structures.sources import records
+
+    crystals, rejected = [], []
+    for number, one in enumerate(records(_file_name(request), request["format"]), 1):
+        if number > request["most"]:
+            raise Refused(f"it holds more than {request['most']} structures")
+        if isinstance(one, Rejected):
+            rejected.append((one.id or one.record, one.reason))
+        elif len(one.numbers) > most_atoms:
+            why = f"it has {len(one.numbers):,} atoms, and may have {most_atoms:,}"
+            rejected.append((one.id or f"record {number}", why))
+        else:
+            crystals.append(one._replace(properties={}))
+    if not crystals:
+        raise Refused(f"{rejected[0][0]}: {rejected[0][1]}" if rejected else "it is empty")
+    return assemble(crystals, []).structures, rejected
 
 
 def _unzipped(body: bytes) -> bytes:
@@ -189,14 +223,15 @@ def _harmless(document: Any) -> Any:
     }
 
 
-def _framed(structures: Any) -> bytes:
+def _framed(structures: Any, rejected: list[tuple[str, str]]) -> bytes:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, structures.schema) as writer:
         writer.write_batch(structures)
     content: bytes = sink.getvalue().to_pybytes()
-    return json.dumps({"nbytes": len(content)}).encode() + b"\n" + content
+    head = {"nbytes": len(content), "rejected": rejected}
+    return json.dumps(head).encode() + b"\n" + content
 
 
 def _error(text: str) -> bytes:
@@ -205,7 +240,7 @@ def _error(text: str) -> bytes:
 
 def read_answer(source: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     """The service's end: what was said, and the Arrow stream. Raises: EOFError."""
-    line = source.readline(1 << 16)
+    line = source.readline(1 << 20)
     if not line.endswith(b"\n"):
         raise EOFError
     head: dict[str, Any] = json.loads(line)

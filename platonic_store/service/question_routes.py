@@ -202,7 +202,8 @@ def content_key(snapshot: Snapshot, *parts: Any) -> str:
     from platonic_store import __version__
 
     manifest = snapshot.manifest
-    state = [__version__, manifest.store, manifest.id, manifest.catalog.sha256]
+    state: list[Any] = [__version__, manifest.store, manifest.id, manifest.catalog.sha256]
+    state += [[name, one.manifest.store, one.id] for name, one in snapshot.references.items()]
     text = json.dumps([*state, *parts], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 
@@ -55,6 +55,13 @@ def format_of(body: bytes, content_type: str = "", name: str = "") -> str:
     return "poscar"
 
 
+class Parsed(NamedTuple):
+    """Structures as rows of STRUCTURE_SCHEMA, and the names of others with why they are none."""
+
+    structures: pa.RecordBatch
+    rejected: list[tuple[str, str]]
+
+
 class Parser:
     """A process that reads what strangers send, one after the other; another when it dies."""
 
@@ -74,9 +81,17 @@ class Parser:
 
         Raises: UnreadableSource.
         """
-        return self._pool.submit(self._read, body, format_of(body, content_type, name)).result()
+        return self._asked(body, content_type, name, 1).structures
 
-    def _read(self, body: bytes, format: str) -> pa.RecordBatch:
+    def read_many(self, body: bytes, content_type: str = "", name: str = "") -> Parsed:
+        """Rows of STRUCTURE_SCHEMA, and what could not be read. Raises: UnreadableSource."""
+        return self._asked(body, content_type, name, self._settings.batch_structures)
+
+    def _asked(self, body: bytes, content_type: str, name: str, most: int) -> Parsed:
+        format = format_of(body, content_type, name)
+        return self._pool.submit(self._read, body, format, most).result()
+
+    def _read(self, body: bytes, format: str, most: int) -> Parsed:
         if not body.strip():
             raise _unreadable("there is nothing in it")
         is_gzip = body.startswith(_GZIP)
@@ -90,13 +105,14 @@ class Parser:
         alarm = threading.Timer(self._settings.upload_seconds + 5, process.kill)
         alarm.start()
         try:
-            request = {"format": format, "is_gzip": is_gzip, "nbytes": len(body)}
+            request = {"format": format, "is_gzip": is_gzip, "nbytes": len(body), "most": most}
             process.stdin.write(json.dumps(request).encode() + b"\n" + body)
             process.stdin.flush()
             head, content = read_answer(process.stdout)
             if "error" in head:
                 raise _unreadable(f"as {format}: {head['error']}")
-            return _checked(content)
+            rejected = [(str(name), str(reason)) for name, reason in head["rejected"]]
+            return Parsed(_checked(content, most), rejected)
         except (OSError, EOFError, ValueError, KeyError, pa.ArrowException) as error:
             if isinstance(error, UnreadableSource):
                 raise
@@ -161,11 +177,13 @@ def end(process: "subprocess.Popen[bytes]") -> None:
                 continue
 
 
-def _checked(content: bytes) -> pa.RecordBatch:
+def _checked(content: bytes, most: int) -> pa.RecordBatch:
     """The batch, if it is what a parser sends. Raises: ValueError."""
     batches = list(pa.ipc.open_stream(content))
-    if len(batches) != 1 or batches[0].num_rows != 1 or batches[0].schema != STRUCTURE_SCHEMA:
-        raise ValueError("not one structure")
+    if len(batches) != 1 or batches[0].schema != STRUCTURE_SCHEMA:
+        raise ValueError("no structures")
+    if not 1 <= batches[0].num_rows <= most:
+        raise ValueError(f"{batches[0].num_rows} structures")
     batches[0].validate(full=True)
     return batches[0]
 
@@ -174,5 +192,5 @@ def _unreadable(why: str) -> UnreadableSource:
     known = ", ".join(FILE_NAMES)
     return UnreadableSource(
         f"the structure cannot be read: {why}",
-        f"send one structure as {known}, and its format by Content-Type or `name`",
+        f"send it as {known}, and its format by Content-Type or `name`",
     )

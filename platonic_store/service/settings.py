@@ -37,6 +37,7 @@ class Settings:
     connections: int = 512
     upload_atoms: int = 400
     uploads: int = 256  # that are kept
+    batch_structures: int = 100  # that are sent together
     kept_atoms: int = 20_000  # of all of them
     upload_seconds: float = 10.0  # to read one
     upload_memory: int = 2 << 30  # to read one

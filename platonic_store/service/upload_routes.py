@@ -14,7 +14,7 @@ from platonic_store.questions.shared.declaration import Question
 from platonic_store.service.formats import Format
 from platonic_store.service.parameters import Text, given, model_of
 from platonic_store.service.question_routes import Answers, about, ask, responses, wanted
-from platonic_store.service.uploads import Upload, Uploads
+from platonic_store.service.uploads import Batch, Upload, Uploads
 
 BODY_SECONDS: Final = 20.0  # that a client may take to send it
 _TYPES: Final = ("text/plain", "chemical/x-cif", "application/json", "application/octet-stream")
@@ -55,6 +55,33 @@ def router(answers: Answers, uploads: Uploads) -> APIRouter:
     async def progress(id: str) -> JSONResponse:
         return JSONResponse(uploads.get(id).as_json(), headers={"Cache-Control": "no-store"})
 
+    @routes.post(
+        "/batches",
+        tags=["uploads"],
+        summary="Send structures together, to be screened.",
+        description="What cannot be read is told with its reason. `screen` takes the answer's id.",
+        operation_id="upload_batch",
+        openapi_extra=BODY,
+        responses=responses(),
+    )
+    async def upload_batch(
+        request: Request, name: Annotated[Text, Query(description="The file's name.")] = ""
+    ) -> JSONResponse:
+        batch = await receive_batch(request, uploads, name)
+        for one in batch.uploads:
+            uploads.embed_all(one)
+        return JSONResponse(batch.as_json(), 201, headers={"Location": f"/api/batches/{batch.id}"})
+
+    @routes.get(
+        "/batches/{id}",
+        tags=["uploads"],
+        summary="Structures that were sent together, and how far their models are.",
+        responses=responses(),
+    )
+    async def batch_progress(id: str) -> JSONResponse:
+        headers = {"Cache-Control": "no-store"}
+        return JSONResponse(uploads.get_batch(id).as_json(), headers=headers)
+
     for name in questions.names():
         question = questions.get(name)
         if any(one.is_structure for one in question.parameters):
@@ -76,8 +103,8 @@ def _add(
         parameters: Annotated[parameters, Query()],  # type: ignore[valid-type]
         format: Annotated[Format, Depends(wanted)],
     ) -> Response:
-        upload = await receive(request, uploads)
-        arguments = {structure.name: upload.id, **given(parameters, question)}
+        sent = await (receive_batch if structure.are_structures else receive)(request, uploads)
+        arguments = {structure.name: sent.id, **given(parameters, question)}
         return await answers.respond(request, ask(question, arguments), parameters, format)
 
     said = about(question) | {"openapi_extra": BODY}
@@ -87,7 +114,19 @@ def _add(
 
 
 async def receive(request: Request, uploads: Uploads, name: str = "") -> Upload:
-    """The structure in a request's body. Raises: InvalidQuery, OutOfTime, and as `Uploads.add`."""
+    """The structure in a request's body. Raises: as `received` and `Uploads.add`."""
+    body, kind = await received(request, uploads)
+    return await uploads.add(body, kind, name or _file_name(request))
+
+
+async def receive_batch(request: Request, uploads: Uploads, name: str = "") -> Batch:
+    """The structures in a request's body. Raises: as `received` and `Uploads.add_batch`."""
+    body, kind = await received(request, uploads)
+    return await uploads.add_batch(body, kind, name or _file_name(request))
+
+
+async def received(request: Request, uploads: Uploads) -> tuple[bytes, str]:
+    """A request's body and its content type. Raises: InvalidQuery, OutOfTime, UnreadableSource."""
     kind = request.headers.get("content-type", "")
     if kind.startswith("multipart/"):
         raise InvalidQuery(
@@ -101,7 +140,7 @@ async def receive(request: Request, uploads: Uploads, name: str = "") -> Upload:
         raise UnreadableSource("the connection ended before the structure did") from None
     except TimeoutError:
         raise OutOfTime(f"the structure took longer than {BODY_SECONDS:g} s to arrive") from None
-    return await uploads.add(body, kind, name or _file_name(request))
+    return body, kind
 
 
 def _file_name(request: Request) -> str:

@@ -1,20 +1,29 @@
 """Structures that are sent: kept for a while under `upload:HASH`, which every question accepts."""
 
 import asyncio
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from platonic_store.errors import NotEmbedded, PlatonicError, ServiceBusy, StructureNotFound
+from platonic_store.errors import (
+    Call,
+    NotEmbedded,
+    PlatonicError,
+    ServiceBusy,
+    StructureNotFound,
+    UnreadableSource,
+)
 from platonic_store.questions.shared.inputs import (
     GUEST,
     ExternalStructure,
+    GuestBatch,
     NotYetEmbedded,
 )
 from platonic_store.service.embedding import Layers, Models
@@ -24,6 +33,7 @@ from platonic_store.service.work import Work
 from platonic_store.storage.snapshot import ModelLayer
 
 ARRIVING: Final = 16  # uploads that arrive at the same time
+BATCHES: Final = 8  # that are kept
 WAITING: Final = 32  # uploads that wait to be read
 
 
@@ -66,6 +76,35 @@ class Upload:
         }
 
 
+class Batch(NamedTuple):
+    """Structures that were sent together: their names and uploads, and what could not be read."""
+
+    id: str
+    names: list[str]
+    uploads: list[Upload]
+    rejected: list[tuple[str, str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """What it holds, and how many of its structures each model has embedded or rejected."""
+        states = [upload.as_json()["embedded"] for upload in self.uploads]
+        models = dict.fromkeys(model for state in states for model in state)
+        return {
+            "id": self.id,
+            "structures": [
+                {"name": name, "id": upload.id}
+                for name, upload in zip(self.names, self.uploads, strict=True)
+            ],
+            "rejected": [{"name": name, "reason": reason} for name, reason in self.rejected],
+            "embedded": {
+                model: {
+                    "done": sum(state.get(model) == "done" for state in states),
+                    "rejected": sum(state.get(model, "").startswith("error") for state in states),
+                }
+                for model in models
+            },
+        }
+
+
 def _state(future: "Future[Layers]") -> str:
     if not future.done():
         return "running" if future.running() else "waiting"
@@ -81,6 +120,7 @@ class Uploads:
     def __init__(self, work: Work, models: Models, settings: Settings):
         self.work, self.models, self.settings = work, models, settings
         self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._lock = threading.Lock()
         self._parser = Parser(settings)
         self._reading = self._arriving = 0
@@ -106,20 +146,62 @@ class Uploads:
 
         Raises: UnreadableSource, ServiceBusy.
         """
+        with self._reading_one():
+            structure = await asyncio.to_thread(self._parser.read, body, content_type, name)
+        return self._keep(Upload(structure, name))
+
+    async def add_batch(self, body: bytes, content_type: str, name: str) -> Batch:
+        """Read the structures that were sent together, and keep each of them.
+
+        Raises: UnreadableSource, ServiceBusy.
+        """
+        with self._reading_one():
+            found = await asyncio.to_thread(self._parser.read_many, body, content_type, name)
+        rows = found.structures
+        atoms = sum(rows["nsites"].to_pylist())
+        if atoms > self.settings.kept_atoms:
+            raise UnreadableSource(
+                f"they have {atoms:,} atoms together, and may have {self.settings.kept_atoms:,}",
+                Call("screen", "FILE"),
+            )
+        names = rows["id"].to_pylist()
+        if len(names) == 1:
+            names = [name or names[0]]
+        uploads = [
+            self._keep(Upload(rows.slice(row, 1), names[row])) for row in range(rows.num_rows)
+        ]
+        digest = hashlib.sha256("\n".join(one.id for one in uploads).encode()).hexdigest()[:32]
+        batch = Batch(f"{GUEST}batch-{digest}", names, uploads, found.rejected)
+        with self._lock:
+            self._batches[batch.id] = batch
+            while len(self._batches) > BATCHES:
+                self._batches.popitem(last=False)
+        return batch
+
+    @contextmanager
+    def _reading_one(self) -> Iterator[None]:
         if self._reading >= WAITING:
             raise ServiceBusy("as many structures wait to be read as can", "try again later")
         self._reading += 1
         try:
-            structure = await asyncio.to_thread(self._parser.read, body, content_type, name)
+            yield
         finally:
             self._reading -= 1
-        upload = Upload(structure, name)
+
+    def _keep(self, upload: Upload) -> Upload:
         with self._lock:
             upload = self._kept.setdefault(upload.id, upload)
             self._kept.move_to_end(upload.id)
             while self._are_too_many():
                 self._kept.popitem(last=False)
         return upload
+
+    def get_batch(self, id: str) -> Batch:
+        """Raises: StructureNotFound."""
+        with self._lock:
+            if id not in self._batches:
+                raise StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
+            return self._batches[id]
 
     def _are_too_many(self) -> bool:
         atoms = sum(upload.nsites for upload in self._kept.values())
@@ -163,18 +245,30 @@ class Uploads:
         if not future.done():
             raise NotYetEmbedded(future)
         layers = future.result()
-        if side.layer not in layers:
+        wanted = [one.layer for one in side.layers]
+        if not {*wanted} <= layers.keys():
             raise NotEmbedded(
-                f"layer {side.layer} of {side.model} came into the store after the service began",
+                f"{side} came into the store after the service began",
                 "start the service again",
             )
-        row = upload.row
-        return ExternalStructure(layers[side.layer], np.array(row["numbers"]), row["formula"])
+        atoms = np.hstack([layers[layer] for layer in wanted])
+        return ExternalStructure.of(atoms, upload.row)
 
     def numbers(self, id: str) -> list[int]:
         """The atomic numbers of an upload. Raises: StructureNotFound."""
         numbers: list[int] = self.get(id).row["numbers"]
         return numbers
+
+    def batch(self, id: str) -> GuestBatch:
+        """A batch, or one upload as such. Raises: StructureNotFound."""
+        if id.startswith(f"{GUEST}batch-"):
+            batch = self.get_batch(id)
+            names, uploads, rejected = batch.names, batch.uploads, batch.rejected
+        else:
+            upload = self.get(id)
+            names, uploads, rejected = [upload.name], [upload], []
+        rows = pa.Table.from_batches([upload.structure for upload in uploads])
+        return GuestBatch(names, rows, rejected)
 
     def __len__(self) -> int:
         return len(self._kept)

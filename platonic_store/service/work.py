@@ -50,7 +50,8 @@ class Work:
     def __init__(self, store: Store, settings: Settings):
         self.settings = settings
         self.location = store.location
-        self._reader = Reader(store.location, store.at, memory=settings.memory)
+        self._references = store.references
+        self._reader = self._reader_at(store.at)
         self._look_lock = threading.Lock()
         self._older: OrderedDict[int, Snapshot] = OrderedDict()
         self._pool = ThreadPoolExecutor(settings.threads, "answer")
@@ -63,6 +64,9 @@ class Work:
         self._newest = self._looker.submit(self._reader.snapshot).result()
         self._looked_at = time.monotonic()
         self.asked = 0  # waiting or at work
+
+    def _reader_at(self, id: int | None) -> Reader:
+        return Reader(self.location, id, memory=self.settings.memory, references=self._references)
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot, as it was known a second ago; does not block."""
@@ -106,8 +110,7 @@ class Work:
     def _open(self, id: int) -> Snapshot:
         with self._look_lock:
             if id not in self._older:
-                reader = Reader(self.location, id, memory=self.settings.memory)
-                self._older[id] = reader.snapshot()
+                self._older[id] = self._reader_at(id).snapshot()
             self._older.move_to_end(id)
             while len(self._older) > OLDER_SNAPSHOTS:
                 self._older.popitem(last=False)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from platonic_store.errors import InvalidQuery
 from platonic_store.resources import folder
 from platonic_store.storage import bulk, lookup
+from platonic_store.storage.layer_sets import text_of
 from platonic_store.storage.location import Location
 from platonic_store.storage.revision import REVISION
 from platonic_store.storage.snapshot import Snapshot, element_symbol_macro
@@ -97,16 +98,27 @@ def _load(extension: str) -> str:
 def _choices(snapshot: Snapshot) -> str:
     """The defaults of this store as macros: a table function's name must fold to a constant."""
     models = {name: lookup.model_layer(snapshot, name).layer for name in list(snapshot.models)}
+    taken = {
+        (space, model): text_of(lookup.side_in(snapshot, space, model).layer)
+        for space, _, projected in snapshot.spaces
+        for model in projected
+    }
     spaces = snapshot.rows("SELECT id, recipe FROM catalog.main.spaces ORDER BY created_at")
     newest = {recipe: id_ for id_, recipe in spaces}
     layers = "".join(f" WHEN '{name}' THEN {layer}" for name, layer in models.items())
     recipes = "".join(f" WHEN '{recipe}' THEN '{id_}'" for recipe, id_ in newest.items())
+    sides = "".join(
+        f" WHEN {literals([space])} || ' ' || {literals([model])} THEN '{text}'"
+        for (space, model), text in taken.items()
+    )
     first = f"'{next(iter(models))}'" if models else "NULL"
     last = f"'{spaces[-1][0]}'" if spaces else "NULL"
     return (
         f"CREATE OR REPLACE MACRO model_or_first(model) AS coalesce(model, {first});\n"
         "CREATE OR REPLACE MACRO default_layer(model) AS "
         f"CASE model{layers} WHEN NULL THEN 0 END;\n"
+        "CREATE OR REPLACE MACRO space_layers(space, model) AS "
+        f"CASE space || ' ' || model{sides} WHEN NULL THEN '' END;\n"
         f"CREATE OR REPLACE MACRO space_id(space) AS CASE coalesce(space, {last})"
         f"{recipes} WHEN NULL THEN NULL ELSE coalesce(space, {last}) END;"
     )

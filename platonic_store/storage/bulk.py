@@ -1,7 +1,8 @@
 """Bulk rows outside the catalogue: sorted Parquet files, immutable and named by their content.
 
-`crystals` holds a structure's atoms and cell in a row, `structure_scores` and `atom_scores` what
-models found of them, `structure_map` and `atom_map` where they lie on the map, and `layout_points`
+`crystals` holds a structure's atoms and cell in a row, `structure_predictions` and
+`atom_predictions` what models predict of them, `structure_scores` and `atom_scores` how typical
+they look to models, `structure_map` and `atom_map` where they lie on the map, and `layout_points`
 what that was fitted to. `parameters` is what was fitted, by name: the targets of a space, a
 projection, a layout. A table is the rows of all of its files; no key is in two of them.
 """
@@ -30,6 +31,11 @@ _NEAREST = [
     pa.field("nearest_distance", pa.float64()),
 ]
 _SCORED = [pa.field("reference", pa.string()), pa.field("structure_id", pa.string())]
+_PREDICTED = [
+    pa.field("structure_id", pa.string()),
+    pa.field("model", pa.string()),
+    pa.field("run", pa.int64()),
+]
 _XY = [pa.field("x", pa.float32()), pa.field("y", pa.float32())]
 # Of the consensus, the model `consensus`, the layer is NULL.
 _MAPPED = [pa.field("model", pa.string()), pa.field("layer", pa.int32()), *_XY]
@@ -46,6 +52,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("pbc", pa.list_(pa.bool_())),
             pa.field("orbits", pa.list_(pa.int32())),
         ]
+    ),
+    # `energy` in eV, of the whole structure; `run` says by which weights and versions. Forces in
+    # eV/Å, Cartesian, of every site: those of equivalent sites differ by a rotation.
+    "structure_predictions": pa.schema([*_PREDICTED, pa.field("energy", pa.float64())]),
+    "atom_predictions": pa.schema(
+        [_PREDICTED[0], _SITE[0], *_PREDICTED[1:]]
+        + [pa.field(name, pa.float32()) for name in ("fx", "fy", "fz")]
     ),
     "structure_scores": pa.schema(
         [*_SCORED, *_SCORES, *_SITE, *_NEAREST, pa.field("neighbours", pa.list_(pa.string()))]
@@ -70,6 +83,8 @@ SCHEMAS: dict[str, pa.Schema] = {
 # The structure comes first, so that all that is known of one lies in one row group of a file.
 KEYS = {
     "crystals": ["structure_id"],
+    "structure_predictions": ["structure_id", "model"],
+    "atom_predictions": ["structure_id", "model", "site_index"],
     "structure_scores": ["structure_id", "reference"],
     "atom_scores": ["structure_id", "reference", "site_index"],
     "structure_map": ["structure_id", "model", "layer"],
@@ -79,6 +94,8 @@ KEYS = {
 }
 _ROW_GROUP = {
     "crystals": 2_048,
+    "structure_predictions": 16_384,
+    "atom_predictions": 65_536,
     "structure_scores": 16_384,
     "atom_scores": 16_384,
     "structure_map": 65_536,
@@ -89,6 +106,8 @@ _ROW_GROUP = {
 # Columns whose values come again and again, by their names in a Parquet file.
 _DICTIONARY = {
     "crystals": [],
+    "structure_predictions": ["structure_id", "model", "run"],
+    "atom_predictions": ["structure_id", "site_index", "model", "run"],
     "structure_scores": [
         *("reference", "structure_id", "site_index", "atomic_number"),
         *("nearest_id", "nearest_site", "neighbours.list.element"),

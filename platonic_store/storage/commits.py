@@ -26,7 +26,14 @@ class TableAppend(NamedTuple):
 
 @uninterrupted()
 def ensure_vector_table(
-    writer: Writer, model: str, layer: int, level: Level, dim: int, space: str | None = None
+    writer: Writer,
+    model: str,
+    layer: int,
+    level: Level,
+    dim: int,
+    space: str | None = None,
+    *,
+    hubs: bool = False,
 ) -> str:
     """The name of the vector table for (space, model, layer, level), made if there is none."""
     name = table_name(model, layer, level, space)
@@ -34,7 +41,7 @@ def ensure_vector_table(
         known = connection.scalar(sa.select(t.vector_tables.c.dim).filter_by(name=name))
     if known is None:
         with writer.writing() as connection:
-            writer.create_table(name, level, dim)
+            writer.create_table(name, level, dim, hubs=hubs)
             connection.execute(
                 sa.insert(t.vector_tables).values(
                     name=name, space=space, model=model, layer=layer, level=level, dim=dim

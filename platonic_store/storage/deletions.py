@@ -11,6 +11,10 @@ from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.writer import Writer
 
+_OF_STRUCTURES = (
+    *("crystals", "structure_predictions", "atom_predictions"),
+    *("structure_map", "atom_map", "layout_points"),
+)
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +40,7 @@ def delete_structures(writer: Writer, structure_ids: list[str]) -> None:
         ):
             connection.execute(sa.delete(table).where(column.in_(structure_ids)))
         _delete_scores(writer, connection, structure_ids)
-        for bulk_table in ("crystals", "structure_map", "atom_map", "layout_points"):
+        for bulk_table in _OF_STRUCTURES:
             writer.delete_rows(bulk_table, condition)
         # What a model made of a structure that is gone; what a source said of it stays true.
         connection.execute(

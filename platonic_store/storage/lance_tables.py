@@ -53,13 +53,13 @@ def open_table(uri: str, version: int | None = None, options: Options = None) ->
     return lance.dataset(uri, version=version, storage_options=options)
 
 
-def create(uri: str, level: Level, dim: int, options: Options = None) -> int:
+def create(uri: str, level: Level, dim: int, options: Options = None, *, hubs: bool = False) -> int:
     """Make an empty table in the place of a left-over of that name; returns its version."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lance
 
     table = lance.write_dataset(
-        schema(level, dim).empty_table(),
+        schema(level, dim, hubs=hubs).empty_table(),
         uri,
         mode="overwrite",
         data_storage_version=_STORAGE_VERSION,

@@ -9,8 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.storage.layer_sets import text_of
 
 Level = Literal["atom", "structure"]
+
+HUB = "hub"
 
 _KEYS = {
     "atom": [
@@ -32,11 +35,13 @@ _KEYS = {
 class Points:
     """The rows of a vector table, in memory.
 
-    keys: the key columns as an Arrow table of n rows; vectors: (n, dim) float32.
+    keys: the key columns as an Arrow table of n rows; vectors: (n, dim) float32; hubs: (n,) float32
+    in a space that has them, see `geometry.hubs`.
     """
 
     keys: pa.Table
     vectors: np.ndarray
+    hubs: np.ndarray | None = None
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -60,9 +65,10 @@ class Points:
         return np.asarray(self.keys[name])
 
 
-def schema(level: Level, dim: int) -> pa.Schema:
-    """Arrow schema of a vector table."""
-    return pa.schema([*_KEYS[level], pa.field("vector", pa.list_(pa.float32(), dim))])
+def schema(level: Level, dim: int, *, hubs: bool = False) -> pa.Schema:
+    """Arrow schema of a vector table, with or without a column of hub scores."""
+    fields = [*_KEYS[level], pa.field("vector", pa.list_(pa.float32(), dim))]
+    return pa.schema([*fields, pa.field(HUB, pa.float32())] if hubs else fields)
 
 
 def key_names(level: Level) -> list[str]:
@@ -70,8 +76,8 @@ def key_names(level: Level) -> list[str]:
 
 
 def table_name(model: str, layer: int, level: Level, space: str | None = None) -> str:
-    """The name of a vector table, e.g. `sevennet-0.1.atom` or `whitened-1a2b.sevennet-0.1.atom`."""
-    parts = [model, str(layer), level]
+    """The name of a vector table, as `sevennet-0.1.atom` or `aligned-9-1a.sevennet-0.0_1.atom`."""
+    parts = [model, text_of(layer), level]
     if space is not None:
         parts.insert(0, space)
     return re.sub(r"[^A-Za-z0-9_.-]", "_", ".".join(parts))

@@ -21,6 +21,7 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.layout import Layout
 from platonic_store.geometry.projection import Projection
+from platonic_store.storage import layer_sets
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import one_line, require_condition
@@ -54,7 +55,7 @@ def model(snapshot: Snapshot, name: str | None) -> str:
 
 
 def model_layer(snapshot: Snapshot, text: str | None) -> ModelLayer:
-    """The model and layer that `MODEL@LAYER` names; without a layer the default one.
+    """The model and layer (`@1`) or layers (`@0+1`) that a text names; without, the default one.
 
     Without a name the store's first model. The default layer is the card's where that is stored,
     else the first stored one.
@@ -62,20 +63,54 @@ def model_layer(snapshot: Snapshot, text: str | None) -> ModelLayer:
     Raises: ModelNotFound, LayerNotFound, InvalidQuery.
     """
     name, _, number = (text or "").partition("@")
-    if number and not number.isdigit():
-        raise InvalidQuery(f"{text}: a layer is a number", f"write it as in {name}@0")
+    named = layer_sets.read(number)
+    if number and named is None:
+        raise InvalidQuery(
+            f"{text}: a layer is a number", f"write it as in {name}@0, or in a space {name}@0+1"
+        )
     found = model(snapshot, name or None)
     tables = (table for table in snapshot.tables if table.model == found)
     stored = sorted({table.layer for table in tables if table.space is None})
-    if not number:
+    if named is None:
         default = snapshot.models[found].default_layer
         return ModelLayer(found, default if default in stored or not stored else stored[0])
-    if int(number) not in stored:
+    missing = sorted({*layer_sets.layers_of(named)} - {*stored})
+    if missing:
+        text = ",".join(map(str, missing))
         raise LayerNotFound(
-            f"the store has layers {stored} of {found}, not {number}",
-            Call("ingest", models=[found], layers=number),
+            f"the store has layers {stored} of {found}, not {text}",
+            Call("ingest", models=[found], layers=text),
         )
-    return ModelLayer(found, int(number))
+    return ModelLayer(found, named)
+
+
+def side_in(snapshot: Snapshot, space: str, text: str | None) -> ModelLayer:
+    """The model that `MODEL` names with what a space takes of it, or as `MODEL@LAYER` says.
+
+    Where a space takes several things of a model, the model's default layers or layer, else the
+    first. What is not there stays the default, which `vector_table` refuses.
+
+    Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+    """
+    side = model_layer(snapshot, text)
+    if "@" in (text or ""):
+        return side
+    there = [one.side for one in snapshot.tables if (one.space, one.model) == (space, side.model)]
+    wanted = ModelLayer(
+        side.model, layer_sets.number_of(snapshot.models[side.model].default_layers)
+    )
+    return next((one for one in (wanted, side) if one in there), (sorted(there) or [side])[0])
+
+
+def default_set(snapshot: Snapshot, name: str) -> ModelLayer:
+    """What a new space takes of a model by default: its default layers where all are stored.
+
+    Raises: ModelNotFound, LayerNotFound.
+    """
+    side = model_layer(snapshot, name)
+    stored = {one.layer for one in snapshot.tables if (one.space, one.model) == (None, side.model)}
+    layers = snapshot.models[side.model].default_layers
+    return ModelLayer(side.model, layer_sets.number_of(layers)) if {*layers} <= stored else side
 
 
 def vector_table(
@@ -88,6 +123,11 @@ def vector_table(
     for table in snapshot.tables:
         if (table.space, table.model, table.layer, table.level) == (space, *side, level):
             return table
+    if space is None and len(side.layers) > 1:
+        raise LayerNotFound(
+            f"{side} is a set of layers, which has coordinates in a space and no embeddings",
+            f"name one of the layers, as in {side.layers[0]}",
+        )
     if space is None:
         raise LayerNotFound(
             f"the store has no layer {side.layer} of {side.model}",
@@ -168,7 +208,7 @@ def _no_map() -> MapNotFound:
 
 def _not_projected(space: str, side: ModelLayer) -> AnchorsNotFound:
     return AnchorsNotFound(
-        f"layer {side.layer} of {side.model} is not projected into {space}",
+        f"{side} is not projected into {space}",
         Call("project", models=[str(side)]),
     )
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import duckdb
@@ -23,10 +24,19 @@ class Reader:
     """What reads a store; threads may share it. at: the number of the one snapshot it reads.
 
     memory: what DuckDB may take at most for a snapshot, such as "2GB".
+    references: what its snapshots may be compared with; see `Snapshot`.
     """
 
-    def __init__(self, location: Location, at: int | None = None, *, memory: str | None = None):
+    def __init__(
+        self,
+        location: Location,
+        at: int | None = None,
+        *,
+        memory: str | None = None,
+        references: Mapping[str, Snapshot] | None = None,
+    ):
         self.location, self.at, self.memory = location, at, memory
+        self.references = dict(references or {})
         self.files = Files(location)
         self._lock = threading.Lock()
         self._newest: Manifest | None = None
@@ -102,7 +112,13 @@ class Reader:
         Raises: StoreDamaged, StoreTooNew, StoreUnreachable.
         """
         try:
-            return Snapshot(wanted, self.files, allow_files=allow_files, memory=self.memory)
+            return Snapshot(
+                wanted,
+                self.files,
+                allow_files=allow_files,
+                memory=self.memory,
+                references=self.references,
+            )
         except duckdb.IOException as error:
             raise StoreDamaged(
                 f"snapshot {wanted.id} of {self.location.uri} cannot be opened: {one_line(error)}",

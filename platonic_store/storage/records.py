@@ -1,7 +1,7 @@
 """Structures, their properties and their rejections, written to and read from the catalogue."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,16 +47,29 @@ class Added(NamedTuple):
 
 
 def begin_source(writer: Writer, uri: str) -> int:
-    """The id of the source `uri`; `add_batch` says anew which structures it holds."""
-    with writer.writing() as connection:
+    """The id of the source `uri`, which is read anew; `end_source` ends that."""
+    with writer.reading() as connection:
         id_ = connection.scalar(sa.select(t.sources.c.id).filter_by(uri=uri))
-        if id_ is None:
-            id_ = new_id()
+        connection.exec_driver_sql("CREATE OR REPLACE TEMP TABLE seen (structure_id VARCHAR)")
+        connection.commit()
+    if id_ is None:
+        id_ = new_id()
+        with writer.writing() as connection:
             connection.execute(sa.insert(t.sources).values(id=id_, uri=uri))
+    return id_
+
+
+def end_source(writer: Writer, source: int) -> None:
+    """Forget the members of a source that it did not hold when it was read now."""
+    gone = "source_id = :source AND structure_id NOT IN (SELECT structure_id FROM seen)"
+    with writer.reading() as connection:
+        is_less = sa.text(f"SELECT EXISTS(FROM source_structures WHERE {gone})")
+        if not connection.scalar(is_less, {"source": source}):
+            return
+    with writer.writing() as connection:
         connection.execute(
-            sa.delete(t.source_structures).where(t.source_structures.c.source_id == id_)
+            sa.text(f"DELETE FROM source_structures WHERE {gone}"), {"source": source}
         )
-        return id_
 
 
 def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
@@ -65,32 +78,30 @@ def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
     The same id with the same content is a no-op; with another content it is kept out and named.
     """
     structures, conflicts = _without_repeats(batch.structures)
-    with writer.writing() as connection:
-        stored = dict(
-            fetch_arrow(
-                connection,
-                "SELECT id, content_hash FROM structures WHERE id IN (SELECT unnest(?))",
-                [structures["id"].to_pylist()],
-            )
-            .to_pandas()
-            .itertuples(index=False)
-        )
+    with writer.reading() as connection:
+        stored = _content_hashes(connection, structures["id"])
         ids, hashes = structures["id"].to_pylist(), structures["content_hash"].to_pylist()
         conflicts += [i for i, h in zip(ids, hashes, strict=True) if stored.get(i, h) != h]
         is_kept = [stored.get(i, h) == h for i, h in zip(ids, hashes, strict=True)]
         kept = structures.filter(pa.array(is_kept, pa.bool_()))
         new = kept.filter(pa.array([i not in stored for i in kept["id"].to_pylist()], pa.bool_()))
-        crystals = pa.table([new["id"], *(new[name] for name in _BULK)], SCHEMAS["crystals"].names)
-        writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
-        insert_arrow(connection, "structures", new.drop_columns(_BULK))
-        _add_members(connection, source, kept["id"])
-        if len(kept):
-            _add_properties(connection, batch.properties, set(kept["id"].to_pylist()))
+        members = _new_members(connection, source, kept["id"])
+        properties = _new_properties(connection, batch.properties, set(kept["id"].to_pylist()))
         rejections = [(r.record, r.id, r.reason) for r in batch.rejected]
         rejections += [
             (i, i, "the same id is in the store with another content") for i in conflicts
         ]
-        quarantine(connection, source, None, rejections)
+        rejections = _new_rejections(connection, source, rejections)
+        insert_arrow(connection, "seen", kept.select(["id"]).rename_columns(["structure_id"]))
+        connection.commit()
+    if len(new) or len(members) or len(properties) or rejections:
+        crystals = pa.table([new["id"], *(new[name] for name in _BULK)], SCHEMAS["crystals"].names)
+        with writer.writing() as connection:
+            writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
+            insert_arrow(connection, "structures", new.drop_columns(_BULK))
+            insert_arrow(connection, "source_structures", members)
+            _add_properties(connection, properties)
+            quarantine(connection, source, None, rejections)
     known = len(kept) - len(new)
     return Added(len(new), known, len(batch.rejected), conflicts)
 
@@ -98,14 +109,39 @@ def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
 def add_members(writer: Writer, source: int, structure_ids: list[str]) -> None:
     """Note that a source holds some structures of the store."""
     with writer.writing() as connection:
-        _add_members(connection, source, pa.array(structure_ids, pa.string()))
+        ids = pa.array(structure_ids, pa.string())
+        insert_arrow(connection, "source_structures", _new_members(connection, source, ids))
 
 
-def _add_members(connection: sa.Connection, source: int, structure_ids: pa.Array) -> None:
-    sources = pa.array([source] * len(structure_ids), pa.int64())
-    members = pa.table({"source_id": sources, "structure_id": structure_ids})
-    repeats = "ANTI JOIN source_structures USING (source_id, structure_id)"
-    insert_arrow(connection, "source_structures", members, conflict=repeats)
+def _content_hashes(connection: sa.Connection, ids: pa.Array) -> dict[str, str]:
+    """By id, of the structures that are in the store."""
+    sql = "SELECT id, content_hash FROM structures WHERE id IN (SELECT unnest(?))"
+    found = fetch_arrow(connection, sql, [ids.to_pylist()])
+    return dict(found.to_pandas().itertuples(index=False))
+
+
+def _new_members(connection: sa.Connection, source: int, ids: pa.Array) -> pa.Table:
+    """The rows of `source_structures` that are not there."""
+    known = fetch_arrow(
+        connection,
+        "SELECT structure_id FROM source_structures "
+        "WHERE source_id = ? AND structure_id IN (SELECT unnest(?))",
+        [source, ids.to_pylist()],
+    )
+    new = ids.filter(pc.invert(pc.is_in(ids, known["structure_id"].combine_chunks())))
+    return pa.table({"source_id": pa.array([source] * len(new), pa.int64()), "structure_id": new})
+
+
+def _new_rejections(
+    connection: sa.Connection, source: int, rejections: list[tuple[str, str | None, str]]
+) -> list[tuple[str, str | None, str]]:
+    """Those that the quarantine does not say already."""
+    held = t.quarantined.c
+    said = sa.select(held.record, held.structure_id, held.reason).where(
+        held.source_id == source, held.model.is_(None)
+    )
+    known = {tuple(row) for row in connection.execute(said)} if rejections else set()
+    return [one for one in rejections if one not in known]
 
 
 def _without_repeats(structures: pa.RecordBatch) -> tuple[pa.RecordBatch, list[str]]:
@@ -123,8 +159,8 @@ def _without_repeats(structures: pa.RecordBatch) -> tuple[pa.RecordBatch, list[s
     return structures.take(pa.array(keep, pa.int64())), conflicts
 
 
-def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> None:
-    """Upsert typed properties; a value that is already there stays."""
+def _new_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> pa.Table:
+    """Of some structures the rows of `properties` with a value that is not there."""
     table = pa.Table.from_batches([rows])
     seen: set[str] = set()
     mask = []
@@ -136,8 +172,28 @@ def _add_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[st
     for name in table.column_names:
         if name != "id" and not pa.types.is_null(table[name].type):
             columns[_property_name(name, columns)] = table[name]
-    _widen_table(connection, columns)
     table = pa.table(columns)
+    stored = {name.lower() for name, *_ in connection.execute(sa.text("DESCRIBE properties"))}
+    names = [name for name in table.column_names if name.lower() in stored]
+    if len(names) < len(columns):
+        return table
+    gained = (f"i.{quote(name)} IS NOT NULL AND p.{quote(name)} IS NULL" for name in names)
+    raw: Any = connection.connection.driver_connection
+    raw.register("incoming", table)
+    found = fetch_arrow(
+        connection,
+        "SELECT i.* FROM incoming AS i LEFT JOIN properties AS p USING (structure_id) "
+        f"WHERE {' OR '.join(gained)}",
+    )
+    raw.unregister("incoming")
+    return found
+
+
+def _add_properties(connection: sa.Connection, table: pa.Table) -> None:
+    """Upsert typed properties; a value that is already there stays."""
+    if not len(table):
+        return
+    _widen_table(connection, dict(zip(table.column_names, table.columns, strict=True)))
     updates = ", ".join(
         f"{quote(name)} = COALESCE({quote(name)}, excluded.{quote(name)})"
         for name in table.column_names[1:]
@@ -208,7 +264,7 @@ def clear_quarantine(connection: sa.Connection, model: str, ids: set[str]) -> No
 
 
 _PRESENT = """
-WITH present AS (
+WITH embedded AS (
     SELECT c.structure_id, list_sort(list(DISTINCT v.layer)) AS layers
     FROM chunk_structures AS c
     JOIN table_appends AS a ON a.chunk_id = c.chunk_id
@@ -216,12 +272,27 @@ WITH present AS (
         ON v.name = a.table_name AND v.space IS NULL AND v.level = 'structure'
     WHERE v.model = ? AND list_contains(?, v.layer)
     GROUP BY c.structure_id
+),
+predicted AS (
+    SELECT structure_id, list(output ORDER BY output) AS outputs
+    FROM (
+        SELECT structure_id, 'energy' AS output FROM structure_predictions WHERE model = ?
+        UNION ALL
+        SELECT structure_id, 'forces' FROM atom_predictions WHERE model = ? AND site_index = 0
+    )
+    WHERE list_contains(?::VARCHAR[], output)
+    GROUP BY structure_id
+),
+present AS (
+    SELECT
+        s.id, s.nsites,
+        coalesce(e.layers, []::INTEGER[]) AS layers, coalesce(p.outputs, []::VARCHAR[]) AS outputs
+    FROM structures AS s
+    LEFT JOIN embedded AS e ON e.structure_id = s.id
+    LEFT JOIN predicted AS p ON p.structure_id = s.id
+    WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
+    AND list_has_all(?::VARCHAR[], s.elements)
 )
-"""
-_WANTED = """
-FROM structures AS s LEFT JOIN present AS p ON p.structure_id = s.id
-WHERE (? IS NULL OR s.id IN (SELECT structure_id FROM source_structures WHERE source_id = ?))
-AND list_has_all(?::VARCHAR[], s.elements)
 """
 _UNSUPPORTED = """
 SELECT s.id, list_filter(s.elements, lambda e: NOT list_contains(?::VARCHAR[], e)) AS unknown
@@ -232,10 +303,23 @@ AND s.id NOT IN (SELECT q.structure_id FROM quarantined AS q WHERE q.model = ?)
 """
 
 
-class MissingLayers(NamedTuple):
-    """Structures that have embeddings of just the layers `present`, of those that are wanted."""
+class Wanted(NamedTuple):
+    """What a model is to make of structures. outputs: some of "energy" and "forces", sorted.
 
-    present: list[int]
+    elements: the atomic numbers that it knows; structures with others lack nothing.
+    """
+
+    model: str
+    layers: list[int]
+    outputs: list[str]
+    elements: list[int]
+
+
+class Gap(NamedTuple):
+    """Structures of which just these layers and outputs are there, of those that are wanted."""
+
+    layers: list[int]
+    outputs: list[str]
     structures: int
     sites: int
 
@@ -260,47 +344,35 @@ def quarantine_unsupported_elements(
     return len(rejections)
 
 
-def missing_layers(
-    writer: Writer, source: int | None, model: str, layers: list[int], elements: list[int]
-) -> list[MissingLayers]:
-    """What a source (all sources if None) lacks of a model's layers, grouped by what it has.
-
-    Structures with elements (atomic numbers) that the model does not know are not missing.
-    """
+def gaps(writer: Writer, source: int | None, wanted: Wanted) -> list[Gap]:
+    """What a source (all sources if None) lacks, grouped by what it has."""
     with writer.reading() as connection:
         rows = fetch_arrow(
             connection,
-            _PRESENT
-            + "SELECT coalesce(p.layers, []::INTEGER[]) AS present, count(*) AS structures, "
-            + "sum(s.nsites)::BIGINT AS sites"
-            + _WANTED
-            + "GROUP BY 1",
-            [model, layers, source, source, _symbols(elements)],
+            _PRESENT + "SELECT layers, outputs, count(*) AS structures, "
+            "sum(nsites)::BIGINT AS sites FROM present GROUP BY 1, 2 ORDER BY 1, 2",
+            _parameters(source, wanted),
         ).to_pylist()
-    return [MissingLayers(**row) for row in rows if len(row["present"]) < len(layers)]
+    return [
+        Gap(**row)
+        for row in rows
+        if row["layers"] != wanted.layers or row["outputs"] != wanted.outputs
+    ]
 
 
-def missing_structures(
-    writer: Writer,
-    source: int | None,
-    model: str,
-    layers: list[int],
-    elements: list[int],
-    present: list[int],
+def structures_of_gap(
+    writer: Writer, source: int | None, wanted: Wanted, gap: Gap
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the structures that have just the layers `present`, by id: id, numbers, positions (Å),
-    cell (Å) and pbc.
+    """Stream the structures of a gap, by id: id, numbers, positions (Å), cell (Å) and pbc.
 
     A page at a time, so that commits may come between pages.
     """
     with writer.reading() as connection:
         ids = fetch_arrow(
             connection,
-            _PRESENT
-            + "SELECT s.id"
-            + _WANTED
-            + "AND coalesce(p.layers, []::INTEGER[]) = ?::INTEGER[] ORDER BY s.id",
-            [model, layers, source, source, _symbols(elements), present],
+            _PRESENT + "SELECT id FROM present WHERE layers = ?::INTEGER[] "
+            "AND outputs = ?::VARCHAR[] ORDER BY id",
+            [*_parameters(source, wanted), gap.layers, gap.outputs],
         )["id"]
     for start in range(0, len(ids), _PAGE):
         some = literals(ids[start : start + _PAGE].to_pylist())
@@ -334,6 +406,11 @@ def sites(writer: Writer, structure_ids: list[str]) -> pa.Table:
             "orbit": pc.list_flatten(rows["orbits"]),
         }
     )
+
+
+def _parameters(source: int | None, wanted: Wanted) -> list[object]:
+    model, layers, outputs, elements = wanted
+    return [model, layers, model, model, outputs, source, source, _symbols(elements)]
 
 
 def _symbols(elements: list[int]) -> list[str]:

@@ -1,6 +1,7 @@
 """A state of a store as it was published: a value, which never changes and needs no closing."""
 
 import json
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -12,6 +13,7 @@ from ase.data import chemical_symbols
 from platonic_store.resources import folder
 from platonic_store.storage import bulk
 from platonic_store.storage.files import Files
+from platonic_store.storage.layer_sets import layers_of, text_of
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.sqltext import literals
@@ -37,26 +39,42 @@ class VectorTable(NamedTuple):
     rows: int
 
     @property
+    def side(self) -> "ModelLayer":
+        return ModelLayer(self.model, self.layer)
+
+    @property
     def nbytes(self) -> int:
         return 4 * self.rows * self.dim
 
 
 class StoredModel(NamedTuple):
-    """What the catalogue knows of a model, beside its card."""
+    """What the catalogue knows of a model, beside its card.
+
+    default_layers: the set that a space takes of it, if these are there.
+    """
 
     kind: str
     default_layer: int
     aliases: list[str]
+    default_layers: list[int]
 
 
 class ModelLayer(NamedTuple):
-    """A model and one of its layers, written `sevennet-0@2`."""
+    """A model and one of its layers, written `sevennet-0@2`; in a space also a set, `@0+1`.
+
+    layer: the layer's index, or the set's number; see `layer_sets`.
+    """
 
     model: str
     layer: int
 
     def __str__(self) -> str:
-        return f"{self.model}@{self.layer}"
+        return f"{self.model}@{text_of(self.layer)}"
+
+    @property
+    def layers(self) -> "list[ModelLayer]":
+        """Each layer by itself."""
+        return [ModelLayer(self.model, layer) for layer in layers_of(self.layer)]
 
 
 class Snapshot:
@@ -75,12 +93,15 @@ class Snapshot:
         *,
         allow_files: bool = False,
         memory: str | None = None,
+        references: "Mapping[str, Snapshot] | None" = None,
     ):
         """It reaches no other files, no network and no Python objects unless `allow_files`.
 
+        references: other stores that questions may compare with, by the names of their owner.
         memory: what DuckDB may take at most, such as "2GB"; by default 80 % of the machine's.
         """
         self.id, self.manifest = manifest.id, manifest
+        self.references = dict(references or {})
         self.path = files.catalog(manifest)
         self.connection = duckdb.connect()
         self._vectors = Vectors(files, manifest)
@@ -125,12 +146,14 @@ class Snapshot:
     def models(self) -> dict[str, StoredModel]:
         """The models with embeddings here by name, in the order in which they came."""
         rows = self.rows(
-            "SELECT name, kind, default_layer, card->>'aliases' FROM catalog.main.models "
-            "ORDER BY added_at"
+            "SELECT name, kind, default_layer, card->>'aliases', card->>'default_layers' "
+            "FROM catalog.main.models ORDER BY added_at"
         )
         return {
-            name: StoredModel(kind, layer, json.loads(aliases or "[]"))
-            for name, kind, layer, aliases in rows
+            name: StoredModel(
+                kind, layer, json.loads(aliases or "[]"), json.loads(layers or "[]") or [layer]
+            )
+            for name, kind, layer, aliases, layers in rows
         }
 
     @cached_property
@@ -151,9 +174,27 @@ class Snapshot:
         check()
         return self._vectors.points(table.name, table.level, condition)
 
+    def stream(self, table: VectorTable, condition: str | None = None) -> Iterator[Points]:
+        """The rows of a table that need not fit in memory, some at a time."""
+        for batch in self._vectors.stream(table.name, table.level, condition):
+            check()
+            yield batch
+
     def of_structure(self, table: VectorTable, id_: str) -> Points:
         """The rows of one structure."""
         return self._vectors.of_structure(table.name, table.level, id_)
+
+    def checksum(self, table: VectorTable) -> str:
+        """Of the table's content."""
+        return self._vectors.checksum(table.name)
+
+    def keys(self, table: VectorTable) -> Iterator[pa.RecordBatch]:
+        """The keys of all rows, streamed in the table's order."""
+        return self._vectors.keys(table.name, table.level)
+
+    def vectors_at(self, table: VectorTable, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows by their place in the table's order, (n, dim) float32."""
+        return self._vectors.at(table.name, table.level, rows)
 
     def keys_of_structures(self, table: VectorTable, ids: list[str]) -> pa.Table:
         """The keys of the rows of some structures, in any order."""

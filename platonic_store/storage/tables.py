@@ -85,6 +85,8 @@ runs = sa.Table(
     sa.Column("model", sa.String, nullable=False),
     sa.Column("source_id", sa.BigInteger),
     sa.Column("layers", sa.ARRAY(sa.Integer), nullable=False),
+    # "energy" and "forces", where they were asked for.
+    sa.Column("outputs", sa.ARRAY(sa.String)),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("started_at", _timestamp, server_default=_now, nullable=False),
     sa.Column("finished_at", _timestamp),
@@ -210,5 +212,19 @@ layouts = sa.Table(
     # MODEL@LAYER each: whose mean is the consensus.
     sa.Column("models", sa.ARRAY(sa.String), nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
+)
+
+# Of a store that was thinned: how few atoms stand for all, by a layer of a model.
+covers = sa.Table(
+    "covers",
+    metadata,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("layer", sa.Integer, primary_key=True, autoincrement=False),
+    # Cosine distance.
+    sa.Column("radius", sa.Double, nullable=False),
+    sa.Column("loss", sa.JSON, nullable=False),
+    # Scale and census of all that was there; see `training_sets.Background`.
+    sa.Column("background", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )

@@ -11,7 +11,7 @@ import pyarrow as pa
 from platonic_store.arrow import vector_matrix
 from platonic_store.storage.files import Files
 from platonic_store.storage.lance_tables import open_table, rows_by_chunk
-from platonic_store.storage.layout import Level, Points, key_names
+from platonic_store.storage.layout import HUB, Level, Points, key_names
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.sqltext import literals
 
@@ -92,28 +92,39 @@ class Vectors:
 
     def points(self, name: str, level: Level, condition: str | None = None) -> Points:
         """All rows (kept in memory for the next call while they fit) or those of a condition."""
-        key = self._key(name)
+        key = self.checksum(name)
         if condition is None and (known := _cache.get(key)):
             return known
         columns = [*key_names(level), "vector"]
+        if has_hubs := HUB in self._open(name).schema.names:
+            columns.append(HUB)
         batches = list(self.read(name, columns, condition))
         if batches:
             table = pa.Table.from_batches(batches)
         else:
             table = self._open(name).schema.empty_table().select(columns)
         points = Points(
-            table.drop_columns("vector").combine_chunks(), vector_matrix(table["vector"])
+            table.select(key_names(level)).combine_chunks(),
+            vector_matrix(table["vector"]),
+            np.asarray(table[HUB]) if has_hubs else None,
         )
         if condition is None:
             _cache.put(key, points)
         return points
+
+    def stream(self, name: str, level: Level, condition: str | None = None) -> Iterator[Points]:
+        """The rows as `points`, some at a time, kept nowhere."""
+        for batch in self.read(name, [*key_names(level), "vector"], condition):
+            table = pa.Table.from_batches([batch])
+            keys = table.drop_columns("vector").combine_chunks()
+            yield Points(keys, vector_matrix(table["vector"]))
 
     def of_structure(self, name: str, level: Level, id_: str) -> Points:
         """The rows of one structure: from memory if the table is there, else read by themselves.
 
         Who asks twice will ask often: a table of moderate size is then brought into memory.
         """
-        known = _cache.get(self._key(name))
+        known = _cache.get(self.checksum(name))
         size = sum(file.size for file in self._manifest.vectors[name].files)
         if known is None and name in self._asked and size <= WHOLE_BYTES:
             known = self.points(name, level)
@@ -121,26 +132,46 @@ class Vectors:
         if known is None:
             return self.points(name, level, f"structure_id = {literals([id_])}")
         rows = np.flatnonzero(known.is_of(id_))
-        return Points(known.keys.take(rows), known.vectors[rows])
+        hubs = None if known.hubs is None else known.hubs[rows]
+        return Points(known.keys.take(rows), known.vectors[rows], hubs)
 
     def keys_of_structures(self, name: str, level: Level, ids: list[str]) -> pa.Table:
         """The keys of the rows of some structures, from memory if the table is there."""
         import pyarrow.compute as pc
 
-        if known := _cache.get(self._key(name)):
+        if known := _cache.get(self.checksum(name)):
             wanted = pc.is_in(known.keys["structure_id"], pa.array(ids, pa.string()))
             return known.keys.filter(wanted)
         condition = f"structure_id IN ({literals(ids) or 'NULL'})"
         return self._open(name).to_table(columns=key_names(level), filter=condition)
 
-    def _key(self, name: str) -> str:
+    def keys(self, name: str, level: Level) -> Iterator[pa.RecordBatch]:
+        """The keys of all rows, streamed in the table's order."""
+        yield from self.read(name, key_names(level))
+
+    def at(self, name: str, level: Level, rows: np.ndarray) -> np.ndarray:
+        """The vectors of some rows by their place in the table, (n, dim) float32.
+
+        From memory where the whole table fits.
+        """
+        if fits_cache(sum(file.size for file in self._manifest.vectors[name].files)):
+            return np.asarray(self.points(name, level).vectors[rows])
+        order = np.argsort(rows)
+        with self._files.location.explained():
+            found = self._open(name).take(rows[order].tolist(), columns=["vector"])
+        vectors = np.empty((len(rows), found["vector"].type.list_size), np.float32)
+        vectors[order] = vector_matrix(found["vector"])
+        return vectors
+
+    def checksum(self, name: str) -> str:
+        """Of the table's content: copies that went different ways have the same versions."""
         files = self._manifest.vectors[name].files
         return next(file.sha256 for file in files if "/_versions/" in file.path)
 
     def nearest_indexed(
         self, name: str, vector: np.ndarray, k: int, level: Level, condition: str | None = None
     ) -> pa.Table:
-        """The k nearest rows by the table's ANN index, as keys and cosine `_distance`.
+        """The k nearest rows by the table's ANN index: keys, cosine `_distance`, and hub scores.
 
         condition: of Lance's SQL, on the key columns, such as `structure_id IN ('a', 'b')`. Rows
         that do not meet it are left out before the nearest are chosen: k are found where k are
@@ -156,7 +187,7 @@ class Vectors:
         table = self._open(name)
         with self._files.location.explained():
             return table.to_table(
-                columns=[*key_names(level), "_distance"],
+                columns=[*key_names(level), "_distance", *({HUB} & {*table.schema.names})],
                 nearest=nearest,
                 filter=" AND ".join(conditions) or None,
                 prefilter=True,

@@ -35,6 +35,9 @@ _CONTRADICTIONS = (
         SELECT v.name, sum(f.rows)::BIGINT AS rows, sum(c.due)::BIGINT AS due
         FROM catalog.main.table_appends AS f
         JOIN catalog.main.vector_tables AS v ON v.name = f.table_name
+        -- A table that was thinned has some atoms alone.
+        ANTI JOIN (SELECT model, layer, 'atom' AS level FROM catalog.main.covers) AS t
+            ON (t.model, t.layer, t.level) = (v.model, v.layer, v.level)
         JOIN (
             SELECT c.chunk_id, level, sum(if(level = 'atom', s.nsites, 1)) AS due
             FROM catalog.main.chunk_structures AS c
@@ -44,6 +47,28 @@ _CONTRADICTIONS = (
         ) AS c ON c.chunk_id = f.chunk_id AND c.level = v.level
         GROUP BY v.name
     ) WHERE rows != due
+    """,
+    """
+    SELECT format('{} structures that {} predicts are not in the catalogue', count(*), p.model)
+    FROM structure_predictions AS p
+    ANTI JOIN catalog.main.structures AS s ON s.id = p.structure_id
+    GROUP BY p.model
+    """,
+    """
+    SELECT format('{} structures have several energies by {}', count(*), model)
+    FROM (
+        SELECT structure_id, model FROM structure_predictions GROUP BY ALL HAVING count(*) > 1
+    ) GROUP BY model
+    """,
+    """
+    SELECT format('{} structures have forces by {} on too few or too many atoms', count(*), f.model)
+    FROM (
+        SELECT structure_id, model, count(*) AS rows, count(DISTINCT site_index) AS atoms
+        FROM atom_predictions GROUP BY ALL
+    ) AS f
+    LEFT JOIN catalog.main.structures AS s ON s.id = f.structure_id
+    WHERE f.rows IS DISTINCT FROM s.nsites OR f.atoms IS DISTINCT FROM s.nsites
+    GROUP BY f.model
     """,
     """
     SELECT format('{} structures are scored against a reference that is not there', count(*))

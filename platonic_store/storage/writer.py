@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 # To publish may take this share of a job's time. At most this much work is unacknowledged.
 PUBLISH_SHARE: Final = 0.05
 PUBLISH_SECONDS: Final = 60.0
+# What a publishing costs at least: every reader opens the new snapshot.
+PUBLISH_COST: Final = 0.25
 
 
 @dataclass
@@ -121,10 +123,10 @@ class Writer:
         if not is_same:
             self._show_rows()
 
-    def create_table(self, name: str, level: Level, dim: int) -> None:
-        """Make an empty vector table."""
+    def create_table(self, name: str, level: Level, dim: int, *, hubs: bool = False) -> None:
+        """Make an empty vector table, with or without a column of hub scores."""
         uri, options = self._lance(name)
-        self._transaction.created[name] = lance_tables.create(uri, level, dim, options)
+        self._transaction.created[name] = lance_tables.create(uri, level, dim, options, hubs=hubs)
 
     def append(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         """Add rows to a vector table."""
@@ -218,7 +220,8 @@ class Writer:
     def publish_if_due(self) -> None:
         """Publish where that takes little of the job's time, or much is unacknowledged."""
         elapsed = time.monotonic() - self._published_at
-        if elapsed >= min(PUBLISH_SECONDS, self._publish_seconds / PUBLISH_SHARE):
+        cost = max(PUBLISH_COST, self._publish_seconds)
+        if elapsed >= min(PUBLISH_SECONDS, cost / PUBLISH_SHARE):
             self.publish()
 
     @uninterrupted()

@@ -16,7 +16,9 @@ FORMATS = {
     "poscar": "VASP POSCAR (POSCAR*, CONTCAR*, .vasp, .poscar)",
     "extxyz": "extended XYZ, one frame or many (.xyz, .extxyz, also .gz)",
     "asedb": "ASE database (.db)",
-    "json": "OPTIMADE or pymatgen JSON, recognised by content (.json, .json.gz)",
+    "aselmdb": "ASE database of LMDB, as OMat24 and sAlex (.aselmdb)",
+    "json": "OPTIMADE or pymatgen JSON, or frames, recognised by content (.json, .json.gz)",
+    "frames": "training frames as MPtrj and MatPES publish them (.json, .jsonl, also .gz)",
     "pymatgen_json": "pymatgen Structure, ComputedStructureEntry, a list or dict of them",
     "optimade": "OPTIMADE response, list of structures, or one structure",
     "csv": "table with a column of CIF text, as MP-20 and CDVAE (.csv, .csv.gz)",
@@ -27,11 +29,15 @@ _PATTERNS = {
     "poscar": r"(poscar|contcar).*|.*\.(vasp|poscar)(\.gz)?",
     "extxyz": r".*\.(ext)?xyz(\.gz)?",
     "asedb": r".*\.db",
+    "aselmdb": r".*\.aselmdb",
+    "frames": r".*\.jsonl(\.gz)?",
     "json": r".*\.json(\.gz)?",
     "csv": r".*\.csv(\.gz)?",
     "parquet": r".*\.parquet",
 }
-_SUFFIX = re.compile(r"\.(cif|vasp|poscar|(ext)?xyz|db|json|csv|parquet)(\.gz)?$", re.IGNORECASE)
+_SUFFIX = re.compile(
+    r"\.(cif|vasp|poscar|(ext)?xyz|db|aselmdb|jsonl?|csv|parquet)(\.gz)?$", re.IGNORECASE
+)
 BUILTIN = "builtin:aflow-prototypes"
 KNOWN_FORMATS = f"name its format: one of {', '.join(FORMATS)}"
 

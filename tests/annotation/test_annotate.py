@@ -329,3 +329,20 @@ def test_the_command_says_what_it_did_and_what_is_wrong(annotating, target, tmp_
     assert wrong.returncode == 1
     assert wrong.stderr.count("\n") == 1
     assert wrong.stderr.startswith("error: ")
+
+
+def test_a_reference_says_what_it_covers(annotating, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("material_id\nSpinel\nRutile\n")
+    given = {"by_id": True, "reference": str(annotating.path)}
+    annotating.annotate(path, models=["sevennet-0", "chgnet-0.3.0"], **given)
+    told = pd.read_csv(path)
+    assert told["platonic_sevennet_0_covered_by"].tolist() == ["Spinel", "Rutile"]
+    assert told["platonic_chgnet_0_3_0_coverage_distance"].abs().max() < 1e-6
+    assert (told["platonic_sevennet_0_coverage_p"] > 0.5).all()
+    assert told["platonic_lacks"].isna().all()
+    note = json.loads(path.with_name("mine.csv.platonic.json").read_text())
+    assert str(annotating.path) in json.dumps(note)
+    before = path.read_bytes()
+    annotating.annotate(path, models=["sevennet-0", "chgnet-0.3.0"], **given)
+    assert path.read_bytes() == before

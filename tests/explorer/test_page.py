@@ -7,6 +7,7 @@ import webbrowser
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 from serving import serving
 
@@ -231,6 +232,38 @@ def test_a_file_that_is_dropped_is_looked_at_like_any_other(visit, scored, tmp_p
     (tmp_path / "not.cif").write_text("data_nothing\n")
     page.locator("#file").set_input_files(tmp_path / "not.cif")
     page.locator("#drop .complaint").wait_for()
+
+
+def test_a_batch_that_is_dropped_is_screened(visit, scored, tmp_path):
+    from ase.build import bulk
+    from ase.io import write
+
+    names = {"salt": ("NaCl", 5.7), "salt again": ("NaCl", 5.7), "new": ("RbAt", 6.9)}
+    crystals = []
+    for name, (formula, a) in names.items():
+        crystals.append(bulk(formula, "rocksalt", a=a))
+        crystals[-1].info["id"] = name
+    crystals.append(bulk("Cu", "fcc", a=3.6))
+    crystals[-1].info["id"] = "squeezed"
+    crystals[-1].set_cell(crystals[-1].cell[:] * 0.3, scale_atoms=True)
+    write(tmp_path / "batch.extxyz", crystals)
+    page = visit(is_refused=True)
+    page.locator("#file").set_input_files(tmp_path / "batch.extxyz")
+    rows = page.locator("#results table tbody tr")
+    rows.nth(3).wait_for(timeout=90_000)
+    texts = {row.split("\t")[1]: row for row in rows.all_inner_texts()}
+    assert set(texts) == {"salt", "salt again", "new", "squeezed"}
+    assert "redundant" in texts["salt again"]
+    assert "implausible" in texts["squeezed"]
+    with page.expect_download() as download:
+        page.locator("#results a.button", has_text="CSV").click()
+    table = pd.read_csv(download.value.path())
+    assert table["candidate"].tolist() == [row.split("\t")[1] for row in rows.all_inner_texts()]
+    assert {"class", "rule", "p", "duplicate_of", "nearest_id"} <= set(table.columns)
+    rows.first.get_by_role("link").first.click()
+    page.wait_for_url("**/s/upload:**")
+    page.get_by_role("tab", name="Results").click()
+    assert rows.count() == 4
 
 
 def test_analogy_and_cookbook(visit, scored):

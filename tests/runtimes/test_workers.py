@@ -182,6 +182,8 @@ def test_a_refusal_is_one_line():
     assert str(failure.value) == ("fake-1 cannot start: FileNotFoundError: weights.pt is not here")
     with pytest.raises(errors.WorkerFailed, match=r"no layer 7: the model has \[0, 1\]"):
         WorkerPool(card(), (7,), workers=1)
+    with pytest.raises(errors.WorkerFailed, match="no output energy: the model gives features"):
+        WorkerPool(card(), (0,), outputs=("energy", "forces"), workers=1)
 
 
 def test_starts_deaths_and_retries_are_logged(caplog):

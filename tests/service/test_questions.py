@@ -15,8 +15,10 @@ ARGUMENTS = {
     "analogy": {"expression": "Halite - Na + K", "k": 4},
     "bias": {"by": ["element", "group"], "structures": 60},
     "collapsed_pairs": {"k": 5},
+    "coverage": {"query": "Halite", "reference": "prototypes.store", "level": "atom"},
     "disagreement": None,  # of stored scores, which this store lacks
     "embedding": {"query": "Halite", "site": 1},
+    "near_duplicates": {"within": 0.01},
     "neighbours": {"k": 2},
     "outliers": {"k": 3},
     "similar": {"query": "Halite", "site": 1, "where": "nelements < 4", "k": 7},

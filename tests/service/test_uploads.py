@@ -253,3 +253,46 @@ def test_a_form_is_not_a_structure(client):
     answer = client.post("/api/uploads", files={"file": NACL})
     assert answer.status_code == 422
     assert "--data-binary" in answer.json()["hint"]
+
+
+def batch_embedded(client, id: str) -> dict:
+    for _ in range(1200):
+        batch = client.get(f"/api/batches/{id}").json()
+        count = len(batch["structures"])
+        if all(one["done"] + one["rejected"] == count for one in batch["embedded"].values()):
+            return batch
+        time.sleep(0.1)
+    raise AssertionError(batch)
+
+
+def test_structures_that_are_sent_together_are_screened(embedding, prototypes):
+    text = io.StringIO()
+    broken = bulk("Cu", "fcc", a=3.6)
+    broken.positions[:] = float("nan")
+    named = {"salt": SALT, "salt, again": SALT, "copper": bulk("Cu", "fcc", a=3.6), "bad": broken}
+    for name, atoms in named.items():
+        atoms = atoms.copy()
+        atoms.info["id"] = name
+        write(text, atoms, format="extxyz")
+    sent = embedding.post("/api/batches?name=batch.extxyz", content=text.getvalue())
+    assert sent.status_code == 201
+    batch = batch_embedded(embedding, sent.json()["id"])
+    assert [one["name"] for one in batch["structures"]] == ["salt", "salt, again", "copper"]
+    assert [one["name"] for one in batch["rejected"]] == ["bad"]
+    asked = {"candidates": batch["id"], "models": "sevennet-0"}
+    rows = embedding.get("/api/screen", params=asked).json()["rows"]
+    found = {row["candidate"]: row for row in rows}
+    assert found["salt, again"]["same_as"] == "salt"
+    assert found["bad"]["class"] == "rejected"
+    assert rows[-1]["candidate"] == "bad"
+    known = prototypes.screen(named["copper"], models=["sevennet-0"]).iloc[0]
+    for name in ("p", "p_sparse"):
+        assert found["copper"][name] == pytest.approx(known[name], abs=0.02)
+
+
+def test_batches_have_limits(serve):
+    client = serve(batch_structures=2, kept_atoms=10)
+    one, three = as_text("extxyz"), as_text("extxyz") * 3
+    assert "more than 2 structures" in client.post("/api/batches", content=three).json()["detail"]
+    assert "atoms together" in client.post("/api/batches", content=one * 2).json()["detail"]
+    assert client.get("/api/batches/upload:batch-0").status_code == 404

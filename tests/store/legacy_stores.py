@@ -10,7 +10,7 @@ from platonic_store.storage import migrate
 from platonic_store.store import Store
 
 _SAME = (
-    *("sources", "source_structures", "quarantined", "models", "runs", "chunks"),
+    *("sources", "source_structures", "quarantined", "models", "chunks"),
     *("chunk_structures", "anchor_sets", "anchors"),
     *("reference_sets", "reference_structures"),
 )
@@ -32,6 +32,9 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
         connection.execute(f'ALTER TABLE old.properties ADD COLUMN "{name}" {kind}')
     for table in (*_SAME, "properties"):
         connection.execute(f"INSERT INTO old.{table} BY NAME FROM catalog.main.{table}")
+    connection.execute(
+        "INSERT INTO old.runs BY NAME SELECT * EXCLUDE (outputs) FROM catalog.main.runs"
+    )
     connection.execute(
         "INSERT INTO old.spaces BY NAME SELECT s.*, f.content AS targets "
         "FROM catalog.main.spaces AS s LEFT JOIN fitted AS f ON f.name = 'space/' || s.id"

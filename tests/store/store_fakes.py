@@ -43,12 +43,12 @@ def card(name: str, quirk: str = "") -> Card:
 class PoolOfNone:
     """Like a WorkerPool, without workers: the fake model runs in this process."""
 
-    def __init__(self, card, layers, *, batch_atoms=None, **_):
+    def __init__(self, card, layers, *, outputs=(), batch_atoms=None, **_):
         model = Fake(card.as_dict(), "cpu")
         self._builder = GraphBuilder(card.name, model.elements, model.graph)
-        self._embedder = Embedder(model, layers, batch_atoms)
-        self._schema = worker.answer_schema(model, self._embedder.layers)
-        self.identity = worker.identity(card.as_dict(), model, self._embedder.batch_atoms)
+        self._embedder = Embedder(model, layers, batch_atoms, outputs=outputs)
+        self._schema = worker.answer_schema(model, self._embedder.layers, outputs)
+        self.identity = worker.identity(card.as_dict(), model, self._embedder)
 
     def embed(self, batches):
         for batch in rebatch(batches, lambda: workers.REQUEST_ATOMS):

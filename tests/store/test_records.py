@@ -1,6 +1,7 @@
 """Structures in the catalogue, with their crystals beside it."""
 
 import ase
+import ase.io
 import pyarrow as pa
 import pytest
 
@@ -72,9 +73,10 @@ def test_missing_structures_come_by_id_with_their_atoms(writer, monkeypatch):
         add(writer, source, {id_: atoms[id_] for id_ in part})
     add(writer, source, {"unknown": ase.Atoms("UPbO", [[0] * 3, [0, 0, 3], [0, 3, 0]])})
     elements = [8, 11, 17]
-    (gap,) = records.missing_layers(writer, source, "m", [0], elements)
-    assert (gap.present, gap.structures, gap.sites) == ([], 7, 14)
-    pages = records.missing_structures(writer, source, "m", [0], elements, [])
+    wanted = records.Wanted("m", [0], ["energy"], elements)
+    (gap,) = records.gaps(writer, source, wanted)
+    assert gap == ([], [], 7, 14)
+    pages = records.structures_of_gap(writer, source, wanted, gap)
     found = pa.Table.from_batches(list(pages)).to_pylist()
     assert [row["id"] for row in found] == sorted(atoms)
     assert [row["positions"][0] for row in found] == [0.01 * n for n in range(7)]
@@ -82,3 +84,30 @@ def test_missing_structures_come_by_id_with_their_atoms(writer, monkeypatch):
     assert query(writer, "SELECT structure_id, reason FROM quarantined") == [
         {"structure_id": "unknown", "reason": "m does not know element Pb, U"}
     ]
+
+
+def test_what_a_source_no_longer_holds_is_no_member(writer):
+    source = records.begin_source(writer, "a")
+    add(writer, source, {"b": nacl(), "a": BCC})
+    records.end_source(writer, source)
+    assert records.begin_source(writer, "a") == source
+    add(writer, source, {"a": BCC})
+    records.end_source(writer, source)
+    assert query(writer, "SELECT structure_id FROM source_structures") == [{"structure_id": "a"}]
+
+
+def test_the_same_again_is_no_new_snapshot(fakes, tmp_path):
+    store = Store.open(tmp_path / "same.store")
+    atoms = {"a": BCC.copy(), "b": nacl()}
+    atoms["b"].info["gap"] = 1.5
+    ase.io.write(tmp_path / "some.extxyz", list(atoms.values()))
+    for _ in range(2):
+        store.ingest(tmp_path / "some.extxyz", ["fake-a"])
+        store.ingest(atoms, ["fake-a"])
+    first = store.snapshot().id
+    store.ingest(tmp_path / "some.extxyz", ["fake-a"])
+    assert store.snapshot().id == first
+    atoms["a"].info["gap"] = 0.5
+    store.ingest(atoms, ["fake-a"])
+    assert store.snapshot().id > first
+    assert store.sql("SELECT gap FROM structure WHERE structure_id = 'a'").gap.to_list() == [0.5]

@@ -17,6 +17,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
+from platonic_store.errors import UnreadableSource
 from platonic_store.structures import STRUCTURE_SCHEMA, read
 
 
@@ -252,3 +253,114 @@ def test_builtin():
     assert {"Cinnabar", "Spinel", "Perovskite", "alpha-Ga"} <= set(ids)
     assert rows[ids.index("Spinel")]["spacegroup"] == 227
     assert rows[ids.index("Spinel")]["mineral"] == "Spinel"
+
+
+def mptrj(crystals) -> dict:
+    """Two materials with two frames and one, as MPtrj_2022.9_full.json has them."""
+
+    def frame(structure) -> dict:
+        n = len(structure)
+        return {
+            "structure": structure.as_dict(),
+            "uncorrected_total_energy": -27.1,
+            "corrected_total_energy": -28.0,
+            "energy_per_atom": -3.4,
+            "ef_per_atom": -1.2,
+            "e_per_atom_relaxed": -3.5,
+            "ef_per_atom_relaxed": -1.3,
+            "force": [[0.0, 0.1, 0.2]] * n,
+            "stress": [[1.0, 0.0, 0.0]] * 3,
+            "magmom": [0.1] * n,
+            "bandgap": 5.0,
+        }
+
+    halite, rutile = crystals["halite"], crystals["rutile"]
+    moved = halite.copy().translate_sites([0], [0.01, 0, 0])
+    return {
+        "mp-22862": {"mp-22862-0-0": frame(halite), "mp-22862-0-1": frame(moved)},
+        "mp-2657": {"mp-2657-1-3": frame(rutile)},
+    }
+
+
+def matpes(crystals) -> list[dict]:
+    """As MatPES-PBE-2025.2.json has them."""
+    return [
+        {
+            "builder_meta": {"version": "1"},
+            "structure": structure.as_dict(),
+            "energy": -34.9,
+            "forces": [[0.1, 0.2, 0.3]] * len(structure),
+            "stress": [0.1] * 6,
+            "matpes_id": f"matpes-20240214_{number}_38",
+            "bandgap": 0.0,
+            "functional": "r2SCAN",
+            "formation_energy_per_atom": None,
+            "bader_charges": [8.0] * len(structure),
+            "provenance": {"original_mp_id": "mp-1", "md_step": 726},
+        }
+        for number, structure in enumerate(crystals.values())
+    ]
+
+
+@pytest.mark.parametrize("name", ["MPtrj.json", "MPtrj.json.gz"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_mptrj(tmp_path, crystals, name, indent, monkeypatch):
+    monkeypatch.setattr("platonic_store.structures.frames._READ", 700)  # less than a frame
+    text = json.dumps(mptrj(crystals), indent=indent).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    rows = table(tmp_path / name)
+    assert [row["id"] for row in rows] == ["mp-22862-0-0", "mp-22862-0-1", "mp-2657-1-3"]
+    assert [row["mp_id"] for row in rows] == ["mp-22862", "mp-22862", "mp-2657"]
+    assert (rows[0]["corrected_total_energy"], rows[0]["bandgap"]) == (-28.0, 5.0)
+    assert not {"force", "stress", "magmom"} & set(rows[0])
+    assert_same(rows[0], crystals["halite"])
+    assert_same(rows[2], crystals["rutile"])
+
+
+@pytest.mark.parametrize(
+    "name", ["MatPES.json", "MatPES.json.gz", "a.jsonl", "b.jsonl.gz", "c.json"]
+)
+def test_matpes(tmp_path, crystals, name):
+    documents = matpes(crystals)
+    text = json.dumps(documents)
+    if not name.startswith("MatPES"):
+        text = "\n".join(map(json.dumps, documents)) + "\n"
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    rows = table(tmp_path / name)
+    assert [row["id"] for row in rows] == [one["matpes_id"] for one in documents]
+    assert (rows[1]["energy"], rows[1]["functional"]) == (-34.9, "r2SCAN")
+    assert not {"forces", "provenance", "bader_charges"} & set(rows[0])
+    for row, structure in zip(rows, crystals.values(), strict=True):
+        assert_same(row, structure)
+
+
+def test_a_frame_without_a_structure_and_a_file_that_ends(tmp_path, crystals):
+    document = mptrj(crystals)
+    del document["mp-2657"]["mp-2657-1-3"]["structure"]
+    text = json.dumps(document)
+    (tmp_path / "a.json").write_text(text)
+    (batch,) = read(tmp_path / "a.json")
+    assert len(batch.structures) == 2
+    assert batch.rejected[0].id == "mp-2657-1-3"
+    (tmp_path / "b.json").write_text(text[: text.index('"mp-2657"') + 200])
+    batches = read(tmp_path / "b.json")
+    assert len(next(batches).structures) == 2
+    with pytest.raises(UnreadableSource, match="truncated after record 2"):
+        next(batches)
+
+
+def test_aselmdb(tmp_path, crystals):
+    pytest.importorskip("ase_db_backends")
+    with ase.db.connect(tmp_path / "val.aselmdb", type="aselmdb") as database:
+        for name, structure in crystals.items():
+            atoms = AseAtomsAdaptor.get_atoms(structure)
+            forces = np.zeros((len(atoms), 3))
+            atoms.calc = SinglePointCalculator(atoms, energy=-3.0, forces=forces, stress=[0.0] * 6)
+            database.write(atoms, data={"sid": f"agm-{name}", "calc_id": 1, "matrix": [1, 2]})
+    rows = table(tmp_path / "val.aselmdb")
+    assert [row["id"] for row in rows] == [f"agm-{name}" for name in crystals]
+    assert (rows[0]["energy"], rows[0]["calc_id"]) == (-3.0, 1)
+    assert not {"forces", "stress", "matrix"} & set(rows[0])
+    for row, structure in zip(rows, crystals.values(), strict=True):
+        assert_same(row, structure)

@@ -16,7 +16,14 @@ from chgnet.model.model import CHGNet
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure as Crystal
 
-from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+from ingest.families import (
+    Outputs,
+    Structure,
+    torch_device,
+    verified,
+    versions,
+    weights_sha256,
+)
 
 
 class _LastLayerReached(Exception):
@@ -67,7 +74,7 @@ class Chgnet:
         self.versions = versions("torch", "chgnet", "pymatgen", "ase")
         self.device = torch_device(device)
         model, self.checkpoint_sha256 = network(card)
-        self._model = model.to(self.device).eval()
+        self._model = model.to(self.device).eval().requires_grad_(False)
         converter = self._model.graph_converter
         self.cutoff = float(converter.atom_graph_cutoff)
         # The checkpoint has a row for every element up to Pu, trained or not: the card knows.
@@ -79,44 +86,69 @@ class Chgnet:
         self.graph = partial(build_graph, convert=converter)
 
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """The package's own forward pass, structures without angles apart from the others.
+        """The package's own forward pass, stopped after the last requested layer."""
+        found, _ = self._run(graphs, layers)
+        return found
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """The package's own forward pass to its end, and its own forces."""
+        return self._run(graphs, layers, "ef" if forces else "e")
+
+    def _run(
+        self, graphs: Sequence[Any], layers: Sequence[int], task: str | None = None
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """Structures without angles apart from the others.
 
         Beside others, the package also updates their bonds, which it does not where they are alone.
         """
         angles = np.array([len(graph["bond_graph"]) > 0 for graph in graphs])
-        of_atoms = np.repeat(angles, [len(graph["atomic_number"]) for graph in graphs])
+        sizes = np.array([len(graph["atomic_number"]) for graph in graphs])
+        of_atoms = np.repeat(angles, sizes)
         found = {i: np.empty((len(of_atoms), self.layers[i]), np.float32) for i in layers}
+        energies = np.empty(len(graphs))
+        forces = np.empty((len(of_atoms), 3), np.float32) if task == "ef" else None
         for kind in np.unique(angles):
             group = [graph for graph, one in zip(graphs, angles, strict=True) if one == kind]
-            for layer, rows in self._forward(group, layers).items():
+            features, said = self._forward(group, layers, task)
+            for layer, rows in features.items():
                 found[layer][of_atoms == kind] = rows
-        return found
+            if "e" in said:
+                scale = sizes[angles == kind] if self._model.is_intensive else 1
+                energies[angles == kind] = said["e"].detach().cpu().double().numpy() * scale
+            if forces is not None:
+                forces[of_atoms == kind] = torch.cat(said["f"]).detach().cpu().numpy()
+        return found, Outputs(energies, forces)
 
-    @torch.inference_mode()
-    def _forward(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """The package's own forward pass, hooked, and stopped after the last requested layer."""
+    def _forward(
+        self, graphs: Sequence[Any], layers: Sequence[int], task: str | None
+    ) -> tuple[dict[int, np.ndarray], dict[str, Any]]:
+        """Layers by hooks, and what the package says of a task; without one it stops early."""
         found: dict[int, np.ndarray] = {}
 
         def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor) -> None:
-            found[layer] = output.cpu().numpy()
-            if layer == max(layers):
+            found[layer] = output.detach().cpu().numpy()
+            if task is None and layer == max(layers):
                 raise _LastLayerReached
 
+        crystals = [self._crystal_graph(graph, task == "ef") for graph in graphs]
         hooks = [self._layers[i].register_forward_hook(partial(keep, i)) for i in layers]
         try:
-            self._model([self._crystal_graph(graph) for graph in graphs], task="e")
+            with torch.inference_mode(task != "ef"):
+                return found, self._model(crystals, task=task or "e")
         except _LastLayerReached:
-            pass
+            return found, {}
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
 
-    def _crystal_graph(self, graph: Mapping[str, Any]) -> CrystalGraph:
+    def _crystal_graph(self, graph: Mapping[str, Any], forces: bool) -> CrystalGraph:
         tensors: dict[str, Any] = {
             key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
             for key, value in graph.items()
         }
+        tensors["atom_frac_coord"].requires_grad_(forces)
         return CrystalGraph(**tensors).to(self.device)
 
 

@@ -1,6 +1,6 @@
 """MACE: the invariant scalars that leave each product block."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,16 @@ from mace.data import get_neighborhood
 # isort: split
 from e3nn import o3  # after mace, which sees to it that torch reads e3nn's own constants
 
-from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+from ingest.families import (
+    Outputs,
+    Structure,
+    forces_of_edges,
+    sums,
+    torch_device,
+    verified,
+    versions,
+    weights_sha256,
+)
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
@@ -81,19 +90,60 @@ class Mace:
         irreps = [product.linear.irreps_out for product in network.products]
         self.layers = {layer: each.count("0e") for layer, each in enumerate(irreps)}
         self.graph = partial(build_graph, cutoff=self.cutoff)
-        self.network = network.float().to(self.device).eval()
+        self.network = network.float().to(self.device).eval().requires_grad_(False)
 
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the model's modules in order, and stops after the last requested layer."""
-        network, (node_attrs, edges, vectors, lengths) = self.network, self.batch(graphs)
+        return {
+            layer: self._scalars(layer, node_feats)
+            for layer, node_feats in self._run(self.batch(graphs), max(layers))
+            if layer in layers
+        }
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """Runs all modules, with a readout after each product."""
+        network = self.network
+        node_attrs, edges, vectors, lengths = tensors = self.batch(graphs, forces)
+        rows = torch.arange(len(node_attrs), device=self.device)
+        heads = torch.zeros_like(rows)
+        interaction, found = vectors.new_zeros(len(rows)), {}
+        with torch.set_grad_enabled(forces):
+            for layer, node_feats in self._run(tensors, max(self.layers)):
+                if layer in layers:
+                    found[layer] = self._scalars(layer, node_feats.detach())
+                interaction = interaction + network.readouts[layer](node_feats, heads)[rows, heads]
+            if hasattr(network, "pair_repulsion"):
+                interaction = interaction + network.pair_repulsion_fn(
+                    lengths, node_attrs, edges, network.atomic_numbers
+                )
+            alone = network.atomic_energies_fn(node_attrs)[rows, heads]
+            atoms = alone + network.scale_shift(interaction, heads)
+        energies = sums(atoms, [len(graph["numbers"]) for graph in graphs])
+        if not forces:
+            return found, Outputs(energies, None)
+        return found, Outputs(
+            energies, forces_of_edges(atoms.sum(), vectors, edges[0], edges[1], len(rows))
+        )
+
+    def _scalars(self, layer: int, node_feats: torch.Tensor) -> np.ndarray:
+        """Irreps are sorted: 0e is first."""
+        scalars: np.ndarray = node_feats[:, : self.layers[layer]].cpu().numpy().copy()
+        return scalars
+
+    def _run(
+        self, tensors: tuple[torch.Tensor, ...], last: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """The layers up to the last wanted, each with what leaves its product."""
+        network, (node_attrs, edges, vectors, lengths) = self.network, tensors
         node_feats = network.node_embedding(node_attrs)
         edge_attrs = network.spherical_harmonics(vectors)
         edge_feats, cutoff = network.radial_embedding(
             lengths, node_attrs, edges, network.atomic_numbers
         )
-        found = {}
-        for layer in range(max(layers) + 1):
+        for layer in range(last + 1):
             node_feats, skip = network.interactions[layer](
                 node_attrs=node_attrs,
                 node_feats=node_feats,
@@ -104,16 +154,13 @@ class Mace:
                 first_layer=layer == 0,
             )
             product = network.products[layer]
-            if layer == max(layers):
+            if layer == last:
                 node_feats = invariants(product, node_feats, skip, node_attrs)
             else:
                 node_feats = product(node_feats, skip, node_attrs)
-            if layer in layers:
-                scalars = node_feats[:, : self.layers[layer]]  # irreps are sorted: 0e is first
-                found[layer] = scalars.cpu().numpy().copy()
-        return found
+            yield layer, node_feats
 
-    def batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    def batch(self, graphs: Sequence[Any], forces: bool = False) -> tuple[torch.Tensor, ...]:
         """One disjoint graph of all: one-hot elements, edges, their vectors and lengths."""
         sizes = np.array([len(graph["numbers"]) for graph in graphs])
         first = np.cumsum(sizes) - sizes
@@ -123,6 +170,7 @@ class Mace:
             np.concatenate([graph["vectors"] for graph in graphs]),
         )
         numbers, edges, vectors = (torch.from_numpy(array).to(self.device) for array in arrays)
+        vectors.requires_grad_(forces)
         node_attrs = (numbers[:, None] == self.network.atomic_numbers).to(torch.float32)
         return node_attrs, edges, vectors, torch.linalg.norm(vectors, dim=1, keepdim=True)
 

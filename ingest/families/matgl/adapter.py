@@ -19,7 +19,17 @@ from ase.data import chemical_symbols
 from matgl.apps.pes import Potential
 from matgl.ext.ase import Atoms2Graph
 
-from ingest.families import Structure, part, torch_device, verified, versions, weights_sha256
+from ingest.families import (
+    Outputs,
+    Structure,
+    forces_of_edges,
+    part,
+    sums,
+    torch_device,
+    verified,
+    versions,
+    weights_sha256,
+)
 
 POINTS_INTO = {"start": "node_type", "end": "node_type", "of_edge": "distances"}
 
@@ -92,7 +102,7 @@ class MatGL:
         self.device = torch_device(device)
         self._network = part(card, card["architecture"]["network"])
         found, self.checkpoint_sha256 = potential(card, self._network)
-        self.potential = found.to(self.device).eval()
+        self.potential = found.to(self.device).eval().requires_grad_(False)
         self.layers = dict(enumerate(self._network.widths(found.model)))
         self.cutoff = float(found.model.cutoff)
         self.elements = frozenset(card["elements"])
@@ -110,6 +120,29 @@ class MatGL:
             if layer == max(layers):
                 break
         return found
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """Runs all blocks and the package's head. Each edge has its own length, to derive by."""
+        potential, graph = self.potential, batch(graphs, self.device)
+        graph.vectors.requires_grad_(forces)
+        with torch.set_grad_enabled(forces):
+            if forces:
+                graph.distances = torch.linalg.norm(graph.vectors, dim=1)
+                graph.of_edge = torch.arange(len(graph.vectors), device=self.device)
+            rows = list(self._network.features(potential.model, graph))
+            atoms = potential.data_std * potential.model.final_layer(rows[-1]).view(-1)
+            if potential.element_refs is not None:
+                atoms = atoms + potential.element_refs.property_offset[graph.node_type]
+        found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
+        energies = sums(atoms, [len(one["node_type"]) for one in graphs])
+        if not forces:
+            return found, Outputs(energies, None)
+        ends = graph.start, graph.end
+        return found, Outputs(
+            energies, forces_of_edges(atoms.sum(), graph.vectors, *ends, len(atoms))
+        )
 
 
 load = MatGL

@@ -1,6 +1,6 @@
 """Nequix: the invariant scalars that leave each convolution's gate, by the package's torch part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ from nequix.torch_impl.model import (
     polynomial_cutoff,
 )
 
-from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+from ingest.families import (
+    Outputs,
+    Structure,
+    forces_of_edges,
+    sums,
+    torch_device,
+    verified,
+    versions,
+    weights_sha256,
+)
 
 
 def build_graph(
@@ -75,7 +84,7 @@ class Nequix:
         else:
             network, self.config = untrained(card)
             self.checkpoint_sha256 = weights_sha256(dict(network.named_parameters()))
-        self.network = network.to(self.device).eval()
+        self.network = network.to(self.device).eval().requires_grad_(False)
         self.cutoff = float(network.cutoff)
         self.elements = frozenset(self.config["atomic_numbers"])
         self.layers = {
@@ -88,25 +97,55 @@ class Nequix:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the convolutions in order, and stops after the last requested layer."""
+        return {
+            # The gate puts its 0e scalars first.
+            layer: features[:, : self.layers[layer]].cpu().numpy().copy()
+            for layer, features in self._run(self._batch(graphs), max(layers))
+            if layer in layers
+        }
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """Runs all convolutions and the package's own readout."""
         network = self.network
-        species, senders, receivers, vectors = self._batch(graphs)
+        species, senders, receivers, vectors = tensors = self._batch(graphs)
+        vectors.requires_grad_(forces)
+        found = {}
+        with torch.set_grad_enabled(forces):
+            for layer, features in self._run(tensors, max(self.layers)):
+                if layer in layers:
+                    scalars = features.detach()[:, : self.layers[layer]]
+                    found[layer] = scalars.cpu().numpy().copy()
+            sites = network.readout(features)[:, 0] * network.scale + network.shift
+            atoms = sites + network.atom_energies[species]
+        energies = sums(atoms, [len(graph["species"]) for graph in graphs])
+        if not forces:
+            return found, Outputs(energies, None)
+        # A vector is from its receiver to its sender.
+        return found, Outputs(
+            energies, forces_of_edges(atoms.sum(), vectors, receivers, senders, len(atoms))
+        )
+
+    def _run(
+        self, tensors: Sequence[torch.Tensor], last: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """The convolutions up to the last wanted, each with the features that leave it."""
+        network, (species, senders, receivers, vectors) = self.network, tensors
         features = torch.nn.functional.one_hot(species, network.n_species).to(vectors.dtype)
         lengths = torch.linalg.norm(vectors, dim=-1)
         radial = bessel_basis(lengths, network.radial_basis_size, network.cutoff)
-        radial *= polynomial_cutoff(lengths, network.cutoff, network.radial_polynomial_p)[:, None]
+        cutoff = polynomial_cutoff(lengths, network.cutoff, network.radial_polynomial_p)
+        radial = radial * cutoff[:, None]
         harmonics = o3.spherical_harmonics(
             o3.Irreps.spherical_harmonics(network.lmax),
             vectors,
             normalize=True,
             normalization="component",
         )
-        found = {}
-        for layer, convolution in enumerate(network.layers[: max(layers) + 1]):
+        for layer, convolution in enumerate(network.layers[: last + 1]):
             features = convolution(features, species, harmonics, radial, senders, receivers)
-            if layer in layers:
-                # The gate puts its 0e scalars first.
-                found[layer] = features[:, : self.layers[layer]].cpu().numpy().copy()
-        return found
+            yield layer, features
 
     def _batch(self, graphs: Sequence[Any]) -> list[torch.Tensor]:
         """One disjoint graph of all: species, senders, receivers, and the vectors between them."""

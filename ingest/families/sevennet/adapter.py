@@ -1,6 +1,6 @@
 """SevenNet: the invariant scalars that leave each interaction block's equivariant gate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +14,16 @@ from sevenn.model_build import build_E3_equivariant_model
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
-from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+from ingest.families import (
+    Outputs,
+    Structure,
+    forces_of_edges,
+    sums,
+    torch_device,
+    verified,
+    versions,
+    weights_sha256,
+)
 
 GATE = "_equivariant_gate"
 NEEDED = {KEY.ATOMIC_NUMBERS: np.int64, KEY.EDGE_IDX: np.int64, KEY.EDGE_VEC: np.float32}
@@ -73,7 +82,7 @@ class SevenNet:
         model, self.checkpoint_sha256 = network(card)
         self.versions = versions("torch", "sevenn", "e3nn", "matscipy", "ase")
         self.device = torch_device(device)
-        self._model = cast(Any, model.to(self.device).eval())
+        self._model = cast(Any, model.to(self.device).eval().requires_grad_(False))
         self._model.set_is_batch_data(True)
         self.modality = card["modality"]
         known = self._model.modal_map or {}
@@ -95,15 +104,38 @@ class SevenNet:
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the model's modules in order, and stops after the last requested layer."""
         data = self._batch(graphs)
-        found = {}
+        return dict(self._layers(data, layers, after=max(layers)))
+
+    def predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
+        """Runs all modules but the last, which would want positions: forces are from edges."""
+        data = self._batch(graphs)
+        vectors = data[KEY.EDGE_VEC].requires_grad_(forces)
+        with torch.set_grad_enabled(forces):
+            found = dict(self._layers(data, layers))
+        atoms = data[KEY.ATOMIC_ENERGY].view(-1)
+        energies = sums(atoms, data[KEY.NUM_ATOMS].tolist())
+        if not forces:
+            return found, Outputs(energies, None)
+        start, end = data[KEY.EDGE_IDX]
+        return found, Outputs(
+            energies, forces_of_edges(atoms.sum(), vectors, start, end, len(atoms))
+        )
+
+    def _layers(
+        self, data: dict[str, torch.Tensor], layers: Sequence[int], after: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Runs modules on `data`, up to a layer or to the atoms' energies."""
         for name, module in self._model.named_children():
-            data = module(data)
+            if name == "force_output":
+                return
+            data.update(module(data))
             if name.endswith(GATE) and (layer := int(name.removesuffix(GATE))) in layers:
                 scalars = data[KEY.NODE_FEATURE][:, self._scalars[layer]]
-                found[layer] = scalars.cpu().numpy()
-                if layer == max(layers):
-                    break
-        return found
+                yield layer, scalars.detach().cpu().numpy()
+                if layer == after:
+                    return
 
     def _batch(self, graphs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """One disjoint graph of all, in the keys that the model's modules read."""

@@ -5,6 +5,7 @@ import { announce, complaint, formula, h } from './format.js';
 import { overview, points, rowOf, structures } from './points.js';
 import { begin, home, onChange, go, state, twin } from './state.js';
 import * as ask from './ask.js';
+import * as batch from './batch.js';
 import * as crystal from './crystal.js';
 import * as legend from './legend.js';
 import * as maps from './maps.js';
@@ -35,6 +36,7 @@ async function start() {
   maps.onPick(() => { if (state.tab === 'results') showResults(); });
   onChange(show);
   addEventListener('embedded', () => showCrystal());
+  addEventListener('screened', () => showResults());
   addEventListener('newer', newer);
   await show(state, null);
   performance.mark('ready');
@@ -142,8 +144,8 @@ async function showResults() {
   if (lasso) parts = results.table(lasso.rows, { total: lasso.total, what: state.level === 'atom' ? 'atom' : 'crystal', where: ' in the lasso', csv: lasso.csv });
   else if (answer instanceof Error) parts = [complaint(answer)];
   else if (answer) parts = results.table(answer.rows, { total: answer.total, what: 'crystal', csv: (await source).isLive ? twin('csv', '') : undefined });
-  else parts = [h('p', { class: 'quiet' }, 'Search above, or draw a lasso around dots, and what is found is listed here.')];
-  place.replaceChildren(...parts.filter((part) => part !== null));
+  else parts = batch.screened.length ? [] : [h('p', { class: 'quiet' }, 'Search above, or draw a lasso around dots, and what is found is listed here.')];
+  place.replaceChildren(...[...batch.screened, ...parts].filter((part) => part !== null));
 }
 
 function tabs() {

@@ -13,7 +13,7 @@ let file;
 
 /**
  * A table whose ids are links.
- * @param {any[]} rows @param {{total: number, what: string, where?: string, csv?: string, notes?: (Node | string)[]}} about
+ * @param {any[]} rows @param {{total: number, what: string, where?: string, csv?: string, notes?: (Node | string)[], links?: Object<string, string>}} about
  */
 export function table(rows, about) {
   const names = rows.length ? Object.keys(rows[0]) : [];
@@ -23,13 +23,17 @@ export function table(rows, about) {
       about.csv && rows.length ? h('a', { class: 'button', href: about.csv, download: '' }, 'CSV') : null, ...(about.notes ?? [])),
     rows.length ? h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': about.what }, h('table', { class: 'data' },
       h('thead', {}, h('tr', {}, names.map((name) => h('th', { scope: 'col' }, name)))),
-      h('tbody', {}, rows.map((row) => h('tr', {}, names.map((name) => h('td', {}, cell(name, row)))))))) : null,
+      h('tbody', {}, rows.map((row) => h('tr', {}, names.map((name) => h('td', {}, cell(name, row, about.links ?? {})))))))) : null,
   ];
 }
 
-/** @param {string} name @param {any} row */
-function cell(name, row) {
+/** @param {string} name @param {any} row @param {Object<string, string>} links ids of what was sent, by name */
+function cell(name, row, links) {
   const value = row[name];
+  if (name === 'candidate' && value in links || value && (name === 'duplicate_of' || name === 'nearest_id')) {
+    const id = links[value] && name === 'candidate' ? links[value] : value;
+    return h('a', { href: address({ id, site: null, tab: 'nearest' }), onclick: follow({ id, site: null, tab: 'nearest' }) }, value);
+  }
   if (value !== null && (name === 'structure_id' || name === 'neighbour' || name === 'other' && typeof value === 'string')) {
     const site = name === 'structure_id' && Number.isInteger(row.site_index) ? row.site_index : null;
     return h('a', { href: address({ id: value, site, tab: 'nearest' }), onclick: follow({ id: value, site, tab: 'nearest' }) }, value);

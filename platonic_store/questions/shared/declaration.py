@@ -83,6 +83,7 @@ class Parameter:
     """One parameter: its plain type, default (or REQUIRED), help and limits.
 
     is_structure: what it names is a structure (an id, a file, an object, a vector).
+    are_structures: it may name several.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Parameter:
     is_list: bool = False
     is_positional: bool = False
     is_structure: bool = False
+    are_structures: bool = False
 
     def check(self, value: Any) -> None:
         """Raises InvalidQuery, naming what may be given."""
@@ -116,6 +118,10 @@ class Answering(Protocol):
 
 class StructureMark:
     """Marks a parameter that names a structure; see `parameters.StructureQuery`."""
+
+
+class StructuresMark(StructureMark):
+    """Marks a parameter that names several; see `structure_sets.StructuresQuery`."""
 
 
 class Question(Generic[P, R]):
@@ -314,6 +320,7 @@ def _parameter(declared: inspect.Parameter, hint: Any) -> Parameter:
         is_list=is_list,
         is_positional=declared.kind is not inspect.Parameter.KEYWORD_ONLY,
         is_structure=any(isinstance(one, StructureMark) for one in metadata),
+        are_structures=any(isinstance(one, StructuresMark) for one in metadata),
     )
 
 

@@ -1,13 +1,14 @@
 """What is asked about: ids, files, structure objects and vectors, resolved to vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import pyarrow as pa
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSource
@@ -37,23 +38,51 @@ class AtomSet(NamedTuple):
 
 
 class ExternalStructure(NamedTuple):
-    """A structure that is not in the store, embedded by one layer of a model.
+    """A structure that is not in the store, embedded by one layer of a model or several.
 
-    atoms: (n, dim) embeddings; numbers: (n,) atomic numbers; formula: reduced.
+    atoms: (n, dim) embeddings, several layers side by side; numbers: (n,) atomic numbers; formula:
+    reduced; positions: (n, 3) and cell: (3, 3), Å; pbc: (3,) bool.
     """
 
     atoms: np.ndarray
     numbers: np.ndarray
     formula: str
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+
+    @classmethod
+    def of(cls, atoms: np.ndarray, row: Mapping[str, Any]) -> Self:
+        """Embeddings of a row of `STRUCTURE_SCHEMA`."""
+        return cls(
+            atoms,
+            np.array(row["numbers"]),
+            row["formula"],
+            np.reshape(row["positions"], (-1, 3)),
+            np.reshape(row["cell"], (3, 3)),
+            np.array(row["pbc"]),
+        )
 
 
 GUEST = "upload:"  # what the ids of structures that a service keeps begin with
 
 
+class GuestBatch(NamedTuple):
+    """What was sent together.
+
+    names: (n,) what the structures are called. structures: (n,) STRUCTURE_SCHEMA, whose ids the
+    keeper knows; the same content has the same id. rejected: what could not be read, and why.
+    """
+
+    names: list[str]
+    structures: pa.Table
+    rejected: list[tuple[str, str]]
+
+
 class Guests(Protocol):
     """Who keeps structures for a while that are not in the store, under ids that begin with GUEST.
 
-    Both methods raise StructureNotFound.
+    All methods raise StructureNotFound.
     """
 
     def embedded(self, id: str, side: ModelLayer) -> ExternalStructure:
@@ -62,6 +91,10 @@ class Guests(Protocol):
 
     def numbers(self, id: str) -> list[int]:
         """Its atomic numbers."""
+        ...
+
+    def batch(self, id: str) -> GuestBatch:
+        """The structures that were sent under this id, one or many."""
         ...
 
 
@@ -86,13 +119,14 @@ def known_guests(guests: Guests | None) -> Iterator[None]:
         _guests.reset(token)
 
 
-def _guests_of(text: str) -> Guests | None:
+def guests_of(text: str) -> Guests | None:
+    """Who keeps the structures that a text names, if it names such."""
     return _guests.get() if text.startswith(GUEST) else None
 
 
 def external_numbers(text: str) -> list[int]:
     """The atomic numbers of what `is_external`. Raises: StructureNotFound, UnreadableSource."""
-    if guests := _guests_of(text):
+    if guests := guests_of(text):
         return guests.numbers(text)
     numbers: list[int] = _one_structure(text)["numbers"][0].as_py()
     return numbers
@@ -110,12 +144,17 @@ def ids_only() -> Iterator[None]:
 
 def is_external(text: str) -> bool:
     """Whether a text names a structure that is not in the store: a file, or what is kept here."""
-    return _guests_of(text) is not None or is_file(text)
+    return guests_of(text) is not None or is_file(text)
 
 
 def is_file(text: str) -> bool:
     """Whether a text names a file that may be read here."""
-    return _files_allowed.get() and Path(text).exists()
+    return files_are_allowed() and Path(text).exists()
+
+
+def files_are_allowed() -> bool:
+    """Whether a text may name more than what the store knows: not within `ids_only`."""
+    return _files_allowed.get()
 
 
 def identify(
@@ -130,7 +169,7 @@ def identify(
     if isinstance(query, ExternalStructure):
         return query
     if isinstance(query, str):
-        if guests := _guests_of(query):
+        if guests := guests_of(query):
             return guests.embedded(query, side)
         if snapshot.has_structure(query):
             return query
@@ -243,15 +282,13 @@ def embed_external(query: Any, side: ModelLayer) -> ExternalStructure:
     structure = _one_structure(query)
     (runnable,) = prepare([side.model])
     batch = structure.select(["id", "numbers", "positions", "cell", "pbc"])
-    with WorkerPool(runnable.card, (side.layer,), python=runnable.python, workers=1) as pool:
+    layers = tuple(one.layer for one in side.layers)
+    with WorkerPool(runnable.card, layers, python=runnable.python, workers=1) as pool:
         (embedded,) = pool.embed([batch])
     for _, reason in embedded.rejected:
         raise UnreadableSource(f"{_described(query)}: {reason}")
-    return ExternalStructure(
-        vector_matrix(embedded.table[f"layer_{side.layer}"]),
-        np.array(structure["numbers"][0].as_py()),
-        structure["formula"][0].as_py(),
-    )
+    atoms = np.hstack([vector_matrix(embedded.table[f"layer_{layer}"]) for layer in layers])
+    return ExternalStructure.of(atoms, structure.to_pylist()[0])
 
 
 def _one_structure(query: Any) -> Any:

@@ -13,10 +13,13 @@ from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.layout import HUB, Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import fits_cache
+
+# By an index, the fewest rows that are taken to be ordered anew by their hub scores.
+HUB_CANDIDATES = 500
 
 
 def nearest(
@@ -25,8 +28,13 @@ def nearest(
     query: QueryVector,
     k: int,
     where: str | None = None,
+    *,
+    across: bool = False,
 ) -> pd.DataFrame:
     """The k rows nearest to a vector by cosine, without the query's own structure or atom.
+
+    `across`: another model asks. Rows are then ordered by distance + hub / 2 where the space has
+    hub scores (`geometry.hubs`).
 
     Exact while the table fits the cache; beyond, by index, where Lance applies the condition first.
     Atoms come one for each set of symmetry-equivalent sites.
@@ -40,11 +48,13 @@ def nearest(
         )
     is_beyond = not fits_cache(table.nbytes)
     if is_beyond and (where is None or _names_no_site(snapshot, where)):
-        keys, distances = _by_index(snapshot, table, query, k, where)
+        keys, distances = _by_index(snapshot, table, query, k, where, across)
     else:
         points = snapshot.points(table, _structures_with(snapshot, where) if is_beyond else None)
         mask = _candidates(snapshot, table, points, query, where)
-        indices, distances = nearest_to_one(query.vector, points.vectors, points.lengths, k, mask)
+        indices, distances = nearest_to_one(
+            query.vector, points.vectors, points.lengths, k, mask, points.hubs if across else None
+        )
         keys = points.keys.take(indices)
     names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
     return _ranked(keys.select(names), distances)
@@ -102,19 +112,28 @@ def _among(ids: Iterable[str]) -> str:
 
 
 def _by_index(
-    snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int, where: str | None
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: QueryVector,
+    k: int,
+    where: str | None,
+    across: bool,
 ) -> tuple[pa.Table, np.ndarray]:
     condition = None
     if where is not None:
         condition = _among(lookup.matching(snapshot, where, "structure")["structure_id"])
-    found = snapshot.nearest_indexed(table, query.vector, k + 1, condition)
+    more = max(HUB_CANDIDATES, 10 * k) if across else k + 1
+    found = snapshot.nearest_indexed(table, query.vector, more, condition)
     if query.structure_id is not None:
         same = np.asarray(pc.equal(found["structure_id"], query.structure_id))
         if table.level == "atom":
             same = same & (np.asarray(found["orbit"]) == query.site_index)
         found = found.filter(pa.array(~same))
-    found = found.slice(0, k)
-    return found, np.asarray(found["_distance"])
+    distances = np.asarray(found["_distance"], dtype=np.float64)
+    if across and HUB in found.column_names:
+        order = np.argsort(distances + np.asarray(found[HUB]) / 2, kind="stable")
+        found, distances = found.take(order), distances[order]
+    return found.slice(0, k), distances[:k]
 
 
 def _candidates(

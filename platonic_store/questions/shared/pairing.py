@@ -9,8 +9,9 @@ import pandas as pd
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level
-from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.side_points import side_points
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
 class PairedEmbeddings(NamedTuple):
@@ -19,10 +20,12 @@ class PairedEmbeddings(NamedTuple):
     keys: n rows sorted by structure_id (and site_index, for atoms, which come one for each set of
         symmetry-equivalent sites, with their atomic_number).
     vectors: of each model (n, dim) float32, in the order of the keys.
+    hubs: of each model (n,) float32, or None outside a space that has them.
     """
 
     keys: pd.DataFrame
     vectors: list[np.ndarray]
+    hubs: list[np.ndarray | None]
 
 
 def paired_embeddings(
@@ -37,16 +40,18 @@ def paired_embeddings(
 ) -> PairedEmbeddings:
     """What all models have embedded (or, with a `space`, projected), row for row.
 
+    Of a set of layers without a space the layers come side by side, as they are.
+
     sample: at most so many rows, the same ones for the same content however it was stored.
     where: an SQL condition on the columns of `structure` (and `site`, for atoms).
 
     Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if they have nothing in common.
     """
-    tables = [lookup.vector_table(snapshot, side, level, space) for side in sides]
+    tables = [_points(snapshot, side, level, space) for side in sides]
     names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
-    keys = _rows(snapshot, tables[0], 0)
+    keys = _rows(tables[0], 0)
     for i, table in enumerate(tables[1:], start=1):
-        rows = _rows(snapshot, table, i)[[*names, f"row_{i}"]]
+        rows = _rows(table, i)[[*names, f"row_{i}"]]
         keys = keys.merge(rows, on=names, validate="one_to_one")
     if where is not None:
         keys = keys.merge(lookup.matching(snapshot, where, level)[names], on=names)
@@ -61,17 +66,26 @@ def paired_embeddings(
         # Not the texts that random anchors are drawn by: the sample would be the anchors.
         texts = "sample " + keys[names].astype(str).agg(":".join, axis=1).to_numpy(dtype=object)
         keys = keys.iloc[np.sort(random_rows(texts, sample, seed))].reset_index(drop=True)
-    vectors = [
-        snapshot.points(table).vectors[keys[f"row_{i}"].to_numpy()]
-        for i, table in enumerate(tables)
-    ]
-    return PairedEmbeddings(keys.drop(columns=[f"row_{i}" for i in range(len(tables))]), vectors)
+    vectors: list[np.ndarray] = []
+    hubs: list[np.ndarray | None] = []
+    for i, points in enumerate(tables):
+        places = keys[f"row_{i}"].to_numpy()
+        vectors.append(points.vectors[places])
+        hubs.append(None if points.hubs is None else points.hubs[places])
+    keys = keys.drop(columns=[f"row_{i}" for i in range(len(tables))])
+    return PairedEmbeddings(keys, vectors, hubs)
 
 
-def _rows(snapshot: Snapshot, table: VectorTable, side: int) -> pd.DataFrame:
+def _points(snapshot: Snapshot, side: ModelLayer, level: Level, space: str | None) -> Points:
+    if space is None:
+        return side_points(snapshot, side, level=level)
+    return snapshot.points(lookup.vector_table(snapshot, side, level, space))
+
+
+def _rows(points: Points, side: int) -> pd.DataFrame:
     """The keys of a table's rows, of equivalent atoms one, and where they lie in it."""
-    keys: pd.DataFrame = snapshot.points(table).keys.drop_columns("chunk_id").to_pandas()
+    keys: pd.DataFrame = points.keys.drop_columns("chunk_id").to_pandas()
     keys[f"row_{side}"] = np.arange(len(keys))
-    if table.level == "atom":
+    if "orbit" in keys:
         keys = keys[keys["site_index"] == keys["orbit"]].drop(columns="orbit")
     return keys

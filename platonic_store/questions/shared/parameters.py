@@ -21,3 +21,9 @@ Where = Annotated[str | None, 'SQL condition on the answers, e.g. "band_gap > 1"
 K = Annotated[int, "How many.", Ge(1)]
 Seed = Annotated[int, "Of samples, shuffles and folds.", Ge(0)]
 Level = Annotated[Literal["structure", "atom"], "Structures or their atoms."]
+_REFERENCE = (
+    "The store of what a model was trained on: a path or URL; in SQL, and asked of a service, a "
+    "name that the owner gave to one."
+)
+ReferenceStore = Annotated[str | None, _REFERENCE]
+OneReferenceStore = Annotated[str, _REFERENCE]

@@ -232,11 +232,25 @@ def build_reference(
                 "ingest more",
             )
     hashes = dict(snapshot.rows("SELECT id, content_hash FROM catalog.main.structures"))
-    content = "\n".join(f"{id_}\t{hashes[id_]}" for id_ in members["structure_id"])
-    settings = json.dumps([*side, seed, SETTINGS, content])
-    id_ = hashlib.sha256(settings.encode()).hexdigest()[:12]
     known = subset(these, members["structure_id"][members["part"] == "typical"].to_numpy())
-    return Reference(id_, *side, seed, among, members, known), these
+    return assembled(side, known, members, hashes, {}, among=among, seed=seed), these
+
+
+def assembled(
+    side: ModelLayer,
+    known: EmbeddedSet,
+    members: pd.DataFrame,
+    hashes: dict[str, str],
+    more: dict[str, float],
+    *,
+    among: str | None = None,
+    seed: int = 0,
+) -> Reference:
+    """A reference of these parts, named by their content. more: settings beside `SETTINGS`."""
+    content = "\n".join(f"{id_}\t{hashes[id_]}" for id_ in members["structure_id"])
+    settings = json.dumps([*side, seed, SETTINGS | more, content])
+    id_ = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    return Reference(id_, *side, seed, among, members, known)
 
 
 def calibrated(reference: Reference, these: EmbeddedSet) -> Reference:
@@ -254,14 +268,18 @@ def calibrated(reference: Reference, these: EmbeddedSet) -> Reference:
     )
 
 
-def scores(reference: Reference, these: EmbeddedSet) -> Scores:
+def scores(reference: Reference, these: EmbeddedSet, *, are_members: bool = True) -> Scores:
     """Score structures: a frame of them, by their least typical atoms, and one of their atoms.
+
+    are_members: whether an id among the reference's names a structure of the reference.
 
     Raises: InvalidQuery if the reference has too few other compositions.
     """
     scales = reference.scales
     atoms = _measured(reference, these)
     part = reference.members.set_index("structure_id")["part"]
+    if not are_members:
+        part = part.iloc[:0]
     is_member = atoms["structure_id"].map(part).eq("calibration")
     atoms["p"] = geometry.conformal_p_by_class(
         atoms["atypicality"],

@@ -124,11 +124,14 @@ def score(
     answerer = lookup.model_layer(snapshot, across) if across else asker
     if across or space:
         space = lookup.space(snapshot, space, [asker.model, answerer.model])
+        asker = lookup.side_in(snapshot, space, model)
+        answerer = lookup.side_in(snapshot, space, across) if across else asker
         posed = posed[~posed["target"].isin(_anchored(snapshot, space))]
     rows = paired_embeddings(snapshot, [asker, answerer], "structure", space=space)
     ids = rows.keys["structure_id"].to_numpy()
     asked, answers = rows.vectors
-    found = _score(snapshot, posed, ids, asked, answers, seed)
+    hubs = rows.hubs[1] if across else None
+    found = _score(snapshot, posed, ids, asked, answers, seed, hubs)
     return found.assign(model=str(asker), across=str(answerer) if across else None)
 
 
@@ -162,8 +165,9 @@ def _score(
     asked: np.ndarray,
     answers: np.ndarray,
     seed: int,
+    hubs: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """`asked` and `answers` are (n, D), a row for each of the ids."""
+    """`asked` and `answers` are (n, D), a row for each of the ids; `hubs` (n,) the answers'."""
     posed = posed[posed[_CORNERS].isin(ids).all(axis=1)]
     if posed.empty:
         raise InvalidQuery(
@@ -173,8 +177,9 @@ def _score(
     start, minus, plus, target = (row[posed[corner]].to_numpy() for corner in _CORNERS)
     barred = np.stack([start, minus, plus], axis=1)
     asked = asked.astype(np.float64)
-    hits, nearest = hits_at_1(asked[start] - asked[minus] + asked[plus], answers, target, barred)
-    alone, _ = hits_at_1(asked[start], answers, target, barred)
+    queries = asked[start] - asked[minus] + asked[plus]
+    hits, nearest = hits_at_1(queries, answers, target, barred, hubs)
+    alone, _ = hits_at_1(asked[start], answers, target, barred, hubs)
     known = snapshot.frame("SELECT id, formula FROM catalog.main.structures").set_index("id")
     formula = known["formula"][ids].to_numpy()
     low, high = _interval(hits, target, seed)

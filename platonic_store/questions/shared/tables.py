@@ -29,8 +29,11 @@ def between(
     """
     asking = lookup.model_layer(snapshot, model)
     answering = lookup.model_layer(snapshot, across) if across else asking
-    if across is not None or space is not None:
+    is_set = len(asking.layers) > 1 or len(answering.layers) > 1
+    if across is not None or space is not None or is_set:
         space = lookup.space(snapshot, space, [asking.model, answering.model])
+        asking = lookup.side_in(snapshot, space, model)
+        answering = lookup.side_in(snapshot, space, across) if across else asking
     return Between(asking, answering, space)
 
 

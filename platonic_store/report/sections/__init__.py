@@ -4,8 +4,10 @@ from platonic_store.report.sections import (
     alignment,
     analogies,
     bias,
+    committee,
     layers,
     models,
+    screening,
     space,
     stitching,
     transport,
@@ -21,5 +23,7 @@ SECTIONS = [
     analogies,
     stitching,
     typicality,
+    committee,
+    screening,
     bias,
 ]

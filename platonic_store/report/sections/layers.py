@@ -9,10 +9,10 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.consensus import choose, consensus, join
+from platonic_store.geometry.consensus import JOINING, choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.geometry.retrieval import retrieval
-from platonic_store.jobs.project import ALIGNED, RECIPES
+from platonic_store.jobs.space import ALIGNED, RECIPES
 from platonic_store.plots.figures import heat
 from platonic_store.plots.labels import is_control, label
 from platonic_store.questions.shared.pairing import paired_embeddings
@@ -98,7 +98,7 @@ def _halves(snapshot: Snapshot, study: Study) -> Halves:
         if (table.model, table.space, table.level) == (side.model, None, "atom")
         and (table.layer == side.layer or not is_control(side))
     ]
-    keys, vectors = paired_embeddings(snapshot, sides, sample=ATOMS, seed=study.seed)
+    keys, vectors, _ = paired_embeddings(snapshot, sides, sample=ATOMS, seed=study.seed)
     formulas = dict(snapshot.rows("SELECT structure_id, formula FROM structure"))
     compositions = keys["structure_id"].map(formulas).to_numpy(dtype=str)
     unique = np.unique(compositions)
@@ -145,6 +145,6 @@ def _coordinates(
     penalty = float(max(recalls.keys() - {"whitened"}, key=lambda name: recalls[name]))
     targets = consensus(models, penalty)
     return {
-        side: project(join(halves.anchors[side][:k], targets, penalty), asked)
+        side: project(join(halves.anchors[side][:k], targets, JOINING * penalty), asked)
         for side, asked in halves.asked.items()
     }

@@ -29,7 +29,9 @@ def section(snapshot: Snapshot, study: Study) -> Section:
         f"symmetry, from {', '.join(uri for (uri,) in sources) or 'objects'}. "
         f"{len(study.sides) - controls} trained models and {controls} controls embedded them."
     )
-    if missing := [side.model for side in study.sides if side not in study.shared]:
+    if missing := [
+        side.model for side in study.sides if side.model not in {one.model for one in study.shared}
+    ]:
         lead += f" Not in the shared space: {', '.join(missing)} (`store.project()`)."
     shown = frame.assign(
         weights_sha256=frame["weights_sha256"].str[:12] + "…",

@@ -78,7 +78,7 @@ def _placed(snapshot: Snapshot, study: Study) -> Placed:
     sides = study.sides_in_space()
     anchors = paired_embeddings(snapshot, sides, where=_IS_ANCHOR.format(study.space))
     sample = min(MAX_ATOMS, MAX_DOTS // len(sides))
-    keys, rows = paired_embeddings(snapshot, sides, sample=sample, seed=study.seed)
+    keys, rows, _ = paired_embeddings(snapshot, sides, sample=sample, seed=study.seed)
     symbols = dict(snapshot.rows("SELECT DISTINCT atomic_number, element FROM site"))
     formulas = dict(snapshot.rows("SELECT structure_id, formula FROM structure"))
     seen = {

@@ -10,6 +10,8 @@ import time
 
 import numpy as np
 
+from ingest.families import Outputs
+
 DIM = 8
 CUTOFF = 4.0
 IMAGES = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -39,6 +41,12 @@ class Fake:
             layer: np.concatenate([embedding(structure, self.name, layer) for structure in graphs])
             for layer in layers
         }
+
+    def predict(self, graphs, layers, forces):
+        found = self.embed(graphs, layers) if layers else {}
+        rows = [embedding(structure, self.name, 0) for structure in graphs]
+        energies = np.array([each.sum(dtype=np.float64) for each in rows])
+        return found, Outputs(energies, np.concatenate(rows)[:, :3] if forces else None)
 
 
 def graph(structure):

@@ -1,0 +1,267 @@
+"""The shared spaces that anchors span, and how a new one is agreed on.
+
+A space is a recipe and an anchor set; a model enters it by a projection, which is fitted on the
+model's own embeddings of the anchors and stored whole, so that tomorrow's structure lands where
+today's would have. A space of the recipe `aligned` is also a consensus about its anchors, which the
+models that were there when it was made reached together, and which is stored, as is a sample of
+their coordinates that hubs are measured by: who comes later joins it and moves nobody.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from typing import NamedTuple, cast
+
+import numpy as np
+import sqlalchemy as sa
+
+from platonic_store import progress
+from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
+from platonic_store.geometry import hubs
+from platonic_store.geometry.consensus import DIMENSION, JOINING, choose, consensus, join
+from platonic_store.geometry.projection import Projection, Recipe, fit, side_by_side
+from platonic_store.jobs import hub_sample
+from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
+from platonic_store.storage import lookup
+from platonic_store.storage import tables as t
+from platonic_store.storage.layout import Level
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.storage.writer import Writer
+
+# Fitted to one model at a time; ALIGNED to all trained models that are there.
+RECIPES = ("cosine", "centred", "whitened")
+ALIGNED = "aligned"
+
+
+class Space(NamedTuple):
+    """A shared space: `targets` is what models are mapped to where they agreed on something.
+
+    sides: the models that agreed, each with the layers that the space takes of it. joining: the
+    part of the penalty by which models join.
+    """
+
+    id: str
+    recipe: str
+    anchors: AnchorSet
+    targets: np.ndarray | None = None
+    penalty: float | None = None
+    sides: tuple[ModelLayer, ...] = ()
+    joining: float = JOINING
+
+    def fit(self, anchors: list[np.ndarray]) -> Projection:
+        """The projection of a side from its (K, D) embeddings of the anchors, a matrix a layer.
+
+        Raises: InvalidQuery for several layers where the recipe takes one.
+        """
+        if self.targets is not None and self.penalty is not None:
+            return join(anchors, self.targets, self.joining * self.penalty)
+        recipe = "whitened" if self.recipe == ALIGNED else self.recipe
+        if len(anchors) > 1:
+            raise InvalidQuery(f"the recipe {recipe!r} takes one layer", "name one of the layers")
+        return fit(cast(Recipe, recipe), anchors[0])
+
+    def side_of(self, snapshot: Snapshot, text: str) -> ModelLayer:
+        """What the space takes of a model: as MODEL@LAYER says, as it agreed, or by default.
+
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery.
+        """
+        side = lookup.model_layer(snapshot, text)
+        if "@" in text:
+            return side
+        if any((one.space, one.model) == (self.id, side.model) for one in snapshot.tables):
+            return lookup.side_in(snapshot, self.id, text)
+        agreed = (one for one in self.sides if one.model == side.model)
+        by_default = side if self.targets is None else lookup.default_set(snapshot, side.model)
+        return next(agreed, by_default)
+
+
+def open_space(
+    writer: Writer,
+    recipe: str | None = None,
+    anchors: str | None = None,
+    models: Iterable[str] = (),
+) -> Space:
+    """The space of a recipe and an anchor set; where it is new and `aligned`, it is agreed on.
+
+    Without a recipe `aligned`, or `whitened` while fewer than two trained models are there.
+
+    models: of those written MODEL@LAYER a new space takes these layers, of all others those that
+        serve best.
+    """
+    if recipe not in (None, ALIGNED, *RECIPES):
+        raise InvalidQuery(
+            f"there is no recipe {recipe!r}", f"choose one of {', '.join((*RECIPES, ALIGNED))}"
+        )
+    with writer.snapshot() as snapshot:
+        anchor_set = newest_anchors(snapshot, anchors)
+        known = _agreed_space(snapshot, anchor_set)
+        if known and recipe in (None, ALIGNED):
+            return known
+        named = [lookup.model_layer(snapshot, text) for text in models if "@" in text]
+        options = [] if recipe in RECIPES else _options(snapshot, anchor_set, named)
+        embeddings = max(options, key=len, default={})
+        formulas = snapshot.describe(anchor_set.atoms["structure_id"].unique().tolist())
+    if recipe is None:
+        recipe = ALIGNED if len(embeddings) > 1 and anchor_set.k >= 4 else "whitened"
+    if recipe != ALIGNED:
+        return Space(f"{recipe}-{anchor_set.k}-{anchor_set.id[:8]}", recipe, anchor_set)
+    if len(embeddings) < 2 or anchor_set.k < 4:
+        raise InvalidQuery(
+            "recipe 'aligned' needs two trained models that have embedded the anchors, and at "
+            f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}",
+            Call("ingest", models=["MODEL"]),
+            "choose the recipe 'whitened'",
+        )
+    compositions = anchor_set.atoms["structure_id"].map(
+        formulas.set_index("structure_id")["formula"]
+    )
+    return _agree(writer, anchor_set, options, compositions.to_numpy())
+
+
+def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
+    """The newest space of these anchors that models have agreed on."""
+    rows = snapshot.rows(
+        "SELECT id, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[], "
+        "coalesce((agreement->>'joining')::DOUBLE, 1) FROM catalog.main.spaces "
+        "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
+        [ALIGNED, anchor_set.id],
+    )
+    if not rows:
+        return None
+    id_, penalty, models, joining = rows[0]
+    content = lookup.parameters(snapshot, f"space/{id_}")
+    targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
+    sides = tuple(lookup.model_layer(snapshot, text) for text in models)
+    return Space(id_, ALIGNED, anchor_set, targets, penalty, sides, joining)
+
+
+Anchored = dict[ModelLayer, list[np.ndarray]]  # by each layer of a side (K, D)
+
+
+def _options(snapshot: Snapshot, anchor_set: AnchorSet, named: list[ModelLayer]) -> list[Anchored]:
+    """The anchors as the trained models (no control) see them: by one layer each, and by sets.
+
+    A model comes with what it has embedded all anchors by; `named` sides are taken as they are.
+    """
+    one: Anchored = {}
+    sets: Anchored = {}
+    for name in sorted(snapshot.trained_models):
+        given = [side for side in named if side.model == name]
+        single = given[0] if given else lookup.model_layer(snapshot, name)
+        several = given[0] if given else lookup.default_set(snapshot, name)
+        for side, into in ((single, one), (several, sets)):
+            with suppress(AnchorsNotFound):
+                into[side] = anchor_embeddings(snapshot, side, anchor_set)
+        if several not in sets and single in one:
+            sets[single] = one[single]
+    return [one] if one.keys() == sets.keys() else [one, sets]
+
+
+def _agree(
+    writer: Writer, anchor_set: AnchorSet, options: list[Anchored], compositions: np.ndarray
+) -> Space:
+    """Find the consensus of models about the anchors, and keep it with how it was chosen.
+
+    Of several options the one that finds most held-out anchors is taken, of equals the first.
+    """
+    with progress.counting("agreeing on the anchors", "options") as advance:
+        choices = []
+        for option in options:
+            choices.append(choose(list(map(_rows, option.values())), compositions))
+            advance(1)
+        best = max(range(len(options)), key=lambda i: max(choices[i].recalls.values(), default=0))
+        embeddings, choice = options[best], choices[best]
+        targets = None
+        if choice.penalty is not None:
+            targets = consensus(list(map(_rows, embeddings.values())), choice.penalty)
+    if targets is None:  # the other recipes take one layer
+        embeddings = options[0]
+    content = b"" if targets is None else _npy(targets)
+    digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
+    name = f"{ALIGNED}-{anchor_set.k}-{digest}"
+    space = Space(name, ALIGNED, anchor_set, targets, choice.penalty, tuple(embeddings))
+    agreement = {
+        "models": list(map(str, embeddings)),
+        **choice._asdict(),
+        "joining": space.joining,
+        "dimension": DIMENSION,
+    }
+    if len(options) > 1:
+        agreement["options"] = [
+            {"models": list(map(str, option)), "recalls": found.recalls}
+            for option, found in zip(options, choices, strict=True)
+        ]
+    with writer.writing() as connection:
+        connection.execute(
+            sa.insert(t.spaces).values(
+                id=space.id,
+                recipe=ALIGNED,
+                anchor_set=anchor_set.id,
+                agreement=agreement,
+            )
+        )
+    if targets is not None:
+        _keep(writer, space, embeddings)
+    return space
+
+
+def _rows(layers: list[np.ndarray]) -> np.ndarray:
+    return side_by_side(layers).rows if len(layers) > 1 else layers[0]
+
+
+def _keep(writer: Writer, space: Space, embeddings: Anchored) -> None:
+    """Keep what a space of these embeddings of the anchors is: its targets, its sample of hubs."""
+    fitted = {side: space.fit(rows) for side, rows in embeddings.items()}
+    with progress.counting("sampling coordinates", "models") as advance:
+        sample = hub_sample.draw(writer.snapshot(), fitted)
+        advance(len(fitted))
+    with writer.writing():
+        writer.keep_parameters(f"space/{space.id}", _npy(cast(np.ndarray, space.targets)))
+        writer.keep_parameters(f"hubs/{space.id}", hubs.to_bytes(sample))
+
+
+def agreed_again(writer: Writer) -> Iterator[Space]:
+    """All spaces; those that are agreed on are computed and kept again, from their anchors.
+
+    The sample of hubs is drawn from what the store holds now.
+    """
+    snapshot = writer.snapshot()
+    known = snapshot.rows(
+        "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
+        "(agreement->>'models')::VARCHAR[], coalesce((agreement->>'joining')::DOUBLE, 1), "
+        "coalesce((agreement->>'dimension')::INTEGER, 128) "
+        "FROM catalog.main.spaces ORDER BY created_at"
+    )
+    for id_, recipe, anchors, penalty, models, joining, dimension in known:
+        space = Space(id_, recipe, newest_anchors(snapshot, anchors), joining=joining)
+        if penalty is not None:
+            sides = [lookup.model_layer(snapshot, name) for name in models]
+            embeddings = {side: anchor_embeddings(snapshot, side, space.anchors) for side in sides}
+            targets = consensus(list(map(_rows, embeddings.values())), penalty, dimension)
+            space = space._replace(targets=targets, penalty=penalty, sides=tuple(sides))
+            _keep(writer, space, embeddings)
+        yield space
+
+
+def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, np.ndarray] | None:
+    """The sample that a model's hub scores are measured by: what the others of a space see.
+
+    None where the space has none: it is no consensus, or was made by 0.1.
+    """
+    content = lookup.parameters(snapshot, f"hubs/{space}")
+    if content is None:
+        return None
+    ((agreed,),) = snapshot.rows(
+        "SELECT (agreement->>'models')::VARCHAR[] FROM catalog.main.spaces WHERE id = ?", [space]
+    )
+    names = [side.rpartition("@")[0] for side in agreed]
+    own = names.index(model) if model in names else None
+    samples = hubs.from_bytes(content)
+    return {"atom": samples["atom"].without(own), "structure": samples["structure"].without(own)}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,195 @@
+"""What is known, as `screen` holds candidates against it, and held-out structures to calibrate it.
+
+The reference of each model splits the compositions: two thirds are typical, one third is held out.
+The held-out structures are measured as candidates are, so that each limit has a known error rate.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from ase.data import chemical_symbols
+
+from platonic_store import progress
+from platonic_store.geometry import screening as geometry
+from platonic_store.geometry.anchors import random_rows
+from platonic_store.geometry.neighbours import unit_rows
+from platonic_store.geometry.typicality import SHARED, neighbourhoods
+from platonic_store.questions.shared import references
+from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.questions.shared.structure_sets import StructureSet
+from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
+
+HELD_OUT = 2_000  # structures that calibrate, at most
+CONTACTS = 10_000  # known structures whose contacts are measured, at most
+NEAREST = 5  # known structures that say how well a region is known
+CHUNK = 2_000  # candidates measured at once
+CACHED = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Some structures, held against what is known; rows in the order of `frame`.
+
+    frame: structure_id, and of its least typical atom site_index, element, nearest_id,
+    nearest_site, nearest_distance; disagreement; shortest (over the sum of covalent radii).
+    atypicality, gap: (n, models), the score of the least typical atom, and the mean 1 − cosine of
+    the whole structure from its five nearest known ones.
+    """
+
+    frame: pd.DataFrame
+    atypicality: np.ndarray
+    gap: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What candidates are held against.
+
+    references: of each model. held_out: the structures that calibrate.
+    """
+
+    snapshot: Snapshot
+    references: dict[ModelLayer, Reference]
+    among: str | None
+    held_out: Measured
+
+    def others(self, these: StructureSet) -> StructureSet:
+        """What is known beside the candidates."""
+        everything = self.everything
+        if not these.is_stored:
+            return everything
+        return everything.select(np.flatnonzero(~np.isin(everything.ids, these.ids)))
+
+    def measure(self, these: StructureSet) -> Measured:
+        """The rows in the order of `these.ids`."""
+        return measured(self.references, these)
+
+    @cached_property
+    def everything(self) -> StructureSet:
+        """All known structures that every model has embedded."""
+        sets = []
+        for side in self.references:
+            table = lookup.vector_table(self.snapshot, side, "structure")
+            sets.append(set(self.snapshot.points(table).column("structure_id").tolist()))
+        ids = set.intersection(*sets)
+        if self.among is not None:
+            ids &= set(lookup.matching(self.snapshot, self.among, "structure")["structure_id"])
+        return StructureSet(self.snapshot, sorted(ids), sorted(ids), [])
+
+    @cached_property
+    def contacts(self) -> np.ndarray:
+        """(n,) the shortest contacts of known structures, some of them where there are many."""
+        ids = self.everything.ids
+        if len(ids) > CONTACTS:
+            ids = ids[np.sort(random_rows(ids, CONTACTS, seed=0))]
+        return _shortest(StructureSet(self.snapshot, ids.tolist(), ids.tolist(), []))
+
+    def joint(self, these: StructureSet) -> np.ndarray:
+        """(n, …) vectors whose cosine is the mean of the models' cosines."""
+        return np.hstack([unit_rows(these.vectors(side)) for side in self.references])
+
+
+_cache: OrderedDict[tuple[object, ...], Known] = OrderedDict()
+_lock = threading.Lock()
+
+
+def known(snapshot: Snapshot, sides: Sequence[ModelLayer], among: str | None) -> Known:
+    """What models know of a store, calibrated; the last few are kept in memory.
+
+    Raises: InvalidQuery if there are too few compositions, or for the condition.
+    """
+    key = snapshot.manifest.store, snapshot.id, tuple(sides), among
+    with _lock:
+        if key in _cache:
+            return _cache[key]
+    found = {side: _reference(snapshot, side, among) for side in sides}
+    parts = [
+        set(one.members["structure_id"][one.members["part"] == "calibration"])
+        for one in found.values()
+    ]
+    ids = sorted(set.intersection(*parts))
+    if len(ids) > HELD_OUT:
+        ids = sorted(ids[row] for row in random_rows(ids, HELD_OUT, seed=0))
+    held_out = measured(found, StructureSet(snapshot, ids, ids, []))
+    fresh = Known(snapshot, found, among, held_out)
+    with _lock:
+        _cache[key] = fresh
+        while len(_cache) > CACHED:
+            _cache.popitem(last=False)
+    return fresh
+
+
+def measured(found: dict[ModelLayer, Reference], these: StructureSet) -> Measured:
+    """Structures held against the reference of each model."""
+    with progress.bar("comparing", len(these.ids) * len(found), "structures") as advance:
+        by_model = []
+        for side, reference in found.items():
+            every = these.embedded(side, reference.seed)
+            frames = []
+            for start in range(0, len(every.ids), CHUNK):
+                part = references.subset(every, every.ids[start : start + CHUNK])
+                frames.append(_by_one(reference, part))
+                advance(len(part.ids))
+            by_model.append([pd.concat(one) for one in zip(*frames, strict=True)])
+    parts = [atoms for atoms, _ in by_model]
+    gap = np.column_stack([structures["gap"].loc[these.ids] for _, structures in by_model])
+    first = parts[0]
+    owner = pd.Index(these.ids).get_indexer(pd.Index(first["structure_id"]))
+    shared = geometry.disagreement([_names(one["neighbours"]) for one in parts])
+    worst = np.column_stack([one["atypicality"] for one in parts])
+    # Of several models the atom that is least likely to all of them together.
+    unlikely = -np.log(np.column_stack([one["p"] for one in parts])).mean(axis=1)
+    order = np.lexsort((first["site_index"], -worst[:, 0], -unlikely, owner))
+    chosen = first.iloc[order[np.unique(owner[order], return_index=True)[1]]]
+    frame = pd.DataFrame(
+        {
+            "structure_id": these.ids,
+            "site_index": chosen["site_index"].to_numpy(),
+            "element": np.array(chemical_symbols)[chosen["atomic_number"]],
+            "nearest_id": chosen["nearest_id"].to_numpy(),
+            "nearest_site": chosen["nearest_site"].to_numpy(),
+            "nearest_distance": chosen["nearest_distance"].to_numpy(),
+            "disagreement": pd.Series(shared).groupby(owner).max().to_numpy(),
+            "shortest": _shortest(these),
+        }
+    )
+    atypicality = pd.DataFrame(worst).groupby(owner).max().to_numpy()
+    return Measured(frame, atypicality, gap)
+
+
+def _by_one(reference: Reference, these: EmbeddedSet) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By one model: a row an atom, and a row a structure (its index the id) with `gap`."""
+    found = references.scores(reference, these)
+    gap = np.empty(len(these.ids))
+    for rows, _, distance in neighbourhoods(these.whole, reference.known.whole, NEAREST):
+        gap[rows] = distance.mean(axis=1)
+    return found.atoms, pd.DataFrame({"gap": gap}, index=these.ids)
+
+
+def _names(neighbours: pd.Series) -> np.ndarray:
+    """(n, SHARED) names of each atom's nearest typical atoms."""
+    names = np.full((len(neighbours), SHARED), geometry.NOBODY)
+    for row, found in enumerate(neighbours):
+        names[row, : len(found)] = found
+    return names
+
+
+def _shortest(these: StructureSet) -> np.ndarray:
+    crystals = these.crystals
+    columns = (crystals[name] for name in ("numbers", "positions", "cell"))
+    return np.array([geometry.shortest_contact(*one) for one in zip(*columns, strict=True)])
+
+
+def _reference(snapshot: Snapshot, side: ModelLayer, among: str | None) -> Reference:
+    """The store's reference if it is that of `among`, else one of all that it holds."""
+    stored = references.stored(snapshot, side)
+    if stored is not None and among in (None, stored.among):
+        return stored
+    fresh, everything = references.build_reference(snapshot, side, among=among)
+    return references.calibrated(fresh, everything)

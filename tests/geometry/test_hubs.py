@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from platonic_store.geometry import hubs
+from platonic_store.geometry.neighbours import nearest, nearest_to_one, row_lengths, unit_rows
+from platonic_store.geometry.retrieval import retrieval, retrieval_matrix
+
+RNG = np.random.default_rng(0)
+POINTS = RNG.normal(size=(300, 12)).astype(np.float32)
+SAMPLE = hubs.Sample.of(RNG.normal(size=(90, 12)), np.arange(90) % 3)
+SCORES = hubs.hubness(POINTS, SAMPLE.without(None))
+
+
+def test_a_hub_score_is_the_mean_cosine_with_the_nearest_of_the_sample():
+    rows = SAMPLE.without(1)
+    cosines = np.sort(unit_rows(POINTS) @ rows.T, axis=1)[:, -10:].mean(1)
+    np.testing.assert_allclose(hubs.hubness(POINTS, rows), cosines, atol=1.5e-5)
+    assert len(rows) == 60
+    np.testing.assert_array_equal(hubs.hubness(4 * POINTS, rows), hubs.hubness(POINTS, rows))
+
+
+def test_a_row_has_the_same_score_alone_as_among_others():
+    alone = np.concatenate([hubs.hubness(row[None], SAMPLE.without(0)) for row in POINTS[:20]])
+    np.testing.assert_allclose(hubs.hubness(POINTS, SAMPLE.without(0))[:20], alone, atol=1.5e-5)
+
+
+@pytest.mark.parametrize("count", [3, 200])  # below and above what single precision is for
+def test_the_nearest_by_hub_scores_are_those_of_brute_force(count):
+    queries = RNG.normal(size=(count, 12))
+    corrected = 1 - unit_rows(queries) @ unit_rows(POINTS).T + SCORES / 2
+    expected = np.argsort(corrected, axis=1)[:, :7]
+    index, distance = nearest(queries, POINTS, 7, SCORES)
+    np.testing.assert_array_equal(index, expected)
+    cosines = np.take_along_axis(unit_rows(queries) @ unit_rows(POINTS).T, expected, axis=1)
+    np.testing.assert_allclose(distance, 1 - cosines, atol=1e-9)
+    one = nearest_to_one(queries[0], POINTS, row_lengths(POINTS), 7, hubs=SCORES)
+    np.testing.assert_array_equal(one[0], expected[0])
+    np.testing.assert_allclose(one[1], distance[0], atol=1e-12)
+
+
+def test_a_hub_no_longer_answers_for_everybody():
+    middle = np.eye(40)[0]
+    truth = unit_rows(middle + unit_rows(RNG.normal(size=(400, 40))))
+    asks, answers = (truth + 0.08 * RNG.normal(size=truth.shape) for _ in range(2))
+    answers[:20] = middle + 0.05 * answers[:20]  # twenty atoms collapse to the middle
+    found = hubs.hubness(answers, unit_rows(asks).astype(np.float32))
+    assert retrieval(asks, answers, 1, found) > retrieval(asks, answers, 1)
+    assert retrieval_matrix(asks, answers, 1, found).diagonal().mean() == pytest.approx(
+        retrieval(asks, answers, 1, found)
+    )
+
+
+def test_samples_survive_being_stored():
+    stored = hubs.from_bytes(hubs.to_bytes({"atom": SAMPLE}))
+    np.testing.assert_array_equal(stored["atom"].rows, SAMPLE.rows)
+    np.testing.assert_array_equal(stored["atom"].model, SAMPLE.model)
