@@ -12,7 +12,7 @@ from platonic_store.storage import lookup, vectors
 def answering(prototypes):
     snapshot = prototypes.snapshot()
     space = lookup.space(snapshot, None, ["sevennet-0", "chgnet-0.3.0"])
-    side = lookup.model_layer(snapshot, "chgnet-0.3.0")
+    side = lookup.side_in(snapshot, space, "chgnet-0.3.0")
     return {
         level: lookup.vector_table(snapshot, side, level, space) for level in ("atom", "structure")
     }
@@ -20,12 +20,9 @@ def answering(prototypes):
 
 def test_hub_scores_are_told_by_the_other_models_coordinates(prototypes, answering):
     snapshot = prototypes.snapshot()
-    other = lookup.vector_table(
-        snapshot,
-        lookup.model_layer(snapshot, "sevennet-0"),
-        "structure",
-        answering["structure"].space,
-    )
+    space = answering["structure"].space
+    side = lookup.side_in(snapshot, space, "sevennet-0")
+    other = lookup.vector_table(snapshot, side, "structure", space)
     points = snapshot.points(answering["structure"])
     cosines = 1 - distances(points.vectors, snapshot.points(other).vectors)
     everybody = np.sort(cosines, axis=1)[:, -10:].mean(1)

@@ -115,19 +115,16 @@ def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
 def test_projecting_today_is_projecting_tomorrow(prototypes):
     """A stored projection puts a stored structure where the store has it."""
     from platonic_store.geometry.projection import project
-    from platonic_store.storage.snapshot import ModelLayer
 
     with prototypes.snapshot() as snapshot:
         space = lookup.space(snapshot, "aligned", ["chgnet-0.3.0"])
-        fitted = lookup.projection(snapshot, space, ModelLayer("chgnet-0.3.0", 2))
-    atoms = prototypes.embeddings("chgnet-0.3.0")
+        fitted = lookup.projection(snapshot, space, lookup.side_in(snapshot, space, "chgnet-0.3.0"))
+    layers = [prototypes.embeddings(f"chgnet-0.3.0@{layer}") for layer in (1, 2)]
     stored = prototypes.embeddings("chgnet-0.3.0", space="aligned")
     key = ["structure_id", "site_index"]
-    order = atoms.sort_by([(name, "ascending") for name in key])
-    there = stored.sort_by([(name, "ascending") for name in key])
-    np.testing.assert_allclose(
-        project(fitted, vector_matrix(order["vector"])), vector_matrix(there["vector"]), atol=1e-6
-    )
+    ordered = [one.sort_by([(name, "ascending") for name in key]) for one in (*layers, stored)]
+    *own, there = (vector_matrix(one["vector"]) for one in ordered)
+    np.testing.assert_allclose(project(fitted, np.hstack(own)), there, atol=1e-6)
 
 
 def test_anchors_do_not_depend_on_how_the_store_was_filled(tmp_path):
