@@ -406,8 +406,9 @@ def main() -> None:
         folder = options.out / training.identity(plan, given.crystals, given.labels)
         folder.mkdir(exist_ok=True)
         print(
-            f"{len(given.crystals):,} rattled crystals are trained on, of {len(chosen.trained):,}; "
-            f"{plan.steps:,} steps of {plan.batch}; {len(chosen.asked):,} atoms are asked, "
+            f"{len(given.crystals):,} rattled crystals of {len(chosen.trained):,}; "
+            f"{options.teacher} teaches; {plan.steps:,} steps of {plan.batch}; "
+            f"{len(chosen.asked):,} atoms are asked, "
             f"{len(chosen.answers):,} may answer; {len(chosen.anchors):,} anchors; "
             f"layer {options.layer}; {folder}"
         )
