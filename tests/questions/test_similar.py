@@ -197,7 +197,7 @@ def test_find_similar_has_the_names_of_the_materials_project(prototypes):
     assert len(prototypes.find_similar("Spinel", top=None)) > 280
 
 
-def test_poolings_of_the_atoms(prototypes, crystals):
+def test_poolings_of_the_atoms(prototypes):
     from platonic_store.geometry.pooling import POOLINGS
 
     question = questions.get("similar")
