@@ -9,6 +9,7 @@ from pymatgen.core.structure import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from platonic_store import Store
+from platonic_store.errors import StoreNotFound
 
 Way = Callable[[Structure, np.random.Generator], Structure]
 
@@ -77,17 +78,21 @@ def perturbed(originals: dict[str, Structure], seed: int) -> dict[str, Structure
     }
 
 
-def embedded(
-    folder: str, originals: dict[str, Structure], models: list[str], layers: str, seed: int
-) -> Store:
-    """A scratch store of the copies, embedded by some models; goes on where it was left."""
+def embedded(folder: str, originals: dict[str, Structure], models: list[str], seed: int) -> Store:
+    """A scratch store of the copies, embedded by some models; one that is there is kept."""
     store = Store.open(folder)
-    store.ingest(perturbed(originals, seed), layers=layers)
+    try:
+        known = set(store.snapshot().models)
+    except StoreNotFound:
+        store.ingest(perturbed(originals, seed))
+        known = set()
     for model in models:
-        store.ingest(models=[model], layers=layers)
+        if model not in known:
+            store.ingest(models=[model])
     return store
 
 
 def origins(ids: pd.Series) -> pd.DataFrame:
     """The original and the way of each copy."""
-    return ids.str.rsplit("|", n=1, expand=True).set_axis(["original", "way"], axis=1)
+    found: pd.DataFrame = ids.str.rsplit("|", n=1, expand=True)
+    return found.set_axis(["original", "way"], axis=1)

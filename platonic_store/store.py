@@ -351,7 +351,7 @@ class Store(Questions):
         table: str | None = None,
         by_id: bool = False,
         k: int = 10,
-        within: float = 0.01,
+        within: float = 0.005,
         reference: str | None = None,
     ) -> "AnnotationReport":
         """Write into the records of a user's own file or database what the store says of them.
@@ -363,7 +363,8 @@ class Store(Questions):
         id: the column (or key) that names the structures; by default the first usual name.
         by_id: match records by their ids alone and embed nothing. Otherwise a record that has a
             structure is matched by its content, and ingested where the store lacks it.
-        k: how many neighbours. within: the cosine distance of near duplicates.
+        k: how many neighbours. within: the distance of near duplicates, as of
+            `near_duplicates`.
         reference: a store of what the models were trained on, by path or URL: adds whether it
             covers each structure.
 

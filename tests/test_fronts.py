@@ -23,6 +23,7 @@ QUESTIONS = [
     ("similar", {"query": "Spinel", "k": 4, "across": "chgnet-0.3.0", "where": "nelements = 3"}),
     ("similar", {"query": "Rutile", "site": 2, "model": "chgnet-0.3.0"}),
     ("similar", {"query": "Rutile", "distance": "transport", "k": 3}),
+    ("similar", {"query": "Rutile", "pooling": "cumulants", "k": 3}),
     ("analogy", {"expression": "Perovskite - Spinel + Rutile", "k": 4}),
     ("near_duplicates", {"within": 0.004, "where": "nsites < 20"}),
     ("neighbours", {"k": 1, "where": "nsites > 30"}),

@@ -35,7 +35,7 @@ def annotate(
     table: str | None = None,
     by_id: bool = False,
     k: int = 10,
-    within: float = 0.01,
+    within: float = 0.005,
     reference: str | None = None,
 ) -> AnnotationReport:
     """Write into a user's records what the store knows of their structures; see `Store.annotate`.

@@ -14,6 +14,8 @@ from platonic_store.geometry.clusters import mode_clusters, near_duplicate_group
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
 from platonic_store.questions.committee import judged
 from platonic_store.questions.coverage import coverage
+from platonic_store.questions.near_duplicates import POOLING
+from platonic_store.questions.shared.pooled import Pooled, pooled
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -29,7 +31,8 @@ class StoreData(NamedTuple):
 
     contents: the content hash of each of n structures by its id, in the order of ids.
     formulas: (n,). vectors: of each model the rows of `contents` that it has embedded, ascending,
-    and (rows, dim) float32. scores: of each model `atypicality` and `p`, by id. consensus: `p` and
+    and (rows, dim) float32. by_element: the same structures, pooled as `near_duplicates` does, in
+    the order of ids. scores: of each model `atypicality` and `p`, by id. consensus: `p` and
     `disagreement` of all models together, by id. committee: `COMMITTEE` of those with forces, by
     id. rejected: why, by (id, model).
     """
@@ -37,6 +40,7 @@ class StoreData(NamedTuple):
     contents: dict[str, str]
     formulas: NDArray[np.object_]
     vectors: dict[ModelLayer, tuple[Rows, Vectors]]
+    by_element: dict[ModelLayer, Pooled]
     scores: dict[ModelLayer, pd.DataFrame]
     consensus: pd.DataFrame
     committee: pd.DataFrame
@@ -140,11 +144,16 @@ def gather(snapshot: Snapshot, layers: list[ModelLayer]) -> StoreData:
     rejected = snapshot.rows(
         "SELECT structure_id, model, reason FROM catalog.main.quarantined WHERE model IS NOT NULL"
     )
+    by_element = {
+        layer: pooled(snapshot, lookup.vector_table(snapshot, layer, "atom"), POOLING)
+        for layer in layers
+    }
     scores = {layer: _scores(snapshot, layer) for layer in layers}
     return StoreData(
         dict(zip(structures["id"], structures["content_hash"], strict=True)),
         structures["formula"].to_numpy(),
         vectors,
+        by_element,
         scores,
         _consensus(snapshot, scores),
         _committee(snapshot, [layer.model for layer in layers]),
@@ -217,7 +226,8 @@ def compute(
     """Neighbours, near duplicates and clusters of every structure; and what covers it, if known.
 
     By several models together a distance is the mean of their cosine distances. Duplicates have one
-    reduced formula and lie `within`; see `geometry.clusters` for both kinds of groups.
+    reduced formula and lie `within`, as `near_duplicates` measures it; see `geometry.clusters` for
+    both kinds of groups.
 
     Raises: InvalidQuery if fewer than two structures are embedded.
     """
@@ -227,7 +237,7 @@ def compute(
     near = _nearest(rows, vectors, k)
     neighbours = {PREFIX: _spread(rows, near, len(ids))}
     formulas = pd.factorize(data.formulas[rows])[0]
-    groups = near_duplicate_groups(vectors, formulas, within)
+    groups = near_duplicate_groups(*_by_element(data, ids[rows], formulas, within))
     table.loc[ids[rows], FIRST] = ids[rows[groups]]
     table.loc[ids[rows], f"{PREFIX}cluster"] = ids[rows[mode_clusters(*near)]]
     for layer, prefix in prefixes(list(data.vectors)).items():
@@ -258,6 +268,19 @@ def _joint_vectors(data: StoreData) -> tuple[Rows, Vectors]:
     rows = common(data)
     parts = [vectors[np.searchsorted(own, rows)] for own, vectors in data.vectors.values()]
     return rows, np.hstack([unit_rows(part) for part in parts])
+
+
+def _by_element(
+    data: StoreData, ids: NDArray[np.object_], formulas: Rows, within: float
+) -> tuple[Vectors, Rows, float]:
+    """What `near_duplicate_groups` takes: `within` is of the mean of the models' distances, each in
+    the model's mean between two atoms of one element."""
+    spreads = np.array([known.spread for known in data.by_element.values()])
+    parts = [
+        unit_rows(known.vectors[np.searchsorted(known.ids, ids.astype(str))]) / np.sqrt(spread)
+        for known, spread in zip(data.by_element.values(), spreads, strict=True)
+    ]
+    return np.hstack(parts), formulas, within / float(np.mean(1 / spreads))
 
 
 def _nearest(rows: Rows, vectors: Vectors, k: int) -> NeighbourTable:

@@ -36,8 +36,8 @@ def run(
     ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours.")] = 10,
     within: Annotated[
-        float, typer.Option(min=0, max=2, help="Distance of near duplicates (1 − cosine).")
-    ] = 0.01,
+        float, typer.Option(min=0, help="Distance of near duplicates, as of near-duplicates.")
+    ] = 0.005,
     reference: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="A store of what the models were trained on: is this covered by it?"),

@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared.declaration import Column, SqlFunction, question
-from platonic_store.questions.shared.inputs import atom_set, query_vector
+from platonic_store.questions.shared.inputs import atom_set, pooled_query, query_vector
 from platonic_store.questions.shared.nearest import nearest, nearest_by_transport
 from platonic_store.questions.shared.parameters import (
     Across,
@@ -19,6 +19,7 @@ from platonic_store.questions.shared.parameters import (
     StructureQuery,
     Where,
 )
+from platonic_store.questions.shared.pooled import nearest_pooled
 from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot, VectorTable
@@ -57,13 +58,18 @@ def similar(
         Literal["cosine", "transport"],
         "Of structures: cosine of their means, or transport of their atoms.",
     ] = "cosine",
+    pooling: Annotated[
+        Literal["mean", "cumulants", "cumulants-2", "by-element", "by-site"],
+        "Of structures: how a vector is made of the atoms; see Structure vectors.",
+    ] = "mean",
 ) -> pd.DataFrame:
     """The k structures (or, with a site, atoms) most alike to one.
 
     With `across`, the query's own structure is among the candidates: to find it is the test of the
     shared space. `where` is applied first: k answers come where k exist. Atoms stand for all their
     symmetry-equivalent sites. `distance` "transport" is the mean 1 − cosine of two structures'
-    atoms when each is matched at the least cost.
+    atoms when each is matched at the least cost. `pooling` "cumulants" finds the same prototype in
+    other chemistries more often, "by-element" the same crystal.
 
     A query is an id, a file, a pymatgen `Structure`, ASE `Atoms` or a vector (dim,), numpy.
 
@@ -75,10 +81,20 @@ def similar(
     if distance == "transport":
         if level == "atom":
             raise InvalidQuery("transport is between structures, not atoms", "leave out the site")
+        if pooling != "mean":
+            raise InvalidQuery("transport compares atoms, it pools none", "leave out the pooling")
         atoms = atom_set(snapshot, query, asking, space)
         own = query if answering.model == asking.model and isinstance(query, str) else None
         table = lookup.vector_table(snapshot, answering, "atom", space)
         return nearest_by_transport(snapshot, table, atoms, own, k, where)
+    if pooling != "mean":
+        if level == "atom":
+            raise InvalidQuery("pooling is of structures, not atoms", "leave out the site")
+        one = pooled_query(snapshot, query, asking, space, pooling)
+        if answering.model != asking.model:
+            one = one._replace(structure_id=None)
+        atom_table = lookup.vector_table(snapshot, answering, "atom", space)
+        return nearest_pooled(snapshot, atom_table, one, pooling, k, where)
     vector = query_vector(snapshot, query, asking, space=space, level=level, site=site)
     if answering.model != asking.model:
         vector = vector._replace(structure_id=None)

@@ -1,21 +1,11 @@
 -- Near duplicates within a distance
 --
--- Pairs of structures that lie within a small distance of one another according to a model. Alike to
--- the model is not the same crystal: compare the formulas and the structures themselves. Of more
--- than 20 duplicates of one structure the nearest 20 are listed.
+-- Pairs of structures of one formula that are all but the same crystal to a model, nearest first.
+-- Polytypes are near, too: to the model they are the same atoms. `near_duplicates` has a check by
+-- StructureMatcher.
 --
 -- model: the model
--- within = 0.01: the largest distance (1 − cosine)
-WITH pair AS (
-    SELECT least(structure_id, neighbour) AS structure_id, greatest(structure_id, neighbour) AS other, min(distance) AS distance
-    FROM neighbours(model := getvariable('model'), k := 20)
-    WHERE distance <= getvariable('within')::DOUBLE
-    GROUP BY ALL
-)
-SELECT
-    pair.distance, a.structure_id, a.formula, a.spacegroup,
-    b.structure_id AS other, b.formula AS other_formula, b.spacegroup AS other_spacegroup
-FROM pair
-JOIN structure AS a ON a.structure_id = pair.structure_id
-JOIN structure AS b ON b.structure_id = pair.other
-ORDER BY pair.distance, a.structure_id, b.structure_id;
+-- within = 0.005: the largest distance, in the model's mean between two atoms of one element
+SELECT distance, structure_id, other, formula, spacegroup, spacegroup_other, volume_ratio
+FROM near_duplicates(model := getvariable('model'), within := getvariable('within')::DOUBLE)
+ORDER BY distance, structure_id, other;

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from platonic_store import questions
 from platonic_store.arrow import vector_matrix
 from platonic_store.errors import (
     AnchorsNotFound,
@@ -194,3 +195,22 @@ def test_find_similar_has_the_names_of_the_materials_project(prototypes):
     assert set(found[0]) == {"material_id", "task_id", "formula", "nelements", "dissimilarity"}
     assert [one["dissimilarity"] for one in found] == (100 * expected["distance"]).tolist()
     assert len(prototypes.find_similar("Spinel", top=None)) > 280
+
+
+def test_poolings_of_the_atoms(prototypes):
+    from platonic_store.geometry.pooling import POOLINGS
+
+    question = questions.get("similar")
+    (choices,) = (one.choices for one in question.parameters if one.name == "pooling")
+    assert set(choices) == set(POOLINGS)
+    by_mean = prototypes.similar("Halite", k=3)
+    found = prototypes.similar("Halite", k=3, pooling="cumulants", where="formula != 'NaCl'")
+    assert list(found.columns) == list(by_mean.columns)
+    assert (found["distance"].diff().dropna() >= 0).all()
+    vector = prototypes.embedding("Halite")
+    with pytest.raises(InvalidQuery, match="no atoms"):
+        prototypes.similar(vector, pooling="cumulants")
+    with pytest.raises(InvalidQuery, match="not atoms"):
+        prototypes.similar("Halite", site=0, pooling="cumulants")
+    across = prototypes.similar("Halite", k=1, pooling="by-element", across="chgnet-0.3.0")
+    assert across["structure_id"].tolist() == ["Halite"]

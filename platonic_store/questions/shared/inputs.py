@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSource
-from platonic_store.geometry.pooling import mean_by_structure
+from platonic_store.geometry.pooling import mean_by_structure, pool
 from platonic_store.geometry.projection import project
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.storage import lookup
@@ -222,6 +222,25 @@ def atom_set(snapshot: Snapshot, query: Any, side: ModelLayer, space: str | None
         return AtomSet(points.vectors[sets.rows], sets.mass)
     atoms = _projected(snapshot, known, side, space)
     return AtomSet(atoms, np.full(len(atoms), 1 / len(atoms)))
+
+
+def pooled_query(
+    snapshot: Snapshot, query: Any, side: ModelLayer, space: str | None, pooling: str
+) -> QueryVector:
+    """A structure's atoms, pooled by a key of `geometry.pooling.POOLINGS`.
+
+    Raises: as `atom_set`.
+    """
+    known = identify(snapshot, query, side)
+    if isinstance(known, np.ndarray):
+        raise InvalidQuery("a vector has no atoms to pool", "name a structure")
+    if isinstance(known, str):
+        points, _ = _stored_rows(snapshot, known, side, space, "atom", None)
+        numbers, orbits = points.column("atomic_number"), points.column("orbit")
+        owner = np.zeros(len(numbers), dtype=int)
+        return QueryVector(pool(pooling, points.vectors, owner, numbers, orbits)[0], known)
+    atoms = _projected(snapshot, known, side, space)
+    return QueryVector(pool(pooling, atoms, np.zeros(len(atoms), int), known.numbers)[0])
 
 
 def _projected(

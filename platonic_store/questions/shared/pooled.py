@@ -5,10 +5,13 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.geometry.neighbours import nearest_to_one, row_lengths
 from platonic_store.geometry.pooling import element_spread, pool
+from platonic_store.questions.shared.inputs import QueryVector
+from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 from platonic_store.storage.vectors import fits_cache
@@ -45,6 +48,29 @@ def pooled(snapshot: Snapshot, table: VectorTable, pooling: str) -> Pooled:
     if pooling not in known:
         known[pooling] = _gathered(iter([points]), pooling)
     return known[pooling]
+
+
+def nearest_pooled(
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: QueryVector,
+    pooling: str,
+    k: int,
+    where: str | None = None,
+) -> pd.DataFrame:
+    """The k structures nearest by the cosine of their pooled vectors, without the query's own.
+
+    Returns: rank, structure_id, distance. Raises: InvalidQuery for the condition.
+    """
+    whole = pooled(snapshot, table, pooling)
+    mask = whole.ids != query.structure_id
+    if where is not None:
+        mask &= np.isin(
+            whole.ids, lookup.matching(snapshot, where, "structure")["structure_id"].to_numpy(str)
+        )
+    rows, distance = nearest_to_one(query.vector, whole.vectors, whole.lengths, k, mask)
+    rank = np.arange(1, len(rows) + 1)
+    return pd.DataFrame({"rank": rank, "structure_id": whole.ids[rows], "distance": distance})
 
 
 def _gathered(parts: Iterator[Points], pooling: str) -> Pooled:
