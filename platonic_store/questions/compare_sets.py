@@ -74,7 +74,7 @@ def compare_sets(
     resamples: Annotated[int, "Of the bootstrap.", Ge(2)] = 100,
     seed: Seed = 0,
 ) -> pd.DataFrame:
-    """How alike set A is to set B, to each model: is what was generated like what is known?
+    """How alike set A is to set B, to each model: what was generated, say, to what is known.
 
     `frechet`: distance of the normal distributions that fit the sets. `precision`, `density`: how
     far A lies where B is. `recall`, `coverage`: how far B is met by A. `vendi`: how many different

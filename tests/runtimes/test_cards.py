@@ -87,7 +87,7 @@ def test_random_controls():
 
 def test_layers_wanted():
     card = cards.resolve("sevennet-0")
-    wanted = {"default": (1,), "first": (0,), "last": (4,), "all": (0, 1, 2, 3, 4), "2,0": (0, 2)}
+    wanted = {"default": (0, 1), "first": (0,), "last": (4,), "all": (0, 1, 2, 3, 4), "2,0": (0, 2)}
     assert {spec: cards.layers_wanted(card, spec) for spec in wanted} == wanted
     for wrong in ("", "5", "0,9", "-1", "second"):
         with pytest.raises(errors.LayerNotFound, match="sevennet-0 has no layers"):
