@@ -19,7 +19,7 @@ def volume(prototypes):
 def test_rows_and_what_they_rest_on(prototypes, volume):
     assert volume["way"].tolist() == ["stitched", "own", "own", "composition", "mean"]
     stitched, own, *_ = volume.to_dict("records")
-    assert (stitched["readout"], stitched["fed"]) == ("chgnet-0.3.0@2", "sevennet-0@1")
+    assert (stitched["readout"], stitched["fed"]) == ("chgnet-0.3.0@1+2", "sevennet-0@0+1")
     assert own["ratio"] == 1
     assert stitched["ratio"] == stitched["r2"] / own["r2"]
     assert (volume["low"] <= volume["r2"]).all()
