@@ -54,10 +54,17 @@ def write(snapshot: Snapshot, path: Path, models: Sequence[str]) -> None:
             f"{count:,} structures are too many for one page ({MOST_STRUCTURES:,} at most)",
             "serve the store: `platonic-store serve`",
         )
-    sides = [lookup.model_layer(snapshot, one) for one in models] or _sides(snapshot)
+    sides = [_side(snapshot, one) for one in models] or _sides(snapshot)
     contents = _contents(snapshot, sides)
     parts = {name: base64.b64encode(content).decode() for name, content in contents}
     path.write_text(_page(parts), encoding="utf-8")
+
+
+def _side(snapshot: Snapshot, text: str) -> ModelLayer:
+    """MODEL@LAYER as it says; MODEL as it is on the map, else at its default layer."""
+    side = lookup.model_layer(snapshot, text)
+    there = (one for one in maps.sides(snapshot) if one.model == side.model)
+    return side if "@" in text else next(there, side)
 
 
 def _sides(snapshot: Snapshot) -> list[ModelLayer]:

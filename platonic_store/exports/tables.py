@@ -39,10 +39,11 @@ def on_the_map(snapshot: Snapshot, models: Sequence[str]) -> list[ModelLayer]:
     )
     mapped = [ModelLayer(*row) for row in rows]
     trained = snapshot.trained_models
-    sides = [lookup.model_layer(snapshot, name) for name in models]
-    sides = sides or [side for side in mapped if side.model in trained] or mapped
-    if not sides:
+    if not mapped:
         raise MapNotFound("the store has no map yet", Call("map"))
+    space = lookup.map_space(snapshot)
+    sides = [lookup.side_in(snapshot, space, name) for name in models]
+    sides = sides or [side for side in mapped if side.model in trained] or mapped
     for side in sides:
         if side not in mapped:
             raise MapNotFound(f"{side} is not on the map", Call("project"), Call("map"))
@@ -53,7 +54,8 @@ def table(snapshot: Snapshot, level: Level, sides: Sequence[ModelLayer]) -> pd.D
     """All that is on the map of the consensus, sorted by its keys.
 
     Keys, what is known of it, `x` and `y`, then of each model `MODEL@LAYER x`, `MODEL@LAYER y` and,
-    where it is scored, `MODEL@LAYER p`; `disagreement` where several models are.
+    where it is scored, `MODEL@LAYER p`; `disagreement` where several models are. Scores of a set of
+    layers are those of the model's default layer.
     """
     keys, places = KEYS[level], f"{level}_map"
     order = ", ".join(keys)
@@ -63,10 +65,14 @@ def table(snapshot: Snapshot, level: Level, sides: Sequence[ModelLayer]) -> pd.D
         [CONSENSUS],
     )
     for side in sides:
-        for view, columns in ((places, ("x", "y")), (_SCORES[level], ("p",))):
+        own = side if len(side.layers) == 1 else lookup.model_layer(snapshot, side.model)
+        for view, columns, one in (
+            (places, ("x", "y"), side),
+            (_SCORES[level], ("p",), own),
+        ):
             names = ", ".join(f'{column} AS "{side} {column}"' for column in columns)
             found = snapshot.frame(
-                f"SELECT {order}, {names} FROM {view} WHERE model = ? AND layer = ?", [*side]
+                f"SELECT {order}, {names} FROM {view} WHERE model = ? AND layer = ?", [*one]
             )
             if len(found):
                 rows = rows.merge(found, on=keys, how="left", sort=False)

@@ -285,7 +285,7 @@ def test_every_view_is_its_url_and_has_twins(visit, url, scored):
     page = visit(
         f"{PEROVSKITE}&color=disagreement&a=chgnet-0.3.0@2&b=sevennet-0@1&atoms=disagreement"
     )
-    assert page.locator("#model-a").input_value() == "chgnet-0.3.0@2"
+    assert page.locator("#model-a").input_value() == "chgnet-0.3.0@1+2"
     assert page.locator("#color").input_value() == "disagreement"
     page.locator("#corner summary").click()
     corner = page.locator("#corner").inner_text()
@@ -364,8 +364,8 @@ def test_it_is_exported_and_shown_from_python(scored, tmp_path, monkeypatch):
     assert "frame-ancestors" in httpx.get(shown.url).headers["content-security-policy"]
     assert shown.url in shown._repr_html_()
     one = scored.export(tmp_path / "explorer.html", models=["sevennet-0"]).read_text()
-    assert "near?level=structure&side=sevennet-0@1" in one
-    assert "near?level=structure&side=chgnet-0.3.0@2" not in one
+    assert "near?level=structure&side=sevennet-0@0+1" in one
+    assert "near?level=structure&side=chgnet-0.3.0@1+2" not in one
 
 
 def test_the_vendored_files_are_those_that_were_made():

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from platonic_store.errors import InvalidQuery, MapNotFound
 from platonic_store.store import Store
 
-A, B = "sevennet-0@1", "chgnet-0.3.0@2"
+A, B = "sevennet-0@0+1", "chgnet-0.3.0@1+2"
 
 
 @pytest.fixture(scope="module")
