@@ -238,7 +238,7 @@ def test_a_batch_that_is_dropped_is_screened(visit, scored, tmp_path):
     from ase.build import bulk
     from ase.io import write
 
-    names = {"salt": ("NaCl", 5.7), "salt again": ("NaCl", 5.7), "new": ("RbAt", 6.9)}
+    names = {"salt": ("NaCl", 5.7), "salt again": ("NaCl", 5.7), "new": ("RbI", 7.3)}
     crystals = []
     for name, (formula, a) in names.items():
         crystals.append(bulk(formula, "rocksalt", a=a))
