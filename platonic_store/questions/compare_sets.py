@@ -126,7 +126,8 @@ def compared(
             seen, known = (_seen(these, side, space, spread) for these in (one, other))
             rows = _measured(seen, known, neighbours, within, resamples, seed, advance)
             frames.append(rows.assign(model=str(side), space=space))
-    return pd.concat(frames, ignore_index=True)
+    typed: pd.DataFrame = compare_sets.typed(pd.concat(frames, ignore_index=True))
+    return typed
 
 
 class _Seen(NamedTuple):

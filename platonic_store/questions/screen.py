@@ -135,7 +135,8 @@ def screened(base: Known, these: StructureSet, limits: Limits, check: bool = Fal
     frame = frame.drop(columns="structure_id").iloc[order]
     rejected = pd.DataFrame(these.rejected, columns=["candidate", "rule"])
     whole = pd.concat([frame, rejected.assign(**{"class": "rejected"})], ignore_index=True)
-    return whole.assign(rank=np.arange(1, len(whole) + 1))
+    typed: pd.DataFrame = screen.typed(whole.assign(rank=np.arange(1, len(whole) + 1)))
+    return typed
 
 
 def _spread(these: StructureSet) -> np.ndarray:

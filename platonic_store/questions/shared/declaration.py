@@ -40,6 +40,8 @@ from annotated_types import Ge
 from platonic_store.errors import InvalidQuery
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from platonic_store.storage.snapshot import Snapshot
 
 P = ParamSpec("P")
@@ -198,6 +200,11 @@ class Question(Generic[P, R]):
     def schema(self) -> pa.Schema:
         """The answer's own columns; each field's metadata are its meaning and unit."""
         return pa.schema([column.field for column in self.columns])
+
+    def typed(self, frame: "pd.DataFrame") -> "pd.DataFrame":
+        """Rows in the declared types, whatever some of them lack."""
+        made: pd.DataFrame = pa.Table.from_pandas(frame, self.schema, False).to_pandas()
+        return made
 
     def brief(self, columns: Sequence[str], where: str = "") -> list[str]:
         """What is shown of an answer's columns where there is little room, in order.
