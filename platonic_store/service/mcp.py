@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Route
 from platonic_store import __version__, questions
 from platonic_store.cli.hints import command
 from platonic_store.errors import Call, PlatonicError, worded
-from platonic_store.questions.shared.declaration import Question
+from platonic_store.questions.shared.declaration import Column, Question
 from platonic_store.service import documents
 from platonic_store.service.answers import answer
 from platonic_store.service.formats import rows
@@ -156,7 +156,8 @@ def _asker(question: "Question[..., Any]") -> _Function:
         for row in found:
             if "structure_id" in row:
                 row["url"] = documents.url(page, row["structure_id"])
-        return _cut(snapshot, question.name, found, len(table), question.caveat)
+        meant = {one.name: _meaning(one) for one in question.columns if one.name in kept}
+        return _cut(snapshot, question.name, found, len(table), question.caveat, meant)
 
     return ask
 
@@ -169,12 +170,18 @@ def _sql(snapshot: Snapshot, asked: Any, page: str) -> dict[str, Any]:
 
 
 def _cut(
-    snapshot: Snapshot, name: str, found: list[dict[str, Any]], total: int, caveat: str
+    snapshot: Snapshot,
+    name: str,
+    found: list[dict[str, Any]],
+    total: int,
+    caveat: str,
+    columns: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     more = {"left_out": f"{total - len(found)} further rows: ask for fewer"}
     return {
         "question": name,
         "snapshot": snapshot.id,
+        **({"columns": columns} if columns else {}),
         "rows": found,
         **({"caveat": caveat} if caveat else {}),
         **(more if total > len(found) else {}),
@@ -182,11 +189,12 @@ def _cut(
 
 
 def _description(question: "Question[..., Any]") -> str:
-    columns = [
-        f"- {one.name}: {one.meaning}{f' ({one.unit})' if one.unit else ''}"
-        for one in question.columns
-    ]
-    return "\n".join([question.description, "", "Columns of the rows:", *columns])
+    """What it is. What its columns mean comes with the rows: agents read this at every turn."""
+    return f"{question.description}\n\nColumns: {', '.join(one.name for one in question.columns)}"
+
+
+def _meaning(column: Column) -> str:
+    return f"{column.meaning}{f' ({column.unit})' if column.unit else ''}"
 
 
 def _call(call: Call, tools: Collection[str]) -> str:

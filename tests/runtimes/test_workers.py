@@ -287,7 +287,7 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
     except errors.EnvironmentNotReady as reason:
         pytest.skip(str(reason))
     request = {"card": model.as_dict(), "layers": [1], "device": "cpu", "batch_atoms": None}
-    request |= {"batch_atoms_before": {}}
+    request |= {"batch_atoms_before": {}, "outputs": []}
     questions = [batch([f"{i}-{j}" for j in range(10)]) for i in range(3)]
     answers = []
     for graph_processes in (0, 2):

@@ -17,7 +17,7 @@ TOKEN = "a-token-of-some-length"
         ("/api/similar?query=%00", 422, "query"),
         ("/api/similar?query=Halite&site=99", 422, "no site 99"),
         ("/api/similar?query=Halite&model=nix", 422, "no embeddings by nix"),
-        ("/api/similar?query=Halite&model=sevennet-0@7", 422, "layers [1]"),
+        ("/api/similar?query=Halite&model=sevennet-0@7", 422, "layers [0, 1]"),
         ("/api/similar?query=Halite&space=nix", 422, "no shared space nix"),
         ("/api/similar?query=Halite&where=nix", 422, "nix"),
         ("/api/similar?query=Halite&where=1%3D1)+OR+(1%3D1", 422, ""),

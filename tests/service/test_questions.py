@@ -15,12 +15,16 @@ ARGUMENTS = {
     "analogy": {"expression": "Halite - Na + K", "k": 4},
     "bias": {"by": ["element", "group"], "structures": 60},
     "collapsed_pairs": {"k": 5},
+    "committee": {"k": 3},
+    "compare_sets": {"a": "nelements = 2", "b": "nelements = 3", "resamples": 3},
     "coverage": {"query": "Halite", "reference": "prototypes.store", "level": "atom"},
     "disagreement": None,  # of stored scores, which this store lacks
     "embedding": {"query": "Halite", "site": 1},
     "near_duplicates": {"within": 0.01},
     "neighbours": {"k": 2},
     "outliers": {"k": 3},
+    "screen": {"candidates": "nelements = 4"},
+    "screen_limits": {"sparse": 0.1},
     "similar": {"query": "Halite", "site": 1, "where": "nelements < 4", "k": 7},
     "stitch": {"from_model": "sevennet-0", "to_model": "chgnet-0.3.0", "property": "volume"},
     "stitch_head": None,  # of a layer that this store lacks

@@ -14,7 +14,7 @@ def test_commits_snapshots_and_interruptions_are_logged(store, caplog):
     store.doctor()
     for what in (
         "published snapshot 1 ",
-        f"run {run.run}: fake-a embeds layers [1]",
+        f"run {run.run}: fake-a on cpu: layer 1",
         f"4 structures of run {run.run}",
         f"run {run.run} finished",
         "published",

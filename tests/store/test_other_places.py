@@ -24,7 +24,8 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def filled(store) -> Store:
-    store.ingest({id_: POOL[id_] for id_ in list(POOL)[:4]}, ["fake-a"])
+    store.ingest({id_: POOL[id_] for id_ in list(POOL)[:4]})
+    store.ingest(models=["fake-a"])
     return store
 
 
