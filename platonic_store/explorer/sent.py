@@ -9,6 +9,7 @@ from platonic_store.explorer import columns, maps
 from platonic_store.explorer.data import plain, symbol
 from platonic_store.questions.shared.inputs import ExternalStructure, NotYetEmbedded, identify
 from platonic_store.questions.typicality import typicality
+from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 
@@ -29,8 +30,9 @@ def crystal(snapshot: Snapshot, row: dict[str, Any]) -> dict[str, Any]:
             "structure": whole,
             "atoms": maps.place(snapshot, "atom", side, known.atoms),
         }
-        if side in columns.scored(snapshot):
-            scores.append(_typicality(snapshot, row["id"], side))
+        own = side if len(side.layers) == 1 else lookup.model_layer(snapshot, side.model)
+        if own in columns.scored(snapshot):
+            scores.append(_typicality(snapshot, row["id"], own))
     return {
         "id": row["id"],
         "formula": row["formula"],

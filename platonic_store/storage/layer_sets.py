@@ -29,7 +29,10 @@ def text_of(number: int) -> str:
 
 
 def read(text: str) -> int | None:
-    """The number of the set that a text names; None if it is no text of a set."""
-    if not re.fullmatch(r"\d{1,2}(\+\d{1,2})*", text):
+    """The number of the set that a text names; None if it is no text of a set.
+
+    In a URL's query a plus sign that nobody has escaped is a space.
+    """
+    if not re.fullmatch(r"\d{1,2}([+ ]\d{1,2})*", text):
         return None
-    return number_of(map(int, text.split("+")))
+    return number_of(map(int, re.split("[+ ]", text)))

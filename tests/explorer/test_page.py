@@ -30,6 +30,7 @@ LONELIEST = """async () => {
     return rooms.filter(([far]) => Number.isFinite(far)).sort((x, y) => y[0] - x[0])[0][1];
 }"""
 PEROVSKITE = "/s/Perovskite?site=2&level=atom"
+A, B = "sevennet-0@0+1", "chgnet-0.3.0@1+2"  # what the space takes of them
 
 
 def lists(page) -> dict[str, list[str]]:
@@ -78,7 +79,7 @@ def test_a_click_on_a_map_opens_the_crystal_and_both_lists(visit, scored):
     until(page, f"document.title.startsWith({own!r})")
     page.locator(".list.b li").nth(9).wait_for()
     shown = lists(page)
-    for side, model in (("a", "sevennet-0"), ("b", "chgnet-0.3.0")):
+    for side, model in (("a", A), ("b", B)):
         assert shown[side] == scored.similar(own, model=model)["structure_id"].tolist()
     common = set(shown["a"]) & set(shown["b"])
     assert page.locator(".ties path").count() == len(common)
@@ -272,7 +273,7 @@ def test_analogy_and_cookbook(visit, scored):
     page.get_by_label("Analogy").fill("CaTiO3 - Ti + Zr")
     page.get_by_label("Analogy").press("Enter")
     page.locator(".list.a li").first.wait_for()
-    answer = scored.analogy("CaTiO3 - Ti + Zr", model="sevennet-0")
+    answer = scored.analogy("CaTiO3 - Ti + Zr", model=A)
     assert lists(page)["a"] == answer["structure_id"].tolist()
     page.get_by_role("tab", name="Ask").click()
     page.get_by_label("Cookbook").select_option("near-duplicates")
@@ -283,9 +284,9 @@ def test_analogy_and_cookbook(visit, scored):
 def test_every_view_is_its_url_and_has_twins(visit, url, scored):
     """Item 8."""
     page = visit(
-        f"{PEROVSKITE}&color=disagreement&a=chgnet-0.3.0@2&b=sevennet-0@1&atoms=disagreement"
+        f"{PEROVSKITE}&color=disagreement&a={B}&b={A}&atoms=disagreement"
     )
-    assert page.locator("#model-a").input_value() == "chgnet-0.3.0@1+2"
+    assert page.locator("#model-a").input_value() == B
     assert page.locator("#color").input_value() == "disagreement"
     page.locator("#corner summary").click()
     corner = page.locator("#corner").inner_text()
@@ -323,7 +324,7 @@ def test_accessible(visit, axe, path, width, options):
 def test_one_file_opens_without_a_server(visit, scored, tmp_path):
     file = write_page(scored, tmp_path / "explorer.html")
     page = visit("#/s/Spinel", base=file.as_uri())
-    for side, model in (("a", "sevennet-0"), ("b", "chgnet-0.3.0")):
+    for side, model in (("a", A), ("b", B)):
         assert lists(page)[side] == scored.similar("Spinel", model=model)["structure_id"].tolist()
     page.locator(".list.a li a").first.click()
     until(page, "document.title.startsWith('Corundum')")
@@ -333,7 +334,7 @@ def test_one_file_opens_without_a_server(visit, scored, tmp_path):
     page.locator("#results tbody tr").first.wait_for()
     page.goto(f"{file.as_uri()}#/s/Perovskite?site=2&level=atom")
     page.locator("#nearest b").first.wait_for()
-    atoms = scored.similar("Perovskite", model="sevennet-0", site=2)["structure_id"].tolist()
+    atoms = scored.similar("Perovskite", model=A, site=2)["structure_id"].tolist()
     until(page, "document.querySelectorAll('.list.a li').length === 10")
     assert lists(page)["a"] == atoms
 

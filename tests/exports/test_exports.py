@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from platonic_store.errors import InvalidQuery, MapNotFound
+from platonic_store.storage import layer_sets
 from platonic_store.store import Store
 
 A, B = "sevennet-0@0+1", "chgnet-0.3.0@1+2"
@@ -58,9 +59,10 @@ def test_chemiscope_shows_where_two_models_see_the_same_atoms(document, prototyp
         assert shown["size"] == len(crystals.loc[id_, "numbers"])
         np.testing.assert_allclose(shown["cell"], crystals.loc[id_, "cell"], atol=1e-5)
     for model in (A, B):
-        name, layer = model.split("@")
+        name, layers = model.split("@")
         atoms = prototypes.sql(
-            f"FROM atom_map WHERE model = '{name}' AND layer = {layer} ORDER BY ALL"
+            f"FROM atom_map WHERE model = '{name}' AND layer = {layer_sets.read(layers)} "
+            "ORDER BY ALL"
         ).set_index(["structure_id", "site_index"])
         keys = [(ids[one["structure"]], one["center"]) for one in document["environments"]]
         for axis in ("x", "y"):
@@ -83,13 +85,13 @@ def test_embedding_atlas_gets_positions_and_neighbours(prototypes, tmp_path, lev
     for row in (0, 7, len(frame) - 1):
         near = frame["neighbors"][row]
         keys = {"site": int(frame["site_index"][row])} if level == "atom" else {}
-        hits = prototypes.similar(frame["structure_id"][row], model="sevennet-0", k=10, **keys)
+        hits = prototypes.similar(frame["structure_id"][row], model=A, k=10, **keys)
         np.testing.assert_allclose(near["distances"], hits["distance"], atol=1e-9)
         assert row not in near["ids"]
         assert set(near["ids"]) <= set(range(len(frame)))
     first = frame["structure_id"][frame["neighbors"][0]["ids"][0]]
     keys = {"site": 0} if level == "atom" else {}
-    near = prototypes.similar(frame["structure_id"][0], model="sevennet-0", k=1, **keys)
+    near = prototypes.similar(frame["structure_id"][0], model=A, k=1, **keys)
     if level == "structure":
         assert first == near["structure_id"][0]
 

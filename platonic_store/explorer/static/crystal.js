@@ -113,6 +113,12 @@ function key(elements, look) {
   return [h('span', { class: 'scale' }, ends[0], h('i', { style: { background: `linear-gradient(to right, ${stops.join(', ')})` } }), ends[1])];
 }
 
+/** Which of the two maps is a scored layer's: of a set of layers, that of its model. @param {string} scored */
+function sideOf(scored) {
+  const isOf = (/** @type {string} */ side) => side === scored || (side.includes('+') && side.split('@')[0] === scored.split('@')[0]);
+  return isOf(state.a) ? 'a' : isOf(state.b) ? 'b' : '';
+}
+
 /** What the models find: p of structure and atom, disagreement. @param {any[][]} elements @param {Object<string, string>} caveats */
 function verdicts(elements, caveats) {
   const typicality = crystal.typicality ?? [];
@@ -120,7 +126,7 @@ function verdicts(elements, caveats) {
   const site = state.site === null ? null : orbit(state.site);
   const name = site === null ? '' : `${elements[crystal.numbers[site]][0]}${state.site}`;
   const rows = typicality.map((/** @type {any} */ one) => {
-    const side = one.side === state.a ? 'a' : one.side === state.b ? 'b' : '';
+    const side = sideOf(one.side);
     const own = site === null ? null : one.sites[site];
     return h('tr', { class: side }, h('th', { scope: 'row' }, one.side),
       h('td', {}, meter(one.p)), site !== null && h('td', {}, meter(own)));
@@ -166,7 +172,7 @@ function sites(elements) {
   return h('section', {}, h('h3', {}, `${first.length} distinct ${first.length === 1 ? 'site' : 'sites'}`),
     h('div', { class: 'scroll short', tabindex: 0, role: 'region', 'aria-label': 'Sites' }, h('table', { class: 'data' },
       h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'site'), h('th', { scope: 'col' }, 'equivalent'),
-        ...typicality.map((/** @type {any} */ one) => h('th', { scope: 'col', title: one.side }, one.side === state.a ? 'p by A' : one.side === state.b ? 'p by B' : `p ${one.side}`)),
+        ...typicality.map((/** @type {any} */ one) => h('th', { scope: 'col', title: one.side }, sideOf(one.side) ? `p by ${sideOf(one.side).toUpperCase()}` : `p ${one.side}`)),
         h('th', { scope: 'col' }, 'disagree'))), h('tbody', {}, rows))));
 }
 

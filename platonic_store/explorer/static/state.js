@@ -115,11 +115,13 @@ function read() {
   const level = search.get('level') === 'atom' ? 'atom' : 'structure';
   /** @param {keyof State} name */
   const text = (name) => search.get(name) ?? /** @type {string} */ (DEFAULTS[name]);
+  // A plus sign that nobody has escaped, as in `a=sevennet-0@0+1`, is a space there.
+  const side = (/** @type {'a' | 'b'} */ name) => text(name).replaceAll(' ', '+');
   return {
     id: path.startsWith('/s/') ? decodeURIComponent(path.slice(3)) : '',
     site: site !== null && /^\d+$/.test(site) ? Number(site) : null,
     level: search.has('level') || site === null ? level : 'atom',
-    a: text('a'), b: text('b'), color: text('color'), lasso: text('lasso'), tab: text('tab'),
+    a: side('a'), b: side('b'), color: text('color'), lasso: text('lasso'), tab: text('tab'),
     analogy: text('analogy'), query: text('query'), view: text('view'), atoms: text('atoms'),
     filters: search.getAll('filter'), hide: search.getAll('hide'),
     range: range && range.length === 2 && range.every(Number.isFinite) ? range : null,
