@@ -28,7 +28,7 @@ import pandas as pd
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.consensus import JOINING, choose, consensus, join
+from platonic_store.geometry.consensus import JOINING, choose, consensus, join, refine
 from platonic_store.geometry.hubs import Sample, hubness
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
@@ -122,7 +122,8 @@ def spaces(
         whole = [side_by_side([layer[split.answers] for layer in one]).rows for one in layers]
         return [_unit(project(one, rows)) for one, rows in zip(fitted, whole, strict=True)]
     models = [side_by_side(at_anchors[i]).rows for i in agreeing]
-    penalty = choose(models, split.compositions[anchors]).penalty
+    groups = split.compositions[anchors]
+    penalty = refine(models, groups, choose(models, groups)).penalty
     if penalty is None:
         return spaces(data, sides, k, "whitened", agreeing)
     targets = consensus(models, penalty)
@@ -148,8 +149,8 @@ def hubs_of(seen: Sequence[np.ndarray], agreeing: Sequence[int]) -> list[np.ndar
         others = [seen[j] for j in agreeing if j != i]
         order = random_rows(np.arange(len(rows)), min(SAMPLE, len(rows)), seed=0)
         parts = [one[order[place :: len(others)]] for place, one in enumerate(others)]
-        sample = Sample.of(np.concatenate(parts), np.zeros(len(order)))
-        found.append(hubness(rows, sample.rows))
+        sample = Sample.of(np.concatenate(parts), np.zeros(len(order)), len(order) / len(rows))
+        found.append(hubness(rows, sample))
     return found
 
 

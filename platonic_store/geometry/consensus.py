@@ -33,6 +33,7 @@ JOINING = 0.01
 DIMENSION = 256
 FOLDS = 3
 EXACT = 1e-10  # of eigenvectors
+SMALLEST = 1e-9
 ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
 # Coordinates that models explain in part count less: by the share explained, to this power.
 SHARPNESS = 8
@@ -47,11 +48,13 @@ class Choice(NamedTuple):
     recalls: recall@1 of held-out anchors among one another, by λ and for "whitened", the mean over
         all ordered pairs of models and folds.
     anchors: how many it was found with.
+    refined: recall@1 by λ with two thirds of all anchors, where there are more.
     """
 
     penalty: float | None
     recalls: dict[str, float]
     anchors: int
+    refined: dict[str, float] | None = None
 
 
 def consensus(
@@ -144,20 +147,50 @@ def choose(embeddings: Sequence[ArrayLike], groups: ArrayLike) -> Choice:
         if out.sum() < 2 or (~out).sum() < 4:
             continue
         for name, projections in _candidates([one[~out] for one in models]).items():
-            spaces = [project(p, one[out]) for p, one in zip(projections, models, strict=True)]
-            pairs = [retrieval(a, b, 1) for a, b in permutations(spaces, 2)]
-            found.setdefault(name, []).append(float(np.mean(pairs)))
+            found.setdefault(name, []).append(_recall(projections, [one[out] for one in models]))
     recalls = {name: float(np.mean(scores)) for name, scores in found.items()}
     best = max(recalls, key=lambda name: recalls[name], default="whitened")
     return Choice(None if best == "whitened" else float(best), recalls, len(few))
+
+
+def refine(embeddings: Sequence[ArrayLike], groups: ArrayLike, choice: Choice) -> Choice:
+    """The choice for all anchors, where there are more than it was made with.
+
+    More anchors want a smaller λ: it is divided by ten as long as that finds more of a third of all
+    anchors, groups held out whole. Arguments as of `choose`.
+    """
+    labels = np.asarray(groups).astype(str)
+    if choice.penalty is None or len(labels) <= choice.anchors:
+        return choice
+    models = [np.asarray(one) for one in embeddings]
+    out = _folds(labels) == 0
+    asked, anchors = [one[out] for one in models], [one[~out] for one in models]
+    refined: dict[str, float] = {}
+    best = penalty = choice.penalty
+    while best >= SMALLEST:
+        refined[f"{penalty:g}"] = _recall(_joined(anchors, penalty), asked)
+        if refined[f"{penalty:g}"] < refined[f"{best:g}"]:
+            break
+        best, penalty = penalty, penalty / 10
+    return choice._replace(penalty=best, refined=refined)
+
+
+def _joined(anchors: list[NDArray[Any]], penalty: float) -> list[Projection]:
+    targets = consensus(anchors, penalty)
+    return [join(one, targets, JOINING * penalty) for one in anchors]
+
+
+def _recall(projections: list[Projection], asked: list[NDArray[Any]]) -> float:
+    """recall@1 of the same atoms among one another, the mean over all ordered pairs of models."""
+    spaces = [project(p, one) for p, one in zip(projections, asked, strict=True)]
+    return float(np.mean([retrieval(a, b, 1) for a, b in permutations(spaces, 2)]))
 
 
 def _candidates(anchors: list[NDArray[Any]]) -> Mapping[str, list[Projection]]:
     """Each recipe's projections of all models: `whitened`, then λ from large to small."""
     found = {"whitened": [fit("whitened", one) for one in anchors]}
     for penalty in reversed(LAMBDAS):
-        targets = consensus(anchors, penalty)
-        found[f"{penalty:g}"] = [join(one, targets, JOINING * penalty) for one in anchors]
+        found[f"{penalty:g}"] = _joined(anchors, penalty)
     return found
 
 

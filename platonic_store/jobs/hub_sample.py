@@ -5,7 +5,7 @@ models that agreed on the space see them in turn, so that the others of any one 
 once. A sample of few of the structures loses what hubs win at rank one (docs/recipes.md).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,21 +26,26 @@ _READ = 1_000  # structures at once
 def draw(snapshot: Snapshot, projections: Mapping[ModelLayer, Projection]) -> dict[str, Sample]:
     """Coordinates of atoms, one for each set of equivalent sites, and of structures."""
     parts: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {"atom": [], "structure": []}
-    for number, (side, ids) in enumerate(_shares(snapshot, list(projections))):
+    shares, share = _shares(snapshot, list(projections))
+    for number, (side, ids) in enumerate(shares):
         for first in range(0, len(ids), _READ):
             found = _coordinates(snapshot, side, projections[side], ids[first : first + _READ])
             for level, rows in found.items():
                 parts[level].append((rows, np.full(len(rows), number)))
     return {
-        level: Sample.of(*(np.concatenate(column) for column in zip(*some, strict=True)))
+        level: Sample.of(
+            np.concatenate([rows for rows, _ in some]),
+            np.concatenate([model for _, model in some]),
+            share,
+        )
         for level, some in parts.items()
     }
 
 
 def _shares(
     snapshot: Snapshot, sides: Sequence[ModelLayer]
-) -> Iterator[tuple[ModelLayer, list[str]]]:
-    """Which of the structures that all have embedded are drawn, and who sees which."""
+) -> tuple[list[tuple[ModelLayer, list[str]]], float]:
+    """Which of the structures that all have embedded each side sees, and the share others see."""
     tables = [
         lookup.vector_table(snapshot, layer, "structure").name
         for side in sides
@@ -59,11 +64,15 @@ def _shares(
     order = np.concatenate([order, order])
     atoms = known["distinct_sites"].to_numpy()[order].cumsum()
     seen_by_others = (len(sides) - 1) / len(sides)
-    wanted = min(MOST_ATOMS, atoms[-1] / 2) / seen_by_others
+    whole = atoms[-1] / 2
+    wanted = min(MOST_ATOMS, whole) / seen_by_others
     drawn = np.arange(len(order))[atoms <= wanted]
     seen_by = (drawn % len(names) + drawn // len(names)) % len(sides)
-    for place, side in enumerate(sides):
-        yield side, known["id"].to_numpy()[order[drawn[seen_by == place]]].tolist()
+    ids = known["id"].to_numpy()
+    seen = [
+        (side, ids[order[drawn[seen_by == place]]].tolist()) for place, side in enumerate(sides)
+    ]
+    return seen, float(min(1, MOST_ATOMS / whole))
 
 
 def _coordinates(

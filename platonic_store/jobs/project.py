@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.arrow import vector_array
 from platonic_store.errors import AnchorsNotFound
-from platonic_store.geometry.hubs import hubness
+from platonic_store.geometry.hubs import Sample, hubness
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, project
 from platonic_store.jobs.anchors import anchor_embeddings
@@ -125,7 +125,7 @@ def _coordinates(
     snapshot: Snapshot,
     side: ModelLayer,
     fitted: Projection,
-    sample: dict[Level, np.ndarray] | None,
+    sample: dict[Level, Sample] | None,
     chunks: Iterable[int],
     pooled: list[pa.RecordBatch],
     advance: Callable[[float], None],
@@ -140,7 +140,7 @@ def _coordinates(
 
 
 def _project_chunk(
-    points: Points, fitted: Projection, sample: dict[Level, np.ndarray] | None, chunk: int
+    points: Points, fitted: Projection, sample: dict[Level, Sample] | None, chunk: int
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Coordinates of a chunk's atoms, and of its structures: the mean over their atoms."""
     order = points.keys.to_pandas().sort_values(["structure_id", "site_index"]).index.to_numpy()
@@ -159,7 +159,7 @@ def _project_chunk(
 
 
 def _rows(
-    level: Level, keys: pa.Table, vectors: np.ndarray, sample: dict[Level, np.ndarray] | None
+    level: Level, keys: pa.Table, vectors: np.ndarray, sample: dict[Level, Sample] | None
 ) -> pa.RecordBatch:
     columns = {name: keys[name] for name in keys.column_names} | {"vector": vector_array(vectors)}
     if sample is not None:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import hubs
-from platonic_store.geometry.consensus import DIMENSION, JOINING, choose, consensus, join
+from platonic_store.geometry.consensus import DIMENSION, JOINING, choose, consensus, join, refine
 from platonic_store.geometry.projection import Projection, Recipe, fit, side_by_side
 from platonic_store.jobs import hub_sample
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
@@ -171,7 +171,8 @@ def _agree(
             choices.append(choose(list(map(_rows, option.values())), compositions))
             advance(1)
         best = max(range(len(options)), key=lambda i: max(choices[i].recalls.values(), default=0))
-        embeddings, choice = options[best], choices[best]
+        embeddings = options[best]
+        choice = refine(list(map(_rows, embeddings.values())), compositions, choices[best])
         targets = None
         if choice.penalty is not None:
             targets = consensus(list(map(_rows, embeddings.values())), choice.penalty)
@@ -244,7 +245,7 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
         yield space
 
 
-def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, np.ndarray] | None:
+def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, hubs.Sample] | None:
     """The sample that a model's hub scores are measured by: what the others of a space see.
 
     None where the space has none: it is no consensus, or was made by 0.1.

@@ -283,9 +283,7 @@ def test_analogy_and_cookbook(visit, scored):
 
 def test_every_view_is_its_url_and_has_twins(visit, url, scored):
     """Item 8."""
-    page = visit(
-        f"{PEROVSKITE}&color=disagreement&a={B}&b={A}&atoms=disagreement"
-    )
+    page = visit(f"{PEROVSKITE}&color=disagreement&a={B}&b={A}&atoms=disagreement")
     assert page.locator("#model-a").input_value() == B
     assert page.locator("#color").input_value() == "disagreement"
     page.locator("#corner summary").click()

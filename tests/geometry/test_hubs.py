@@ -12,11 +12,14 @@ SCORES = hubs.hubness(POINTS, SAMPLE.without(None))
 
 
 def test_a_hub_score_is_the_mean_cosine_with_the_nearest_of_the_sample():
-    rows = SAMPLE.without(1)
+    others = SAMPLE.without(1)
+    rows = others.rows
     cosines = np.sort(unit_rows(POINTS) @ rows.T, axis=1)[:, -10:].mean(1)
-    np.testing.assert_allclose(hubs.hubness(POINTS, rows), cosines, atol=1.5e-5)
+    np.testing.assert_allclose(hubs.hubness(POINTS, others), cosines, atol=1.5e-5)
     assert len(rows) == 60
-    np.testing.assert_array_equal(hubs.hubness(4 * POINTS, rows), hubs.hubness(POINTS, rows))
+    np.testing.assert_array_equal(hubs.hubness(4 * POINTS, others), hubs.hubness(POINTS, others))
+    few = hubs.hubness(POINTS, others._replace(share=0.25))
+    np.testing.assert_allclose(few, hubs.hubness(POINTS, others) / 2, atol=1e-5)
 
 
 def test_a_row_has_the_same_score_alone_as_among_others():
@@ -43,7 +46,7 @@ def test_a_hub_no_longer_answers_for_everybody():
     truth = unit_rows(middle + unit_rows(RNG.normal(size=(400, 40))))
     asks, answers = (truth + 0.08 * RNG.normal(size=truth.shape) for _ in range(2))
     answers[:20] = middle + 0.05 * answers[:20]  # twenty atoms collapse to the middle
-    found = hubs.hubness(answers, unit_rows(asks).astype(np.float32))
+    found = hubs.hubness(answers, hubs.Sample.of(asks, np.zeros(400)))
     assert retrieval(asks, answers, 1, found) > retrieval(asks, answers, 1)
     assert retrieval_matrix(asks, answers, 1, found).diagonal().mean() == pytest.approx(
         retrieval(asks, answers, 1, found)
