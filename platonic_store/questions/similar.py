@@ -38,6 +38,8 @@ from platonic_store.storage.snapshot import Snapshot, VectorTable
         "order of distance + hub / 2 (docs/recipes.md).",
     ),
     describes=True,
+    caveat="across models rows are in the order of distance + hub / 2, which allows for those that "
+    "are everybody's neighbours; see docs/recipes.md",
     sql=[
         SqlFunction("similar_structures", ("query",), "structure"),
         SqlFunction("similar_atoms", ("query", "site"), "atom"),

@@ -123,7 +123,8 @@ def test_kill_9_again_and_again(tmp_path, fakes, seed):
     path = tmp_path / "killed.store"
     for kill in range(4):
         if kill % 2 == 0:
-            process = start(path, crystals=size, in_process=True, kill_at=dice.randint(1, 300))
+            kill_at = dice.randint(1, 60)
+            process = start(path, crystals=size, in_process=True, eager=True, kill_at=kill_at)
         else:
             process = start(path, crystals=size, in_process=False)
             time.sleep(dice.uniform(0.0, 3.0))
