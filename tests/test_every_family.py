@@ -64,7 +64,7 @@ def test_any_two_models_meet_in_a_query(everyone, models):
     for one, other in permutations(models, 2):
         hits = everyone.similar("Zincblende", model=one, across=other, site=0, k=3)
         assert len(hits) == 3
-        assert hits.distance.is_monotonic_increasing
+        assert hits["rank"].tolist() == [1, 2, 3]  # in the order that allows for hubs
     hits = everyone.similar("Zincblende", model="sevennet-0", across="chgnet-0.3.0", k=3)
     assert "Zincblende" in hits.structure_id.tolist(), "two trained models know it again"
 
