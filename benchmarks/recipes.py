@@ -32,6 +32,7 @@ from platonic_store.geometry.consensus import JOINING, choose, consensus, join, 
 from platonic_store.geometry.hubs import Sample, hubness
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
+from platonic_store.jobs.hub_sample import MOST_ATOMS
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.runtimes.cards import kind_of, resolve
 from platonic_store.storage import lookup
@@ -40,7 +41,6 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened", "aligned")
 TABLES = ("layers", "recipes", "models", "pairs")
-SAMPLE = 32_768  # coordinates that hubs are measured by, as jobs/hub_sample.py
 Layers = list[np.ndarray]
 
 
@@ -147,7 +147,7 @@ def hubs_of(seen: Sequence[np.ndarray], agreeing: Sequence[int]) -> list[np.ndar
     found = []
     for i, rows in enumerate(seen):
         others = [seen[j] for j in agreeing if j != i]
-        order = random_rows(np.arange(len(rows)), min(SAMPLE, len(rows)), seed=0)
+        order = random_rows(np.arange(len(rows)), min(MOST_ATOMS, len(rows)), seed=0)
         parts = [one[order[place :: len(others)]] for place, one in enumerate(others)]
         sample = Sample.of(np.concatenate(parts), np.zeros(len(order)), len(order) / len(rows))
         found.append(hubness(rows, sample))

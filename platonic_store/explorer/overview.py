@@ -61,7 +61,7 @@ def _models(snapshot: Snapshot) -> list[dict[str, Any]]:
         card, sha = cards[name]
         default = lookup.model_layer(snapshot, name)
         for side in sorted(one for one in known if one.model == name):
-            own = side if len(side.layers) == 1 else default
+            own = lookup.own_layer(snapshot, side)
             found.append(
                 {
                     "side": str(side),

@@ -30,7 +30,7 @@ def crystal(snapshot: Snapshot, row: dict[str, Any]) -> dict[str, Any]:
             "structure": whole,
             "atoms": maps.place(snapshot, "atom", side, known.atoms),
         }
-        own = side if len(side.layers) == 1 else lookup.model_layer(snapshot, side.model)
+        own = lookup.own_layer(snapshot, side)
         if own in columns.scored(snapshot):
             scores.append(_typicality(snapshot, row["id"], own))
     return {

@@ -65,7 +65,7 @@ def table(snapshot: Snapshot, level: Level, sides: Sequence[ModelLayer]) -> pd.D
         [CONSENSUS],
     )
     for side in sides:
-        own = side if len(side.layers) == 1 else lookup.model_layer(snapshot, side.model)
+        own = lookup.own_layer(snapshot, side)
         for view, columns, one in (
             (places, ("x", "y"), side),
             (_SCORES[level], ("p",), own),

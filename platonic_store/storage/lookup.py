@@ -102,6 +102,11 @@ def side_in(snapshot: Snapshot, space: str, text: str | None) -> ModelLayer:
     return next((one for one in (wanted, side) if one in there), (sorted(there) or [side])[0])
 
 
+def own_layer(snapshot: Snapshot, side: ModelLayer) -> ModelLayer:
+    """The one layer by which a side is scored: of a set of layers the model's default one."""
+    return side if len(side.layers) == 1 else model_layer(snapshot, side.model)
+
+
 def default_set(snapshot: Snapshot, name: str) -> ModelLayer:
     """What a new space takes of a model by default: its default layers where all are stored.
 
