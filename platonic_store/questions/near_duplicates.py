@@ -6,16 +6,14 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
-from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import close_pairs, connected
-from platonic_store.questions.shared.crystals import crystals
+from platonic_store.questions.shared.crystals import crystals, same
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.parameters import Model, Where
 from platonic_store.questions.shared.pooled import pooled
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
-from platonic_store.storage.watch import check as check_time
 from platonic_store.storage.watch import check_rows
 
 POOLING = "by-element"  # see docs/structure-vectors.md
@@ -77,8 +75,10 @@ def near_duplicates(
     one, other, distance = one[once], other[once], distance[once] / whole.spread
     check_rows(len(one))
     if check:
-        same = _same(snapshot, known.index[one], known.index[other])
-        one, other, distance = one[same], other[same], distance[same]
+        ids = [known.index[one], known.index[other]]
+        cells = crystals(snapshot, [*ids[0], *ids[1]])
+        kept = same(((cells.get(a), cells.get(b)) for a, b in zip(*ids, strict=True)), len(one))
+        one, other, distance = one[kept], other[kept], distance[kept]
     group = connected(len(known), one, other)[one]
     a, b = known.iloc[one].reset_index(), known.iloc[other].reset_index()
     answer = pd.DataFrame(
@@ -107,18 +107,3 @@ def _known(snapshot: Snapshot, where: str | None) -> pd.DataFrame:
     if where is None:
         return known
     return known[known.index.isin(lookup.matching(snapshot, where, "structure")["structure_id"])]
-
-
-def _same(snapshot: Snapshot, ones: pd.Index, others: pd.Index) -> np.ndarray:
-    """(p,) bool: which pairs StructureMatcher, with its own tolerances, takes for the same."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    matcher, found = StructureMatcher(), np.zeros(len(ones), dtype=bool)
-    cells = crystals(snapshot, [*ones, *others])
-    with progress.bar("StructureMatcher", len(ones), "pairs") as advance:
-        for row, (one, other) in enumerate(zip(ones, others, strict=True)):
-            check_time()
-            if one in cells and other in cells:
-                found[row] = matcher.fit(cells[one], cells[other])
-            advance(1)
-    return found

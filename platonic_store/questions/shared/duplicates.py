@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
-from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import near_duplicate_groups
 from platonic_store.geometry.neighbours import nearest, unit_rows
 from platonic_store.questions.near_duplicates import POOLING, WITHIN
+from platonic_store.questions.shared.crystals import as_pymatgen, same
 from platonic_store.questions.shared.pooled import pooled
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
@@ -127,25 +127,10 @@ def match(some: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:
 
     some, others: n rows with numbers, positions and cell, compared row by row.
     """
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    matcher = StructureMatcher()
-    with progress.bar("matching", len(some), "pairs") as advance:
-        found = []
-        for one, other in zip(_structures(some), _structures(others), strict=True):
-            found.append(bool(matcher.fit(one, other)))
-            advance(1)
-    return np.array(found, dtype=bool)
+    return same(zip(_structures(some), _structures(others), strict=True), len(some))
 
 
 def _structures(crystals: pd.DataFrame) -> "Iterator[Structure]":
-    from pymatgen.core.structure import Structure
-
-    columns = (crystals[name] for name in ("cell", "numbers", "positions"))
-    for cell, numbers, positions in zip(*columns, strict=True):
-        yield Structure(
-            np.reshape(cell, (3, 3)),
-            numbers,
-            np.reshape(positions, (-1, 3)),
-            coords_are_cartesian=True,
-        )
+    columns = (crystals[name] for name in ("numbers", "positions", "cell"))
+    for numbers, positions, cell in zip(*columns, strict=True):
+        yield as_pymatgen(numbers, positions, cell)
