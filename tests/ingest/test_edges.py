@@ -1,4 +1,4 @@
-"""Orb's edges, where its package and we differ: an independent list of neighbours says who is right."""
+"""Where Orb's package and we draw other edges, an independent list of neighbours decides."""
 
 import json
 import subprocess
