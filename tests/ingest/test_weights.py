@@ -64,6 +64,7 @@ AUTHORS = {
     ),
     "nequip-oam-l": "package(model.network)",
     "allegro-oam-l": "package(model.network)",
+    "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
 }
 PAPER = {
     "MACE-MP-0-small": "mace-mp-0-small",
