@@ -16,7 +16,7 @@ from platonic_store.store import Store
 
 # How the authors of a family write a checkpoint, in the family's own interpreter.
 SAVE = """
-import json, sys
+import json, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from ingest.families import load
@@ -35,6 +35,12 @@ def lightning(network, configuration):
     return {"pytorch-lightning_version": "2.6.0", "state_dict": module.state_dict(),
             "hyper_parameters": dict(module.hparams)}
 
+def potential(network, folder):
+    # MatterSim's own way to save, with optimizer and averages.
+    from mattersim.forcefield.potential import Potential
+    Potential(network, device="cpu").save(folder + "/saved.pth")
+    return torch.load(folder + "/saved.pth")
+
 card = json.loads(sys.argv[2])
 model = load(card, "cpu")
 torch.save(%s, sys.argv[3])
@@ -44,6 +50,7 @@ AUTHORS = {
     "mace-omat-0": "model.network",
     "orb-v3-con-omat": "model.regressor.state_dict()",
     "orb-v3-dir-omat": "model.regressor.state_dict()",
+    "mattersim-v1-1m": "potential(model.network, str(pathlib.Path(sys.argv[3]).parent))",
     "control:generative:chemeleon-dng": "lightning(model._model, card['architecture'])",
 }
 PAPER = {
