@@ -24,6 +24,14 @@ class Layer:
     dim: int
 
 
+@dataclass(frozen=True)
+class Ancestor:
+    """A model that another was "trained from", "fine-tuned from" or "distilled from"."""
+
+    relation: str
+    model: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """One model. The fields are those of `ingest/schemas/card.json`; None or empty: not known.
@@ -51,10 +59,12 @@ class Card:
     supercell_invariant: bool = True
     aliases: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
+    lineage: tuple[Ancestor, ...] = ()
     license: dict[str, str] = field(default_factory=dict, hash=False)
     modality: str | None = None
     architecture: dict[str, Any] | None = field(default=None, hash=False)
     checkpoint_sha256: str | None = None
+    checksums: dict[str, dict[str, str]] = field(default_factory=dict, hash=False)
     url: str | None = None
     downloads: tuple[str, ...] = ()
     own_checkpoint: bool = False
@@ -68,6 +78,7 @@ class Card:
         """The card in a family's `cards/NAME.yaml`."""
         fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         fields["layers"] = [Layer(**layer) for layer in fields["layers"]]
+        fields["lineage"] = [Ancestor(**each) for each in fields.get("lineage", [])]
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         return cls(**(fields | lists), folder=str(path.parents[1]))
 
@@ -159,6 +170,7 @@ def _random_control(card: Card, seed: int) -> Card:
         name=f"{RANDOM}{card.name}" + (f":{seed}" if seed else ""),
         aliases=(),
         training_sets=(),
+        lineage=(),
         kind="control",
         default_layer_reason=f"As {card.name}.",
         seed=seed,
