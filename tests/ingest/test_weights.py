@@ -17,7 +17,7 @@ from platonic_store.store import Store
 
 # How the authors of a family write a checkpoint, in the family's own interpreter.
 SAVE = """
-import json, pathlib, sys
+import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from ingest.families import load
@@ -36,15 +36,10 @@ def lightning(network, configuration):
     return {"pytorch-lightning_version": "2.6.0", "state_dict": module.state_dict(),
             "hyper_parameters": dict(module.hparams)}
 
-<<<<<<< HEAD
-def potential(network, folder):
-    # MatterSim's own way to save, with optimizer and averages.
+def potential(network):
     from mattersim.forcefield.potential import Potential
-    Potential(network, device="cpu").save(folder + "/saved.pth")
-    return torch.load(folder + "/saved.pth")
+    Potential(network, device="cpu").save(path)
 
-card = json.loads(sys.argv[2])
-=======
 def package(network):
     # As `nequip-package build` does: the network and the code of its modules.
     import yaml
@@ -60,19 +55,10 @@ def package(network):
         exporter.save_pickle("model", "eager_model.pkl", whole)
 
 card, path = json.loads(sys.argv[2]), sys.argv[3]
->>>>>>> main
 model = load(card, "cpu")
 %s
 """
 AUTHORS = {
-<<<<<<< HEAD
-    "mace-mp-0-small": "model.network",
-    "mace-omat-0": "model.network",
-    "orb-v3-con-omat": "model.regressor.state_dict()",
-    "orb-v3-dir-omat": "model.regressor.state_dict()",
-    "mattersim-v1-1m": "potential(model.network, str(pathlib.Path(sys.argv[3]).parent))",
-    "control:generative:chemeleon-dng": "lightning(model._model, card['architecture'])",
-=======
     "mace-mp-0-small": "torch.save(model.network, path)",
     "mace-omat-0": "torch.save(model.network, path)",
     "orb-v3-con-omat": "torch.save(model.regressor.state_dict(), path)",
@@ -82,7 +68,7 @@ AUTHORS = {
     ),
     "nequip-oam-l": "package(model.network)",
     "allegro-oam-l": "package(model.network)",
->>>>>>> main
+    "mattersim-v1-1m": "potential(model.network)",
 }
 PAPER = {
     "MACE-MP-0-small": "mace-mp-0-small",

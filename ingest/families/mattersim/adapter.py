@@ -77,7 +77,7 @@ class MatterSim:
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the network's blocks in order, and stops after the last requested layer."""
         found = {}
-        for layer, atoms in enumerate(self._blocks(*self._batch(graphs), max(layers))):
+        for layer, atoms in enumerate(self._blocks(self._batch(graphs), max(layers))):
             if layer in layers:
                 found[layer] = atoms.cpu().numpy().copy()
         return found
@@ -87,27 +87,22 @@ class MatterSim:
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """Runs all blocks and the package's head."""
         network, batch = self.network, self._batch(graphs)
-        numbers, edges, vectors, _ = batch
+        numbers, (start, end), vectors, _ = batch
         vectors.requires_grad_(forces)
         with torch.set_grad_enabled(forces):
-            rows = list(self._blocks(*batch, max(self.layers)))
+            rows = list(self._blocks(batch, max(self.layers)))
             atoms = network.normalizer(network.final(rows[-1]).view(-1), numbers)
         found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
         energies = sums(atoms, [len(graph["numbers"]) for graph in graphs])
         if not forces:
             return found, Outputs(energies, None)
-        return found, Outputs(energies, forces_of_edges(atoms.sum(), vectors, *edges, len(numbers)))
+        return found, Outputs(
+            energies, forces_of_edges(atoms.sum(), vectors, start, end, len(numbers))
+        )
 
-    def _blocks(
-        self,
-        numbers: torch.Tensor,
-        edges: torch.Tensor,
-        vectors: torch.Tensor,
-        pairs: torch.Tensor,
-        last: int,
-    ) -> Iterator[torch.Tensor]:
+    def _blocks(self, batch: Sequence[torch.Tensor], last: int) -> Iterator[torch.Tensor]:
         """The blocks up to the last wanted, each with the features of atoms that leave it."""
-        network, (start, end), (first, second) = self.network, edges, pairs
+        network, (numbers, (start, end), vectors, (first, second)) = self.network, batch
         lengths = torch.linalg.norm(vectors, dim=1)
         basis = network.rbf(lengths)
         surroundings = self._surroundings(vectors, lengths, first, second)
@@ -142,7 +137,9 @@ class MatterSim:
         units = vectors / lengths[:, None]
         angular = legendre((units[first] * units[second]).sum(1), basis.max_l)
         pairs = radial[second] * angular[:, :, None]
-        return torch.zeros_like(radial).index_add(0, first, pairs).flatten(1) * reach
+        summed: torch.Tensor = torch.zeros_like(radial).index_add(0, first, pairs).flatten(1)
+        summed = summed * reach
+        return summed
 
     def _batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """One disjoint graph of all: numbers, edges, their vectors, and pairs of edges."""
@@ -178,7 +175,8 @@ def gated(
         for layer in others:
             rows = layer(rows)
         branches.append(rows)
-    return branches[0] * branches[1]
+    product: torch.Tensor = branches[0] * branches[1]
+    return product
 
 
 load = MatterSim
