@@ -341,7 +341,7 @@ class Store(Questions):
         ):
             source_id, report = None, None
             if source is not None:
-                source_id, report = ingest.read_source(writer, source, format)
+                source_id, report = ingest.read_source(writer, source, format, cluster)
             runs = [
                 ingest.embed(
                     writer,
