@@ -314,6 +314,7 @@ class Store(Questions):
         """
         from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
+        from platonic_store.runtimes.forkserver import servers_ahead
         from platonic_store.runtimes.preparation import prepare
         from platonic_store.structures import describe
 
@@ -323,7 +324,10 @@ class Store(Questions):
             outputs_wanted(resolve(name), outputs)
         ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
-        with self._writing(change, create=source is not None) as writer:
+        with (
+            self._writing(change, create=source is not None) as writer,
+            servers_ahead(ready, device) as servers,
+        ):
             source_id, report = None, None
             if source is not None:
                 source_id, report = ingest.read_source(writer, source, format)
@@ -336,8 +340,9 @@ class Store(Questions):
                     outputs=outputs,
                     device=device,
                     batch_atoms=batch_atoms,
+                    server=server,
                 )
-                for model in ready
+                for model, server in servers
             ]
         return report, runs
 

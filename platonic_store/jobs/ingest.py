@@ -25,6 +25,7 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.runtimes.cards import Card, layers_wanted, outputs_wanted
+from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.workers import Embedded, WorkerPool
 from platonic_store.storage import commits, records
@@ -117,8 +118,11 @@ def embed(
     outputs: str = "",
     device: str = "auto",
     batch_atoms: int | None = None,
+    server: Forkserver | None = None,
 ) -> RunReport:
     """Run a model over the structures of a source (of all, if None) that lack what it is to give.
+
+    server: forks the workers; it may have begun before.
 
     outputs: "energy", or "energy,forces", which are stored beside embeddings.
 
@@ -148,6 +152,7 @@ def embed(
         python=model.python,
         device=device,
         batch_atoms=batch_atoms,
+        server=server,
     ) as pool:
         _register_model(writer, card, pool.identity)
         run_id = _begin_run(writer, source_id, wanted, pool.identity)

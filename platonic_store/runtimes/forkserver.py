@@ -8,12 +8,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from platonic_store import resources
 from platonic_store.runtimes.cards import Card
+from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.variables import VARIABLES
 
 
@@ -88,6 +92,30 @@ class Forkserver:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def servers_ahead(
+    models: Sequence[RunnableModel], device: str
+) -> Iterator[Iterator[tuple[RunnableModel, Forkserver | None]]]:
+    """Each model with its server, begun while the model before runs, the first's at once.
+
+    None where workers are not forked. All servers are closed at the end of the block.
+    """
+    with ExitStack() as stack:
+
+        def begin(place: int) -> Forkserver | None:
+            if place == len(models) or usable_cores() == 1 or not may_fork(device):
+                return None
+            return stack.enter_context(Forkserver(models[place].python, models[place].card))
+
+        def pairs(server: Forkserver | None) -> Iterator[tuple[RunnableModel, Forkserver | None]]:
+            for place, model in enumerate(models, 1):
+                following = begin(place)
+                yield model, server
+                server = following
+
+        yield pairs(begin(0))
 
 
 class Forked:
