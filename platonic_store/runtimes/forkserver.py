@@ -17,7 +17,9 @@ from typing import Any, Self
 from platonic_store import resources
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.runtimes.preparation import RunnableModel
+from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
+
+AnyModel = RunnableModel | ModelElsewhere
 from platonic_store.runtimes.variables import VARIABLES
 
 
@@ -96,8 +98,8 @@ class Forkserver:
 
 @contextmanager
 def servers_ahead(
-    models: Sequence[RunnableModel], device: str
-) -> Iterator[Iterator[tuple[RunnableModel, Forkserver | None]]]:
+    models: Sequence[AnyModel], device: str
+) -> Iterator[Iterator[tuple[AnyModel, Forkserver | None]]]:
     """Each model with its server, begun while the model before runs, the first's at once.
 
     None where workers are not forked. All servers are closed at the end of the block.
@@ -107,9 +109,12 @@ def servers_ahead(
         def begin(place: int) -> Forkserver | None:
             if place == len(models) or usable_cores() == 1 or not may_fork(device):
                 return None
-            return stack.enter_context(Forkserver(models[place].python, models[place].card))
+            model = models[place]
+            if not isinstance(model, RunnableModel):  # it runs elsewhere
+                return None
+            return stack.enter_context(Forkserver(model.python, model.card))
 
-        def pairs(server: Forkserver | None) -> Iterator[tuple[RunnableModel, Forkserver | None]]:
+        def pairs(server: Forkserver | None) -> Iterator[tuple[AnyModel, Forkserver | None]]:
             for place, model in enumerate(models, 1):
                 following = begin(place)
                 yield model, server
