@@ -18,9 +18,9 @@ from platonic_store import resources
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
+from platonic_store.runtimes.variables import VARIABLES
 
 AnyModel = RunnableModel | ModelElsewhere
-from platonic_store.runtimes.variables import VARIABLES
 
 
 def may_fork(device: str) -> bool:
