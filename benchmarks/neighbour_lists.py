@@ -37,10 +37,8 @@ def hard() -> list[Structure]:
     found = []
     for number in range(60):
         atoms = int(rng.integers(1, 9))
-        angles = rng.uniform(35, 145, 3)
-        while not 1.0 < Cell.new([1, 1, 1, *angles]).volume * 20 < 19:
-            angles = rng.uniform(35, 145, 3)
-        cell = Cell.new([*rng.uniform(2.2, 12, 3), *angles]).array
+        lengths, shear = rng.uniform(2.2, 12, 3), np.tril(rng.uniform(-1.5, 1.5, (3, 3)), -1)
+        cell = (np.eye(3) + shear) @ np.diag(lengths)
         turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
         pbc = [(True,) * 3, (True, True, False), (False, False, True), (False,) * 3][number % 4]
         inside = rng.uniform(-1.5, 2.5, (atoms, 3))  # outside, too
