@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from ase.cell import Cell
 from matscipy.neighbours import neighbour_list
+from nvalchemiops.neighbors.neighbor_utils import NeighborOverflowError
 from nvalchemiops.torch.neighbors import neighbor_list
 
 from ingest.families import Structure
@@ -66,15 +67,22 @@ def by_nvalchemi(
     pointer = torch.tensor([0, *np.cumsum(sizes)], dtype=torch.int32, device=device)
     cells = [Cell(one.cell * one.pbc[:, None]).complete().array for one in structures]
     positions = np.concatenate([one.positions for one in structures])
-    pairs, _, shifts = neighbor_list(
-        torch.tensor(positions, dtype=dtype, device=device),
-        cutoff,
-        cell=torch.tensor(np.array(cells), dtype=dtype, device=device),
-        pbc=torch.tensor(np.array([one.pbc for one in structures]), device=device),
-        batch_ptr=pointer,
-        method=method,
-        return_neighbor_list=True,
-    )
+    most = None  # neighbours of an atom: its own guess, by the density, can be too small
+    while True:
+        try:
+            pairs, _, shifts = neighbor_list(
+                torch.tensor(positions, dtype=dtype, device=device),
+                cutoff,
+                cell=torch.tensor(np.array(cells), dtype=dtype, device=device),
+                pbc=torch.tensor(np.array([one.pbc for one in structures]), device=device),
+                batch_ptr=pointer,
+                method=method,
+                return_neighbor_list=True,
+                max_neighbors=most,
+            )
+            break
+        except NeighborOverflowError:
+            most = 2 * most if most else 256
     (start, end), shifts = pairs.cpu().numpy(), shifts.cpu().numpy()
     of = np.repeat(np.arange(len(sizes)), sizes)[start]
     vectors = (
