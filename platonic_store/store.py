@@ -323,6 +323,7 @@ class Store(Questions):
         from platonic_store.engines.cluster import Cluster, joined
         from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
+        from platonic_store.runtimes.forkserver import servers_ahead
         from platonic_store.runtimes.preparation import prepare, prepare_elsewhere
         from platonic_store.structures import describe
 
@@ -338,6 +339,7 @@ class Store(Questions):
         with (
             joined(cluster) if cluster else nullcontext(),
             self._writing(change, create=source is not None) as writer,
+            servers_ahead(ready, device) as servers,
         ):
             source_id, report = None, None
             if source is not None:
@@ -352,8 +354,9 @@ class Store(Questions):
                     device=device,
                     batch_atoms=batch_atoms,
                     cluster=cluster,
+                    server=server,
                 )
-                for model in ready
+                for model, server in servers
             ]
         return report, runs
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from platonic_store.engines import Chunk, Lacking, TableOf
 from platonic_store.engines.written import chunk_of
+from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import Embedded
 from platonic_store.runtimes.workers import WorkerPool
@@ -35,6 +36,7 @@ class LocalEngine:
         *,
         device: str = "auto",
         batch_atoms: int | None = None,
+        server: Forkserver | None = None,
     ):
         self._writer = writer
         self._pool = WorkerPool(
@@ -44,6 +46,7 @@ class LocalEngine:
             python=model.python,
             device=device,
             batch_atoms=batch_atoms,
+            server=server,
         )
         self.identity = self._pool.identity
 

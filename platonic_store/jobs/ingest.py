@@ -17,6 +17,7 @@ from platonic_store.engines.local import LocalEngine
 from platonic_store.errors import Call, ConflictingStructure, UnreadableSource
 from platonic_store.jobs.runs import RunReport, begin_run, register_model, renew_card
 from platonic_store.runtimes.cards import layers_wanted, outputs_wanted
+from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
 from platonic_store.storage import records
 from platonic_store.storage.records import Wanted
@@ -88,11 +89,12 @@ def embed(
     device: str = "auto",
     batch_atoms: int | None = None,
     cluster: Cluster | None = None,
+    server: Forkserver | None = None,
 ) -> RunReport:
     """Run a model over the structures of a source (of all, if None) that lack what it is to give.
 
     outputs: "energy", or "energy,forces", which are stored beside embeddings. cluster: whose nodes
-    do it, in place of this machine.
+    do it, in place of this machine. server: what forks this machine's workers.
 
     Raises: LayerNotFound, InvalidQuery, WorkerFailed, CheckpointMismatch, ClusterNotReady.
     """
@@ -113,7 +115,7 @@ def embed(
     if all(gap.outputs == wanted.outputs for gap in gaps):
         wanted = wanted._replace(outputs=[])  # only layers are lacking
         gaps = records.gaps(writer, source_id, wanted)
-    with _engine(writer, model, wanted, cluster, device, batch_atoms) as engine:
+    with _engine(writer, model, wanted, cluster, device, batch_atoms, server) as engine:
         register_model(writer, card, engine.identity)
         run = begin_run(writer, source_id, wanted, engine.identity, rejected)
         with (
@@ -140,9 +142,12 @@ def _engine(
     cluster: Cluster | None,
     device: str,
     batch_atoms: int | None,
+    server: Forkserver | None,
 ) -> Engine:
     if isinstance(model, RunnableModel):
-        return LocalEngine(writer, model, wanted, device=device, batch_atoms=batch_atoms)
+        return LocalEngine(
+            writer, model, wanted, device=device, batch_atoms=batch_atoms, server=server
+        )
     from platonic_store.engines.on_cluster import ClusterEngine
 
     assert cluster is not None

@@ -14,6 +14,8 @@ from platonic_store.runtimes.families import user_families
 CONTROL = "control:"
 RANDOM = f"{CONTROL}random:"
 Kind = Literal["trained", "control"]
+# libyaml's, where PyYAML was built with it: five times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Card:
     @classmethod
     def read(cls, path: Path) -> "Card":
         """The card in a family's `cards/NAME.yaml`."""
-        fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
         fields["layers"] = [Layer(**layer) for layer in fields["layers"]]
         fields["lineage"] = [Ancestor(**each) for each in fields.get("lineage", [])]
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}

@@ -12,7 +12,7 @@ from benchmarks.made_crystals import crystals  # noqa: F401 (for the tests)
 from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
 from platonic_store.engines import local
-from platonic_store.runtimes import cards, workers
+from platonic_store.runtimes import cards, forkserver, workers
 from platonic_store.runtimes.batching import rebatch
 from platonic_store.runtimes.cards import Card, Layer
 from platonic_store.runtimes.process import Embedded
@@ -80,6 +80,7 @@ def know_fakes(
     if in_process:
         patch(local, "WorkerPool", PoolOfNone)
         patch(workers, "WorkerPool", PoolOfNone)
+        patch(forkserver, "may_fork", lambda device: False)
 
 
 def vectors_of(atoms: ase.Atoms, model: str, layer: int) -> np.ndarray:
