@@ -27,7 +27,7 @@ from rich.table import Table
 
 from platonic_store.jobs import ingest as ingestion
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.storage import commits
+from platonic_store.storage import lance_tables
 from platonic_store.store import Store
 from platonic_store.structures import read
 
@@ -82,7 +82,7 @@ def measure(source: str, models: list[str], structures: int | None) -> dict[str,
                 reading=(ingestion, "read_source"),
                 starting=(ingestion, "WorkerPool"),
                 commits=(ingestion._Run, "_commit"),
-                compaction=(commits, "maintain"),
+                compaction=(lance_tables, "maintain"),
                 ingest=(store, "ingest"),
             ),
         ):

@@ -242,14 +242,15 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
             sink.flush()
 
 
-def main() -> None:
+def main(request: dict[str, Any], parent: int) -> None:
+    """A worker's life, in a process whose parent has this id."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    die_with_parent(os.getppid())
+    die_with_parent(parent)
     source, sink = private_streams()
-    serve(json.loads(sys.argv[1]), source, sink)
+    serve(request, source, sink)
     sys.stderr.flush()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    main(json.loads(sys.argv[1]), os.getppid())

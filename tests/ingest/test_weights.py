@@ -36,6 +36,10 @@ def lightning(network, configuration):
     return {"pytorch-lightning_version": "2.6.0", "state_dict": module.state_dict(),
             "hyper_parameters": dict(module.hparams)}
 
+def potential(network):
+    from mattersim.forcefield.potential import Potential
+    Potential(network, device="cpu").save(path)
+
 def package(network):
     # As `nequip-package build` does: the network and the code of its modules.
     import yaml
@@ -66,6 +70,7 @@ AUTHORS = {
     "allegro-oam-l": "package(model.network)",
     "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
     "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
+    "mattersim-v1-1m": "potential(model.network)",
 }
 PAPER = {
     "MACE-MP-0-small": "mace-mp-0-small",
