@@ -24,6 +24,7 @@ from matscipy.neighbours import neighbour_list
 from ingest.families import (
     Outputs,
     Structure,
+    pieces,
     torch_device,
     verified,
     versions,
@@ -32,6 +33,7 @@ from ingest.families import (
 
 # Edges are given to the network; nothing is computed twice to save memory.
 GIVEN = {"otf_graph": False, "always_use_pbc": False, "activation_checkpointing": False}
+CPU_EDGES = 2000  # in a forward pass on a CPU: what leaves the caches is slow
 UNITS = "fairchem.core.units.mlip_unit.mlip_unit"
 NORMALIZATION = "fairchem.core.modules.normalization"
 
@@ -119,16 +121,25 @@ class Fairchem:
         backbone = copy.copy(self.network.backbone)
         backbone.num_layers = max(layers) + 1
         backbone.regress_config = GradRegressConfig()
-        with self._kept(layers) as found, same_roll():
-            last = backbone(self._batch(graphs))["node_embedding"]
-        if self.last in layers:
-            found[self.last] = last
-        return {layer: scalars(found[layer]) for layer in layers}
+        parts = []
+        for piece in self._pieces(graphs):
+            with self._kept(layers) as found, same_roll():
+                last = backbone(self._batch(piece))["node_embedding"]
+            parts.append(self._features(found, layers, last))
+        return joined(parts)
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """The package's backbone, head and scales."""
+        said = [self._predict(piece, layers, forces) for piece in self._pieces(graphs)]
+        energies = np.concatenate([one.energies for _, one in said])
+        both = np.concatenate([one.forces for _, one in said]) if forces else None
+        return joined([features for features, _ in said]), Outputs(energies, both)
+
+    def _predict(
+        self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
+    ) -> tuple[dict[int, np.ndarray], Outputs]:
         network, data = self.network, self._batch(graphs)
         network.backbone.regress_config.forces = forces
         network.backbone.regress_config.stress = False
@@ -141,13 +152,22 @@ class Fairchem:
                 output = network(data)
         finally:
             hook.remove()
-        if self.last in layers:
-            found[self.last] = last[0]
         energies = self._said(output, "energy", data).double().numpy().reshape(-1)
-        outputs = Outputs(energies, None)
-        if forces:
-            outputs = Outputs(energies, self._said(output, "forces", data).float().numpy())
-        return {layer: scalars(found[layer]) for layer in layers}, outputs
+        both = self._said(output, "forces", data).float().numpy() if forces else None
+        return self._features(found, layers, last[0]), Outputs(energies, both)
+
+    def _features(
+        self, found: Mapping[int, torch.Tensor], layers: Sequence[int], last: torch.Tensor
+    ) -> dict[int, np.ndarray]:
+        """(atoms, channels) of each layer: of (atoms, (lmax + 1)², channels), those of l = 0."""
+        whole = {layer: last if layer == self.last else found[layer] for layer in layers}
+        return {layer: one[:, 0].detach().cpu().numpy().copy() for layer, one in whole.items()}
+
+    def _pieces(self, graphs: Sequence[Any]) -> Iterator[list[Any]]:
+        """What goes through the network at once: on a GPU all of them."""
+        if self.device != "cpu":
+            return iter([list(graphs)])
+        return pieces(graphs, [graph["edges"].shape[1] for graph in graphs], CPU_EDGES)
 
     def _said(self, output: Mapping[str, Any], what: str, data: Any) -> torch.Tensor:
         """What the head says, in eV and Å, as the package's predictor has it."""
@@ -218,10 +238,9 @@ def same_roll() -> Iterator[None]:
         yield
 
 
-def scalars(features: torch.Tensor) -> np.ndarray:
-    """(atoms, channels): of (atoms, (lmax + 1)², channels), those of l = 0."""
-    found: np.ndarray = features[:, 0].detach().cpu().numpy().copy()
-    return found
+def joined(parts: Sequence[Mapping[int, np.ndarray]]) -> dict[int, np.ndarray]:
+    """Each layer's rows, one piece's after the other's."""
+    return {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
 
 
 load = Fairchem
