@@ -186,6 +186,11 @@ class Snapshot:
         """The rows of one structure."""
         return self._vectors.of_structure(table.name, table.level, id_)
 
+    def of_structures(self, table: VectorTable, ids: list[str]) -> Points:
+        """The rows of some structures."""
+        check()
+        return self._vectors.of_structures(table.name, table.level, ids)
+
     def checksum(self, table: VectorTable) -> str:
         """Of the table's content."""
         return self._vectors.checksum(table.name)

@@ -138,6 +138,21 @@ class Vectors:
         hubs = None if known.hubs is None else known.hubs[rows]
         return Points(known.keys.take(rows), known.vectors[rows], hubs)
 
+    def of_structures(self, name: str, level: Level, ids: list[str]) -> Points:
+        """The rows of some structures: from memory if the table is there or is of moderate size."""
+        import pyarrow.compute as pc
+
+        known = _cache.get(self.checksum(name))
+        size = sum(file.size for file in self._manifest.vectors[name].files)
+        if known is None and size <= WHOLE_BYTES:
+            known = self.points(name, level)
+        if known is None:
+            return self.points(name, level, f"structure_id IN ({literals(ids) or 'NULL'})")
+        wanted = pc.is_in(known.keys["structure_id"], pa.array(ids, pa.string()))
+        rows = np.flatnonzero(np.asarray(wanted))
+        hubs = None if known.hubs is None else known.hubs[rows]
+        return Points(known.keys.take(rows), known.vectors[rows], hubs)
+
     def keys_of_structures(self, name: str, level: Level, ids: list[str]) -> pa.Table:
         """The keys of the rows of some structures, from memory if the table is there."""
         import pyarrow.compute as pc
