@@ -4,6 +4,7 @@ Each function raises an error that names what is there instead.
 """
 
 import difflib
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from platonic_store.geometry.projection import Projection
 from platonic_store.storage import layer_sets
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
-from platonic_store.storage.sqltext import one_line, require_condition
+from platonic_store.storage.sqltext import literals, one_line, require_condition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -239,8 +240,12 @@ def no_structure(snapshot: Snapshot, structure_id: str) -> StructureNotFound:
     )
 
 
-def matching(snapshot: Snapshot, condition: str, level: Level) -> "pd.DataFrame":
+def matching(
+    snapshot: Snapshot, condition: str, level: Level, among: Iterable[str] | None = None
+) -> "pd.DataFrame":
     """Keys of the structures or sites for which a user's SQL condition holds.
+
+    among: of these structures alone.
 
     Raises: InvalidQuery with what DuckDB says of the condition.
     """
@@ -251,6 +256,8 @@ def matching(snapshot: Snapshot, condition: str, level: Level) -> "pd.DataFrame"
             "SELECT structure_id, site_index FROM site JOIN structure USING (structure_id) "
             f"WHERE ({condition}\n)"
         )
+    if among is not None:
+        sql += f" AND structure_id IN ({literals(among) or 'NULL'})"
     require_condition(snapshot.cursor(), condition)
     try:
         return snapshot.frame(sql)

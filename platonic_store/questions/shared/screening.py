@@ -220,5 +220,4 @@ def _reference(snapshot: Snapshot, side: ModelLayer, among: str | None) -> Refer
     stored = references.stored(snapshot, side)
     if stored is not None and among in (None, stored.among):
         return stored
-    fresh, everything = references.build_reference(snapshot, side, among=among)
-    return references.calibrated(fresh, everything)
+    return references.calibrated(*references.build_reference(snapshot, side, among=among))
