@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from platonic_store.annotation.annotate import AnnotationReport
     from platonic_store.explorer.notebook import Shown
     from platonic_store.jobs.anchors import AnchorSet
-    from platonic_store.jobs.ingest import RunReport, SourceReport
+    from platonic_store.jobs.ingest import SourceReport
     from platonic_store.jobs.map import Mapped
     from platonic_store.jobs.project import Projected
+    from platonic_store.jobs.runs import RunReport
     from platonic_store.jobs.thin import Thinned
     from platonic_store.questions.shared.references import Scored
     from platonic_store.runtimes.preparation import ByName
@@ -289,6 +290,9 @@ class Store(Questions):
         trust: Iterable[str] = (),
         device: str = "auto",
         batch_atoms: int | None = None,
+        ray: str | None = None,
+        num_cpus: int = 1,
+        num_gpus: float = 0.0,
     ) -> "tuple[SourceReport | None, list[RunReport]]":
         """Read structures, and embed with each model those that it has not embedded yet.
 
@@ -305,29 +309,42 @@ class Store(Questions):
         checkpoint: weights of the user's own, or a dict of them by model.
         trust: SHA-256 sums of weights that may be loaded though no card names them.
         batch_atoms: atoms in one forward; by default what suits the device.
+        ray: a Ray cluster that does the work: "auto" (the one that this machine belongs to), its
+            address, or "local" (one of this machine, for the time being). See docs/cluster.md.
+        num_cpus: of the cluster, cores that one actor takes, and its worker processes.
+        num_gpus: of the cluster, GPUs that one actor takes.
 
         To run it again resumes, and does nothing where all is done. What cannot be read or
         embedded goes to the `quarantine` view with its reason.
 
         Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound, InvalidQuery,
         LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
-        StoreBusy, StoreNotWritable.
+        StoreBusy, StoreNotWritable, ClusterNotReady.
         """
+        from platonic_store.engines.cluster import Cluster, joined
         from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
-        from platonic_store.runtimes.preparation import prepare
+        from platonic_store.runtimes.forkserver import servers_ahead
+        from platonic_store.runtimes.preparation import prepare, prepare_elsewhere
         from platonic_store.structures import describe
 
         self._require_writable()
         for name in models:
             layers_wanted(resolve(name), layers)
             outputs_wanted(resolve(name), outputs)
-        ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
+        cluster = None if ray is None else Cluster(ray, num_cpus, num_gpus)
+        ready = (prepare if cluster is None else prepare_elsewhere)(
+            models, python=python, checkpoint=checkpoint, trust=trust
+        )
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
-        with self._writing(change, create=source is not None) as writer:
+        with (
+            joined(cluster) if cluster else nullcontext(),
+            self._writing(change, create=source is not None) as writer,
+            servers_ahead(ready, device) as servers,
+        ):
             source_id, report = None, None
             if source is not None:
-                source_id, report = ingest.read_source(writer, source, format)
+                source_id, report = ingest.read_source(writer, source, format, cluster)
             runs = [
                 ingest.embed(
                     writer,
@@ -337,8 +354,10 @@ class Store(Questions):
                     outputs=outputs,
                     device=device,
                     batch_atoms=batch_atoms,
+                    cluster=cluster,
+                    server=server,
                 )
-                for model in ready
+                for model, server in servers
             ]
         return report, runs
 

@@ -18,6 +18,7 @@ ONE_OF_EACH = [
     "sevennet-0",
     "chgnet-0.3.0",
     "tensornet-matpes-pbe",
+    "mattersim-v1-1m",
     "control:soap",
     "control:composition",
 ]

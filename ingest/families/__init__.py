@@ -114,6 +114,21 @@ def load(card: Mapping[str, Any], device: str = "auto") -> Model:
     return model
 
 
+def periodic_atoms(structure: Structure, cutoff: float) -> Any:
+    """The same crystal as `ase.Atoms`, periodic along all directions, across a vacuum where it was
+    not: for packages that know no other periodicity than along all directions or none.
+    """
+    from ase import Atoms
+    from ase.cell import Cell
+
+    cell = Cell(structure.cell * structure.pbc[:, None]).complete().array
+    inverse = np.linalg.inv(cell)
+    extent = np.ptp(structure.positions @ inverse, axis=0)
+    widened = extent + (cutoff + 1) * np.linalg.norm(inverse, axis=0)
+    cell[~structure.pbc] *= widened[~structure.pbc, None]
+    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=True)
+
+
 def sums(values: Any, sizes: Sequence[int]) -> np.ndarray:
     """(structures,) float64: of a tensor (atoms,), those of each structure."""
     first = np.cumsum([0, *sizes[:-1]])

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -71,6 +72,39 @@ def check(
     if failed := results.loc[~results["passed"], "check"].tolist():
         complain(f"{name} fails {len(failed)} of {len(results)}: {', '.join(failed)}")
         raise typer.Exit(1)
+
+
+Families = Annotated[list[str], typer.Argument(help="Families, or models of them.")]
+
+
+@app.command("install")
+def install(
+    families: Families,
+    wheelhouse: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--wheelhouse", help="A folder that `models bundle` filled; no network."),
+    ] = None,
+) -> None:
+    """Make the environments of families now, not on first use."""
+    for family, python in models.install(families, wheelhouse=wheelhouse):
+        say(f"{family}: {python}")
+
+
+@app.command("bundle")
+def bundle(
+    families: Families,
+    wheelhouse: Annotated[Path, typer.Option("--wheelhouse", help="The folder to fill.")],
+) -> None:
+    """Fill a folder with the packages of families, for machines without a network."""
+    for family, files in models.bundle(families, wheelhouse):
+        say(f"{family}: {files} wheels in {wheelhouse}")
+
+
+@app.command("lock")
+def lock(families: Families) -> None:
+    """Write the locks of families anew, from the newest versions that they allow."""
+    for path, packages in models.lock(families):
+        say(f"{path}: {packages} packages")
 
 
 @app.command("clean")

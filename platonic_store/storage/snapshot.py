@@ -192,8 +192,8 @@ class Snapshot:
         """The keys of all rows, streamed in the table's order."""
         return self._vectors.keys(table.name, table.level)
 
-    def vectors_at(self, table: VectorTable, rows: np.ndarray) -> np.ndarray:
-        """The vectors of some rows by their place in the table's order, (n, dim) float32."""
+    def points_at(self, table: VectorTable, rows: np.ndarray) -> Points:
+        """Some rows by their place in the table's order."""
         return self._vectors.at(table.name, table.level, rows)
 
     def keys_of_structures(self, table: VectorTable, ids: list[str]) -> pa.Table:

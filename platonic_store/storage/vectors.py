@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 1 << 30
 WHOLE_BYTES = 1 << 26
+MANY = 4  # one row of so many asked for: then all are read
 # Recall@10 >= 0.99 at 283,000 x 128; tests/store/test_vectors.py holds them to it.
 NPROBES = 64
 REFINE = 5
@@ -95,22 +96,27 @@ class Vectors:
         key = self.checksum(name)
         if condition is None and (known := _cache.get(key)):
             return known
-        columns = [*key_names(level), "vector"]
-        if has_hubs := HUB in self._open(name).schema.names:
-            columns.append(HUB)
+        columns = self._columns(name, level)
         batches = list(self.read(name, columns, condition))
         if batches:
             table = pa.Table.from_batches(batches)
         else:
             table = self._open(name).schema.empty_table().select(columns)
-        points = Points(
-            table.select(key_names(level)).combine_chunks(),
-            vector_matrix(table["vector"]),
-            np.asarray(table[HUB]) if has_hubs else None,
-        )
+        points = self._points(name, level, table)
         if condition is None:
             _cache.put(key, points)
         return points
+
+    def _columns(self, name: str, level: Level) -> list[str]:
+        has_hubs = HUB in self._open(name).schema.names
+        return [*key_names(level), "vector", *[HUB] * has_hubs]
+
+    def _points(self, name: str, level: Level, table: pa.Table) -> Points:
+        return Points(
+            table.select(key_names(level)).combine_chunks(),
+            vector_matrix(table["vector"]),
+            np.asarray(table[HUB]) if HUB in table.column_names else None,
+        )
 
     def stream(self, name: str, level: Level, condition: str | None = None) -> Iterator[Points]:
         """The rows as `points`, some at a time, kept nowhere."""
@@ -149,19 +155,21 @@ class Vectors:
         """The keys of all rows, streamed in the table's order."""
         yield from self.read(name, key_names(level))
 
-    def at(self, name: str, level: Level, rows: np.ndarray) -> np.ndarray:
-        """The vectors of some rows by their place in the table, (n, dim) float32.
-
-        From memory where the whole table fits.
+    def at(self, name: str, level: Level, rows: np.ndarray) -> Points:
+        """Some rows by their place in the table, in their order: read by themselves if they are few
+        and the table is not in memory.
         """
-        if fits_cache(sum(file.size for file in self._manifest.vectors[name].files)):
-            return np.asarray(self.points(name, level).vectors[rows])
+        known = _cache.get(self.checksum(name))
+        if known is None and len(rows) * MANY >= self._manifest.vectors[name].rows:
+            known = self.points(name, level)
+        if known is not None:
+            hubs = None if known.hubs is None else known.hubs[rows]
+            return Points(known.keys.take(rows), known.vectors[rows], hubs)
         order = np.argsort(rows)
+        columns = self._columns(name, level)
         with self._files.location.explained():
-            found = self._open(name).take(rows[order].tolist(), columns=["vector"])
-        vectors = np.empty((len(rows), found["vector"].type.list_size), np.float32)
-        vectors[order] = vector_matrix(found["vector"])
-        return vectors
+            found = self._open(name).take(rows[order].tolist(), columns=columns)
+        return self._points(name, level, found.take(np.argsort(order)))
 
     def checksum(self, name: str) -> str:
         """Of the table's content: copies that went different ways have the same versions."""
