@@ -109,8 +109,10 @@ def _as_loaded(card: Card, python: Path) -> Card:
 def _text(card: Card) -> str:
     fields = _fields(card)
     # Lists in one line each, as in the cards that are written by hand.
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=96,
-                          default_flow_style=None)  # fmt: skip
+    text: str = yaml.safe_dump(
+        fields, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
+    )
+    return text
 
 
 def _fields(card: Card) -> dict[str, Any]:
