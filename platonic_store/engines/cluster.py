@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from platonic_store import progress
 from platonic_store.engines.node import passport
-from platonic_store.errors import ClusterNotReady
+from platonic_store.errors import Call, ClusterNotReady
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -62,8 +62,8 @@ def joined(cluster: Cluster) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         raise ClusterNotReady(
             f"no Ray cluster answers at {cluster.address} ({reason})",
-            "start one with `ray start --head`",
-            "let this machine be one: `--ray local`",
+            "start a cluster with Ray",
+            Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
         ) from None
     try:
         yield
