@@ -4,10 +4,10 @@
     python benchmarks/cluster.py --folder stores --structures 10000000  # half an hour, 20 GB
 
 Catalogue, crystals, fragments, manifests and the code that makes them are real; structures and the
-embedder are synthetic (ten atoms, 128 features, one layer). Measured is the driver's own CPU time: to
-cut a page of structures, to commit a chunk that an actor has written, to publish. From it follows
-what share of the driver 1, 8 and 64 actors take, and by straight lines through the measured sizes
-what larger stores would.
+embedder are synthetic (ten atoms, 128 features, one layer). Measured is the driver's own CPU time:
+to cut a page of structures, to commit a chunk that an actor has written, to publish. From it
+follows what share of the driver 1, 8 and 64 actors take, and by straight lines through the measured
+sizes what larger stores would.
 """
 
 import argparse
