@@ -4,10 +4,10 @@
     python benchmarks/cluster.py --folder stores --structures 10000000  # half an hour, 20 GB
 
 Catalogue, crystals, fragments, manifests and the code that makes them are real; structures and the
-embedder are synthetic (ten atoms, 128 features, one layer). Measured is the driver's own time: to
-cut a page of structures, to commit a chunk that an actor has written, to publish. From it follows
-what share of the driver 1, 8 and 64 actors take, and by straight lines through the measured sizes
-what larger stores would.
+embedder are synthetic (ten atoms, 128 features, one layer). Measured is the driver's own CPU time:
+to cut a page of structures, to commit a chunk that an actor has written, to publish. From it
+follows what share of the driver 1, 8 and 64 actors take, and by straight lines through the measured
+sizes what larger stores would.
 """
 
 import argparse
@@ -39,7 +39,11 @@ CHUNKS, PAGES, PUBLISHINGS = 20, 20, 3
 
 
 class Measured(NamedTuple):
-    """Of a store of so many structures: seconds, bytes."""
+    """Of a store of so many structures: CPU seconds of all of the driver's threads, bytes.
+
+    CPU time, because other work on a machine does not change it much; on a machine of its own the
+    driver takes at most about as long, and waits for its disk or object store besides.
+    """
 
     structures: int
     listing: float  # what is lacking, once a run
@@ -129,23 +133,24 @@ def measure(folder: Path, structures: int) -> Measured:
         ]
         fill(writer, structures)
         writer.publish()
-        begun = time.perf_counter()
+        begun = time.process_time()
         cutting = cut(writer, PAGES)
         next(cutting)
-        listed = time.perf_counter()
+        listed = time.process_time()
         found = sum(cutting)
-        cutting_seconds = (time.perf_counter() - listed) / found
+        cutting_seconds = (time.process_time() - listed) / found
         committing, publishing = [], []
         for number in range(PUBLISHINGS):
             chunks = [written(writer, tables, number * CHUNKS + one, 64) for one in range(CHUNKS)]
             writer._published_at = time.monotonic()  # or it may be due
             for chunk in chunks:
                 ids = [f"new-{chunk.id}-{row}" for row in range(64)]
-                start = time.perf_counter()
+                start = time.process_time()
                 commits.commit_written(writer, 0, ids, chunk)
-                committing.append(time.perf_counter() - start)
+                committing.append(time.process_time() - start)
+            start = time.process_time()
             writer.publish()
-            publishing.append(writer._publish_seconds)
+            publishing.append(time.process_time() - start)
     newest = store.snapshot().manifest
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
     return Measured(

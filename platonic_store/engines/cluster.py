@@ -124,7 +124,7 @@ class Nodes:
         if node.id in self._agrees:
             return self._agrees[node.id]
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import RayError, RayTaskError
 
         if node.id not in self._asked:
             self._asked[node.id] = _ask(node)
@@ -133,8 +133,11 @@ class Nodes:
             return False
         try:
             told = ray.get(self._asked.pop(node.id))
-        except RayError as error:
-            told = {"platonic-store": f"missing or broken ({type(error).__name__})"}
+        except RayTaskError:  # one without this module
+            told = {}
+        except RayError as error:  # its process died, which says nothing of the node
+            _LOG.warning("node %s did not say its versions: %s", node.host, type(error).__name__)
+            return False
         others = [
             f"{name} {told.get(name, 'unknown')} (here {version})"
             for name, version in self._own.items()

@@ -7,7 +7,7 @@ committed once, and what else was written of it is named by no manifest.
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -45,6 +45,7 @@ CHUNK_BYTES: Final = 64 << 20
 FIRST_EDGES = 100_000.0
 PIECES_IN_FLIGHT: Final = 2
 ATTEMPTS: Final = 3
+STARTS: Final = 5  # of a node, in a row
 # How often the cluster is asked for its nodes, and how long it may have none that works.
 LOOK_SECONDS: Final = 2.0
 PATIENCE = 60.0
@@ -108,6 +109,7 @@ class ClusterEngine:
         self._edges_per_second: float | None = None
         self._failure: PlatonicError | None = None
         self._nodes = Nodes(cluster)
+        self._stillborn: Counter[str] = Counter()
         self._busy_at = time.monotonic()
         try:
             self.identity = self._first_identity()
@@ -241,7 +243,11 @@ class ClusterEngine:
             except RayError as error:
                 _log.warning("an actor on %s died at its start: %s", hand.node.host, _short(error))
                 _kill(hand)
+                self._stillborn[hand.node.id] += 1
+                if self._stillborn[hand.node.id] == STARTS:
+                    self._nodes.avoid(hand.node, f"{STARTS} actors died at their start")
                 continue
+            self._stillborn[hand.node.id] = 0
             self._require_same(identity, hand)
             self._hands.append(hand)
             yield identity

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -37,11 +38,27 @@ def cluster():
 
     head = {"num_cpus": 0, "include_dashboard": False}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args=head)
+    # Ray would kill where others take memory.
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112 (its spelling)
+    with forking():
+        made = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
-        made.add_node(num_cpus=1)
+        add_node(made)
     yield made
     made.shutdown()
+
+
+@contextmanager
+def forking():
+    """Lance warns of every fork, and Ray's processes become other programs at once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "lance is not fork-safe")
+        yield
+
+
+def add_node(cluster, **options):
+    with forking():
+        return cluster.add_node(num_cpus=1, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +179,7 @@ def test_what_is_killed_is_replaced(cluster, expected, tmp_path, found):
 @pytest.mark.faults
 def test_a_lost_node(cluster, expected, bucket):
     store = Store.open(bucket.uri, storage_options=bucket.options)
-    node = cluster.add_node(num_cpus=1)
+    node = add_node(cluster)
     with after_commits(2, lambda: cluster.remove_node(node, allow_graceful=False)):
         ingest(store, cluster)
     check(store, expected)
@@ -240,7 +257,7 @@ def other_version(cluster, tmp_path):
     about = folder / "platonic_store-0.0.1.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: platonic-store\nVersion: 0.0.1\n")
-    node = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(folder)})
+    node = add_node(cluster, env_vars={"PYTHONPATH": str(folder)})
     yield node
     cluster.remove_node(node)
 
