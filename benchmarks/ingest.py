@@ -109,7 +109,8 @@ def measure(
     """One ingest, then a projection and two searches, in this process."""
     part: dict[str, float] = {}
     if not is_forked:
-        forkserver.may_fork = workers.may_fork = lambda device: False
+        for module in (forkserver, workers):
+            patch.object(module, "may_fork", lambda _device: False).start()
     with TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "store")
         with (
