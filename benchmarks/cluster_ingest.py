@@ -10,6 +10,7 @@ one core, one of which is killed and later replaced), the S3 server moto's. Need
 
 import argparse
 import http.client
+import logging
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -43,7 +45,9 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made: Any = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     try:
         yield made
     finally:
@@ -55,6 +59,7 @@ def bucket() -> Iterator[dict[str, str]]:
     """Storage options of an S3 server with a bucket named `bucket`."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -86,11 +91,8 @@ def after_commits(count: int, act: Callable[[], object]) -> Iterator[None]:
         if done == count:
             threading.Thread(target=act).start()
 
-    commits.commit_written = commit
-    try:
+    with patch.object(commits, "commit_written", commit):
         yield
-    finally:
-        commits.commit_written = commit_written
     print(f"{done} chunks were committed; the node was killed after {count}")
     assert done > count, "the node was killed too late: smaller chunks, or more structures"
 
@@ -112,8 +114,8 @@ def vectors(store: Store) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
 def compare(many: Store, one: Store) -> list[dict[str, object]]:
     """A row a vector table. Raises AssertionError where keys, or rows of the catalogue, differ."""
     for name, query in TABLES.items():
-        with many.snapshot() as there, one.snapshot() as here:
-            assert there.rows(query) == here.rows(query), f"{name} differ"
+        with many.snapshot() as of_many, one.snapshot() as of_one:
+            assert of_many.rows(query) == of_one.rows(query), f"{name} differ"
     rows: list[dict[str, object]] = []
     there_vectors, here_vectors = vectors(many), vectors(one)
     assert there_vectors.keys() == here_vectors.keys()

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from platonic_store import questions
 from platonic_store.errors import (
+    Call,
     InvalidQuery,
     StoreNotFound,
     StoreNotWritable,
@@ -343,7 +344,7 @@ class Store(Questions):
         ):
             source_id, report = None, None
             if source is not None:
-                source_id, report = ingest.read_source(writer, source, format)
+                source_id, report = ingest.read_source(writer, source, format, cluster)
             runs = [
                 ingest.embed(
                     writer,
@@ -472,7 +473,8 @@ class Store(Questions):
             a new "aligned" space takes one layer or the card's default set, whichever finds more
             of the anchors held out.
         recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
-            trained models have embedded the anchors, else "whitened".
+            trained models have embedded the anchors, else "whitened". "alone": a space that only
+            the models named agree on; questions use it where they name it.
         anchors: an anchor set's id or its beginning; by default the newest set.
 
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
@@ -541,7 +543,9 @@ class Store(Questions):
         from platonic_store.jobs.thin import thin
 
         if (radius is None) == (keep is None):
-            raise InvalidQuery("name either a radius or the share to keep")
+            raise InvalidQuery(
+                "name either a radius or the share to keep", Call("thin", "URI", keep=0.1)
+            )
         if not (keep is None or 0 < keep <= 1) or not (radius is None or 0 <= radius < 2):
             raise InvalidQuery("a radius is within [0, 2), a share to keep within (0, 1]")
         snapshot = self.snapshot()
@@ -650,10 +654,12 @@ class Store(Questions):
         models: list[str] | None = None,
         space: str | None = None,
         seed: int = 0,
+        reference: str | None = None,
     ) -> Path:
         """Run the whole study and write it as one HTML page, with its numbers as parquet beside it.
 
         models: MODEL or MODEL@LAYER each; by default all, at the layers of the space.
+        reference: a store whose coverage the page shows, by path, URL or name.
         What this store cannot answer, the page says in its place.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for what is named and not here.
@@ -662,7 +668,15 @@ class Store(Questions):
 
         with self.snapshot() as snapshot:
             name = self.location.uri.rstrip("/").rpartition("/")[2]
-            return report.write(snapshot, name, Path(out), models=models, space=space, seed=seed)
+            return report.write(
+                snapshot,
+                name,
+                Path(out),
+                models=models,
+                space=space,
+                seed=seed,
+                reference=reference,
+            )
 
     def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
         """Write crystals, maps and scores as a file that another tool opens; returns its path.

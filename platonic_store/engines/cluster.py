@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -53,7 +54,10 @@ def joined(cluster: Cluster) -> Iterator[None]:
     if cluster.address == "local":
         options["include_dashboard"] = False
     try:
-        ray.init(address=cluster.address, **options)
+        with warnings.catch_warnings():
+            # Ray's processes are forked, and become other programs at once.
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            ray.init(address=cluster.address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ClusterNotReady(

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # What a kill can cost of one actor's work, and what it may hold in memory.
-CHUNK_SECONDS: Final = 15.0
+CHUNK_SECONDS = 15.0
 CHUNK_BYTES: Final = 64 << 20
-FIRST_EDGES: Final = 100_000.0
+FIRST_EDGES = 100_000.0
 PIECES_IN_FLIGHT: Final = 2
 ATTEMPTS: Final = 3
 # How often the cluster is asked for its nodes, and how long it may have none that works.

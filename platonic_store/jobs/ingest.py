@@ -4,6 +4,7 @@ Everything is done in chunks that are committed as they come. To run the same co
 therefore both the way to resume and a no-op.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
 from platonic_store.storage import records
 from platonic_store.storage.records import Wanted
 from platonic_store.storage.writer import Writer
-from platonic_store.structures import describe, read
+from platonic_store.structures import StructureBatch, describe, read
 
 
 class SourceReport(NamedTuple):
@@ -33,8 +34,10 @@ class SourceReport(NamedTuple):
     rejected: int
 
 
-def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, SourceReport]:
-    """Stream a source into the catalogue.
+def read_source(
+    writer: Writer, source: Any, format: str | None, cluster: Cluster | None = None
+) -> tuple[int, SourceReport]:
+    """Stream a source into the catalogue. cluster: whose nodes read it, as far as they can.
 
     Raises: UnreadableSource if nothing, or not everything, could be read (what could is kept);
     ConflictingStructure if ids arrived again with another content (the rest is kept).
@@ -45,7 +48,7 @@ def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, S
     conflicts: list[str] = []
     reasons: list[str] = []
     with progress.counting(f"reading {Path(uri).name}", "structures") as advance:
-        for batch in read(source, format=format, batch_size=2048):
+        for batch in _reader(cluster)(source, format=format, batch_size=2048):
             added = records.add_batch(writer, source_id, batch)
             writer.publish_if_due()
             counts += (added.new, added.known, added.rejected)
@@ -66,6 +69,14 @@ def read_source(writer: Writer, source: Any, format: str | None) -> tuple[int, S
             f"nothing in {uri} can be embedded; {reasons[0] if reasons else 'it holds no records'}"
         )
     return source_id, report
+
+
+def _reader(cluster: Cluster | None) -> Callable[..., Iterator[StructureBatch]]:
+    if cluster is None:
+        return read
+    from platonic_store.engines.reading import read_by_tasks
+
+    return read_by_tasks
 
 
 def embed(

@@ -12,13 +12,15 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import ase.io
 import psutil
 import pytest
 from s3 import KEY, SECRET
 from store_fakes import PoolOfNone, content, crystals, know_fakes
 
-from platonic_store.engines import local, on_cluster
+from platonic_store.engines import local, on_cluster, reading
 from platonic_store.errors import ClusterNotReady, StoreNotWritable, StoreUnreachable
+from platonic_store.jobs.runs import RunReport
 from platonic_store.storage import commits, writer
 from platonic_store.store import Store
 
@@ -70,8 +72,10 @@ def check(store: Store, expected: Store) -> None:
     assert store.doctor(deep=True)["problems"] == []
 
 
-def ingest(store: Store, cluster, pool=POOL) -> None:
-    store.ingest(pool, ["fake-a"], outputs="energy,forces", ray=cluster.address)
+def ingest(store: Store, cluster, pool=POOL, **options) -> RunReport:
+    options = {"outputs": "energy,forces", "batch_atoms": 16} | options
+    _, (run,) = store.ingest(pool, ["fake-a"], ray=cluster.address, **options)
+    return run
 
 
 @contextmanager
@@ -94,47 +98,63 @@ def after_commits(count: int, act: Callable[[], object]):
     assert done >= count, "it came to that"
 
 
-def actors() -> list[psutil.Process]:
+def actors(cluster) -> list[psutil.Process]:
+    raylets = [node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()]
     found = []
-    for process in psutil.process_iter():
+    for child in (child for pid in raylets for child in psutil.Process(pid).children()):
         with suppress(psutil.Error):
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Embedder"):
-                found.append(process)
+            found += [child] if child.cmdline()[0].startswith("ray::Embedder") else []
     return found
 
 
-def kill_an_actor() -> None:
-    actors()[0].kill()
+def an_actor(cluster) -> psutil.Process:
+    return actors(cluster)[0]
 
 
-def kill_a_worker() -> None:
-    for actor in actors():
-        for child in actor.children():
-            child.kill()
-            return
+def a_worker(cluster) -> psutil.Process:
+    return next(child for actor in actors(cluster) for child in actor.children())
 
 
 @pytest.mark.faults
 def test_it_is_what_one_machine_makes_and_the_same_again_is_a_no_op(cluster, expected, tmp_path):
     store = Store.open(tmp_path / "many.store")
-    _, (run,) = store.ingest(POOL, ["fake-a"], outputs="energy,forces", ray=cluster.address)
+    run = ingest(store, cluster)
     assert (run.structures, run.sites) == (len(POOL), sum(map(len, POOL.values())))
     check(store, expected)
     ((state, structures),) = store.sql("SELECT state, structures FROM run").itertuples(index=False)
     assert (state, structures) == ("finished", len(POOL))
-    _, (run,) = store.ingest(POOL, ["fake-a"], outputs="energy,forces", ray=cluster.address)
+    run = ingest(store, cluster)
     assert run.run == 0
-    _, (run,) = store.ingest(POOL, ["fake-a"], layers="all", ray=cluster.address)
+    run = ingest(store, cluster, outputs="", layers="all")
     assert run.structures == len(POOL)
     assert store.doctor(deep=True)["problems"] == []
-    assert not actors()
+    assert not actors(cluster)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("act", [kill_an_actor, kill_a_worker])
-def test_what_is_killed_is_replaced(cluster, expected, tmp_path, act):
+def test_a_folder_is_read_by_tasks_as_by_one_machine(cluster, tmp_path, monkeypatch):
+    folder = tmp_path / "crystals"
+    folder.mkdir()
+    for number in range(3):
+        some = [atoms for id_, atoms in POOL.items() if int(id_[1:]) % 3 == number]
+        ase.io.write(folder / f"{number}.extxyz", some)
+    (folder / "broken.cif").write_text("data_\n_cell_length_a nonsense\n")
+    monkeypatch.setattr(reading, "PART_BYTES", 1)
+    one, many = Store.open(tmp_path / "one.store"), Store.open(tmp_path / "many.store")
+    for source in (folder, folder / "0.extxyz", POOL):
+        here, _ = one.ingest(source)
+        there, _ = many.ingest(source, ray=cluster.address)
+        assert here == there
+    for query in ("FROM structure ORDER BY structure_id", QUARANTINE):
+        assert many.sql(query).equals(one.sql(query))
+    assert len(many.sql(QUARANTINE)) == 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("found", [an_actor, a_worker])
+def test_what_is_killed_is_replaced(cluster, expected, tmp_path, found):
     store = Store.open(tmp_path / "many.store")
-    with after_commits(2, act):
+    with after_commits(2, lambda: found(cluster).kill()):
         ingest(store, cluster)
     check(store, expected)
 
@@ -168,7 +188,7 @@ def ingest_and_die(address: str, uri: str, options: dict[str, str]) -> None:
     on_cluster.CHUNK_SECONDS, writer.PUBLISH_SHARE = 0.0, 1e9
     store = Store.open(uri, storage_options=options)
     with after_commits(3, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-        store.ingest(POOL, ["fake-a"], outputs="energy,forces", ray=address)
+        store.ingest(POOL, ["fake-a"], outputs="energy,forces", batch_atoms=16, ray=address)
 
 
 @pytest.mark.faults
@@ -242,10 +262,10 @@ def test_a_cluster_without_room_or_without_the_store_says_so(
     monkeypatch.setattr(on_cluster, "PATIENCE", 1.0)
     store = Store.open(tmp_path / "many.store")
     with pytest.raises(ClusterNotReady, match="64 CPUs"):
-        store.ingest(POOL, ["fake-a"], ray=cluster.address, num_cpus=64)
+        ingest(store, cluster, num_cpus=64)
     monkeypatch.setattr(writer.Writer, "witness", "lease/of another store.json")
     with pytest.raises(StoreNotWritable, match="does not see the store"):
-        store.ingest(POOL, ["fake-a"], ray=cluster.address)
+        ingest(store, cluster)
 
 
 def test_without_a_cluster_it_says_how_to_get_one(tmp_path, monkeypatch):
