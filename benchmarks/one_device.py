@@ -114,8 +114,8 @@ def by_size(
     model: Model, graphs: Sequence[Any], sizes: Sequence[int], layer: int, request: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], str]:
     """Forward passes of batches that double, until memory runs out; and what stopped it."""
-    device, atoms = model.device, SMALLEST
     rows: list[dict[str, Any]] = []
+    device, atoms = model.device, SMALLEST
     gpu = gpu_uuid(device)
     while atoms <= request["most"]:
         batch, count = batch_of(graphs, sizes, atoms)

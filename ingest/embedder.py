@@ -192,19 +192,30 @@ def edges_of(graph: Any) -> int:
 
 
 def precision(device: str) -> dict[str, Any]:
-    """What float32 means to torch here; on a GPU without TF32, whatever a package has set.
+    """What float32 means to torch here: "ieee", or "tf32"; on a GPU no TF32, whatever was set.
 
-    Empty where no torch is used.
+    Empty where no torch is used. A package may have set it in torch's older way or in its newer
+    one, and to ask in the older after the newer is an error.
     """
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
+    backends = torch.backends
+    is_new = hasattr(backends, "fp32_precision")
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        backends.cudnn.allow_tf32 = False
+        if is_new:
+            for part in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+                part.fp32_precision = "ieee"
+    if is_new:
+        matmul, conv = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+    else:
+        matmul = "tf32" if backends.cuda.matmul.allow_tf32 else "ieee"
+        conv = "tf32" if backends.cudnn.allow_tf32 else "ieee"
     return {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "matmul": "ieee" if matmul == "none" else matmul,
+        "convolution": conv,
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
     }
 

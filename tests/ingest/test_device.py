@@ -1,7 +1,9 @@
 """What of a GPU's batches, precision and benchmark a CPU can show."""
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from benchmarks import one_device
 from benchmarks.device_use import Utilisation
-from ingest.embedder import Embedder, edges_of, precision
+from ingest.embedder import Embedder, edges_of
 from ingest.families import Structure
 
 
@@ -52,20 +54,24 @@ def test_a_graph_of_any_kind_has_a_size(graph):
     assert edges_of(graph) == (0 if isinstance(graph, str) or type(graph) is object else 3)
 
 
-def test_float32_is_float32_on_a_gpu():
-    torch = pytest.importorskip("torch")
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    try:
-        torch.set_float32_matmul_precision("high")
-        assert precision("cpu")["float32_matmul_precision"] == "high", "said as it is"
-        assert precision("cuda") == {
-            "float32_matmul_precision": "highest",
-            "cudnn_tf32": False,
-            "deterministic_algorithms": False,
-        }
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+@pytest.mark.parametrize(
+    "package",
+    [
+        "pass",
+        "torch.set_float32_matmul_precision('high')",
+        "torch.backends.fp32_precision = 'ieee'",
+        "torch.backends.fp32_precision = torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    ],
+)
+def test_float32_is_float32_on_a_gpu_whatever_a_package_has_set(package):
+    pytest.importorskip("torch")
+    program = f"import torch; {package}; from ingest.embedder import precision as p\n"
+    program += "print(p('cpu')['matmul'], p('cuda'), torch.get_float32_matmul_precision())"
+    root = Path(one_device.__file__).parents[1]
+    said = subprocess.check_output([sys.executable, "-c", program], cwd=root, text=True)
+    exact = {"matmul": "ieee", "convolution": "ieee", "deterministic_algorithms": False}
+    before = "tf32" if "high" in package or "tf32" in package else "ieee"
+    assert said == f"{before} {exact} highest\n"
 
 
 def test_utilisation_is_what_the_drivers_tool_says(tmp_path, monkeypatch):

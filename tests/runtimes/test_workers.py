@@ -186,7 +186,7 @@ def test_workers_killed_from_outside_lose_nothing():
 
 def test_a_structure_at_which_its_worker_hangs_is_found_and_rejected(monkeypatch):
     monkeypatch.setattr("platonic_store.runtimes.workers.HANG_SECONDS", 1.0)
-    monkeypatch.setattr("platonic_store.runtimes.workers.SLOW_ATOM", 0.0)
+    monkeypatch.setattr("platonic_store.runtimes.workers.HANG_ATOM_SECONDS", 0.0)
     ids = names(12)
     ids.insert(7, "hangs")
     with WorkerPool(card(), (1,), workers=2) as pool:
@@ -197,7 +197,7 @@ def test_a_structure_at_which_its_worker_hangs_is_found_and_rejected(monkeypatch
 
 def test_a_stopped_worker_is_replaced(monkeypatch):
     monkeypatch.setattr("platonic_store.runtimes.workers.HANG_SECONDS", 2.0)
-    monkeypatch.setattr("platonic_store.runtimes.workers.SLOW_ATOM", 0.0)
+    monkeypatch.setattr("platonic_store.runtimes.workers.HANG_ATOM_SECONDS", 0.0)
 
     def stop_one(index):
         if index == 3:
