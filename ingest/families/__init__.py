@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -114,10 +114,38 @@ def load(card: Mapping[str, Any], device: str = "auto") -> Model:
     return model
 
 
+def periodic_atoms(structure: Structure, cutoff: float) -> Any:
+    """The same crystal as `ase.Atoms`, periodic along all directions, across a vacuum where it was
+    not: for packages that know no other periodicity than along all directions or none.
+    """
+    from ase import Atoms
+    from ase.cell import Cell
+
+    cell = Cell(structure.cell * structure.pbc[:, None]).complete().array
+    inverse = np.linalg.inv(cell)
+    extent = np.ptp(structure.positions @ inverse, axis=0)
+    widened = extent + (cutoff + 1) * np.linalg.norm(inverse, axis=0)
+    cell[~structure.pbc] *= widened[~structure.pbc, None]
+    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=True)
+
+
 def sums(values: Any, sizes: Sequence[int]) -> np.ndarray:
     """(structures,) float64: of a tensor (atoms,), those of each structure."""
     first = np.cumsum([0, *sizes[:-1]])
     return np.add.reduceat(values.detach().cpu().numpy().astype(np.float64), first)
+
+
+def pieces(graphs: Sequence[Any], sizes: Sequence[int], most: int) -> Iterator[list[Any]]:
+    """These graphs in order, as many at a time as have a size of `most` together, one at least."""
+    piece: list[Any] = []
+    total = 0
+    for graph, size in zip(graphs, sizes, strict=True):
+        if piece and total + size > most:
+            yield piece
+            piece, total = [], 0
+        piece.append(graph)
+        total += size
+    yield piece
 
 
 def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int) -> np.ndarray:

@@ -5,7 +5,7 @@ anchor is an atom: the caller maps positions to (structure_id, site_index) and k
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -165,10 +165,15 @@ def random_rows(keys: Sequence[Any] | NDArray[Any], k: int, seed: int) -> Indice
     """
     if not 1 <= k <= len(keys):
         raise ValueError(f"cannot choose {k} anchors from {len(keys)} rows")
-    digests = _digest_keys(keys, salt=str(seed))
+    digests = hashes(keys, seed)
     if len(np.unique(digests)) < len(digests):
         raise ValueError("keys must be distinct to choose among them")
     return np.argsort(digests)[:k].astype(np.int64)
+
+
+def hashes(keys: Iterable[Any], seed: int) -> NDArray[np.bytes_]:
+    """(n,) S16: what `random_rows` orders by, for those who see the keys some at a time."""
+    return _digest_keys(keys, salt=str(seed))
 
 
 def _matrix(embeddings: ArrayLike) -> NDArray[np.float32]:
@@ -184,7 +189,7 @@ def _chunks(n: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
 
 
-def _digest_keys(keys: Sequence[Any] | NDArray[Any], salt: str = "") -> NDArray[np.bytes_]:
+def _digest_keys(keys: Iterable[Any], salt: str = "") -> NDArray[np.bytes_]:
     return np.array([_digest(f"{salt}\0{key}".encode()) for key in keys], dtype="S16")
 
 

@@ -149,7 +149,7 @@ def _blocks(
     table = lookup.vector_table(snapshot, side, "atom")
     for start in range(0, len(which), BLOCK):
         part = which[start : start + BLOCK]
-        yield part, snapshot.vectors_at(table, sites.rows[part])
+        yield part, snapshot.points_at(table, sites.rows[part]).vectors
 
 
 def _elements(sites: Sites) -> Iterator[np.ndarray]:

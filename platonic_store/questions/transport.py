@@ -78,7 +78,7 @@ def transport(
     sides = [lookup.model_layer(snapshot, a), lookup.model_layer(snapshot, b)]
     space = lookup.space(snapshot, space, [side.model for side in sides])
     sides = [lookup.side_in(snapshot, space, name) for name in (a, b)]
-    clouds = _clouds(snapshot, sides, space)
+    clouds = _clouds(snapshot, sides, space, atoms, seed)
     elements = np.unique(clouds.numbers).tolist()
     rows = []
     with progress.bar("transport", len(elements) + 1, "elements") as advance:
@@ -97,9 +97,16 @@ def transport(
     return frame.reset_index(drop=True)
 
 
-def _clouds(snapshot: Snapshot, sides: list[ModelLayer], space: str) -> Clouds:
-    found = paired_embeddings(snapshot, sides, space=space)
-    free = ~is_anchor(found.keys, space_anchors(snapshot, space))
+def _clouds(
+    snapshot: Snapshot, sides: list[ModelLayer], space: str, atoms: int, seed: int
+) -> Clouds:
+    """Enough atoms to choose `atoms` from that are no anchors, of all and of each element."""
+    anchors = space_anchors(snapshot, space)
+    enough = atoms + len(anchors)
+    found = paired_embeddings(
+        snapshot, sides, space=space, sample=enough, each_element=True, seed=seed
+    )
+    free = ~is_anchor(found.keys, anchors)
     if not free.any():
         raise InvalidQuery(f"every atom of the space {space} is an anchor", "ingest more")
     rows = found.keys[free]

@@ -1,17 +1,22 @@
 """The same atoms, or structures, as several models embed them: where every comparison starts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from platonic_store.errors import Call, InvalidQuery
-from platonic_store.geometry.anchors import random_rows
+from platonic_store.geometry.anchors import hashes, random_rows
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.side_points import side_points
-from platonic_store.storage.snapshot import ModelLayer, Snapshot
+from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
+
+PART = 200_000  # keys seen at once
+MOST_PENDING = 500_000  # rows that may yet be of a sample
 
 
 class PairedEmbeddings(NamedTuple):
@@ -28,6 +33,14 @@ class PairedEmbeddings(NamedTuple):
     hubs: list[np.ndarray | None]
 
 
+class Wanted(NamedTuple):
+    """A sample: so many rows, and if `each_element` so many of each element."""
+
+    rows: int
+    each_element: bool
+    seed: int
+
+
 def paired_embeddings(
     snapshot: Snapshot,
     sides: Sequence[ModelLayer],
@@ -35,6 +48,7 @@ def paired_embeddings(
     *,
     space: str | None = None,
     sample: int | None = None,
+    each_element: bool = False,
     seed: int = 0,
     where: str | None = None,
 ) -> PairedEmbeddings:
@@ -42,11 +56,15 @@ def paired_embeddings(
 
     Of a set of layers without a space the layers come side by side, as they are.
 
-    sample: at most so many rows, the same ones for the same content however it was stored.
+    sample: at most so many rows, the same ones for the same content however it was stored. Only
+        these are read.
+    each_element: and so many of each element.
     where: an SQL condition on the columns of `structure` (and `site`, for atoms).
 
     Raises: LayerNotFound, AnchorsNotFound, InvalidQuery if they have nothing in common.
     """
+    if sample is not None and where is None:
+        return _sampled(snapshot, sides, level, space, Wanted(sample, each_element, seed))
     tables = [_points(snapshot, side, level, space) for side in sides]
     names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
     keys = _rows(tables[0], 0)
@@ -56,16 +74,10 @@ def paired_embeddings(
     if where is not None:
         keys = keys.merge(lookup.matching(snapshot, where, level)[names], on=names)
     if keys.empty:
-        raise InvalidQuery(
-            f"{' and '.join(map(str, sides))} have embedded nothing in common"
-            + (f" where {where}" if where else ""),
-            Call("ingest", models=[side.model for side in sides]),
-        )
+        raise _nothing(sides, where)
     keys = keys.sort_values(names, ignore_index=True)
     if sample is not None and len(keys) > sample:
-        # Not the texts that random anchors are drawn by: the sample would be the anchors.
-        texts = "sample " + keys[names].astype(str).agg(":".join, axis=1).to_numpy(dtype=object)
-        keys = keys.iloc[np.sort(random_rows(texts, sample, seed))].reset_index(drop=True)
+        keys = keys.iloc[np.sort(random_rows(_texts(keys), sample, seed))].reset_index(drop=True)
     vectors: list[np.ndarray] = []
     hubs: list[np.ndarray | None] = []
     for i, points in enumerate(tables):
@@ -82,10 +94,125 @@ def _points(snapshot: Snapshot, side: ModelLayer, level: Level, space: str | Non
     return snapshot.points(lookup.vector_table(snapshot, side, level, space))
 
 
+def _nothing(sides: Sequence[ModelLayer], where: str | None = None) -> InvalidQuery:
+    return InvalidQuery(
+        f"{' and '.join(map(str, sides))} have embedded nothing in common"
+        + (f" where {where}" if where else ""),
+        Call("ingest", models=[side.model for side in sides]),
+    )
+
+
+def _texts(keys: pd.DataFrame) -> NDArray[np.object_]:
+    """What rows are drawn by: not what random anchors are, or the sample would be the anchors."""
+    texts = ["sample " + id_ for id_ in keys["structure_id"]]
+    if "site_index" in keys:
+        texts = [f"{text}:{site}" for text, site in zip(texts, keys["site_index"], strict=True)]
+    return np.array(texts, dtype=object)
+
+
+def _sampled(
+    snapshot: Snapshot,
+    sides: Sequence[ModelLayer],
+    level: Level,
+    space: str | None,
+    wanted: Wanted,
+) -> PairedEmbeddings:
+    layers = [side.layers if space is None else [side] for side in sides]
+    tables = [lookup.vector_table(snapshot, one, level, space) for some in layers for one in some]
+    if not all(table.rows for table in tables):
+        raise _nothing(sides)
+    keys = _common(snapshot, tables, wanted)
+    if keys.empty:
+        raise _nothing(sides)
+    rows = [keys.pop(f"row_{i}").to_numpy() for i in range(len(tables))]
+    points = [snapshot.points_at(*one) for one in zip(tables, rows, strict=True)]
+    ends = np.cumsum([len(some) for some in layers]).tolist()
+    parts = [points[end - len(some) : end] for some, end in zip(layers, ends, strict=True)]
+    vectors = [np.hstack([one.vectors for one in part]) for part in parts]
+    return PairedEmbeddings(keys, vectors, [part[0].hubs for part in parts])
+
+
+def _common(snapshot: Snapshot, tables: Sequence[VectorTable], wanted: Wanted) -> pd.DataFrame:
+    """Keys of the wanted rows that all tables have, sorted, with their places `row_0`, ….
+
+    Those of the first table are drawn, and more where others lack too many of them.
+    """
+    names = ["structure_id", "site_index"] if tables[0].level == "atom" else ["structure_id"]
+    most, is_short = wanted.rows, True
+    while is_short:
+        keys = drawn = _drawn(snapshot, tables[0], wanted._replace(rows=most))
+        for i, table in enumerate(tables[1:], start=1):
+            keys = keys.merge(_places(snapshot, table, keys, i), on=names, validate="one_to_one")
+        is_short = _is_short(drawn, keys, most, wanted)
+        most *= 4
+    if not wanted.each_element:
+        keys = keys.nsmallest(wanted.rows, "digest")
+    return keys.drop(columns=["digest", "is_of_all"]).sort_values(names, ignore_index=True)
+
+
+def _drawn(snapshot: Snapshot, table: VectorTable, wanted: Wanted) -> pd.DataFrame:
+    """The rows of a table with the smallest hashes, and those of each element if wanted.
+
+    Returns their keys, place `row_0`, `digest`, and whether they are of the smallest of all.
+    """
+    kept: list[pd.DataFrame] = []
+    for keys in speaking(snapshot, table):
+        digests = hashes(_texts(keys), wanted.seed).view(">u8")[::2]
+        kept.append(keys.assign(digest=digests.astype(np.uint64)))
+        if sum(map(len, kept[1:])) > MOST_PENDING:
+            kept = [_smallest(pd.concat(kept), wanted)]
+    found = _smallest(pd.concat(kept), wanted)
+    return found.assign(is_of_all=np.arange(len(found)) < wanted.rows)
+
+
+def _smallest(keys: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
+    keys = keys.sort_values("digest")
+    is_drawn = np.arange(len(keys)) < wanted.rows
+    if wanted.each_element:
+        is_drawn |= (keys.groupby("atomic_number").cumcount() < wanted.rows).to_numpy()
+    return keys[is_drawn]
+
+
+def _is_short(drawn: pd.DataFrame, left: pd.DataFrame, most: int, wanted: Wanted) -> bool:
+    """Whether so few of what was drawn are left that more must be, and more are there."""
+    pairs = [(drawn["is_of_all"].sum(), left["is_of_all"].sum())]
+    if wanted.each_element:
+        before, after = (one["atomic_number"].value_counts() for one in (drawn, left))
+        pairs += [(count, after.get(number, 0)) for number, count in before.items()]
+    return any(before >= most and after < wanted.rows for before, after in pairs)
+
+
+def _places(snapshot: Snapshot, table: VectorTable, keys: pd.DataFrame, side: int) -> pd.DataFrame:
+    """Where the rows of some structures lie in a table, by their keys, as `row_SIDE`."""
+    names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
+    wanted = pd.Index(keys["structure_id"].unique())
+    parts = speaking(snapshot, table, side)
+    found = [part.loc[part["structure_id"].isin(wanted), [*names, f"row_{side}"]] for part in parts]
+    return pd.concat(found)
+
+
+def speaking(snapshot: Snapshot, table: VectorTable, side: int = 0) -> Iterator[pd.DataFrame]:
+    """The keys of a table's rows, of equivalent atoms one, and their places as `row_SIDE`.
+
+    Some at a time, in the table's order.
+    """
+    start, pending = 0, []
+    for batch in snapshot.keys(table):
+        pending.append(batch)
+        rows = sum(one.num_rows for one in pending)
+        if rows >= PART or start + rows == table.rows:
+            yield _keys(pa.Table.from_batches(pending), side, start)
+            start, pending = start + rows, []
+
+
 def _rows(points: Points, side: int) -> pd.DataFrame:
-    """The keys of a table's rows, of equivalent atoms one, and where they lie in it."""
-    keys: pd.DataFrame = points.keys.drop_columns("chunk_id").to_pandas()
-    keys[f"row_{side}"] = np.arange(len(keys))
+    return _keys(points.keys, side, 0)
+
+
+def _keys(table: pa.Table, side: int, start: int) -> pd.DataFrame:
+    """The keys of rows, of equivalent atoms one, and their places from `start` on."""
+    keys: pd.DataFrame = table.drop_columns("chunk_id").to_pandas()
+    keys[f"row_{side}"] = np.arange(start, start + len(keys))
     if "orbit" in keys:
         keys = keys[keys["site_index"] == keys["orbit"]].drop(columns="orbit")
     return keys
