@@ -231,7 +231,7 @@ def weights_sha256(parameters: Mapping[str, Any], before: Mapping[str, Any] | No
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.packbits(np.signbit(array)).tobytes())
     found = digest.hexdigest()
-    _FORMER[found] = _exact_sha256(parameters if before is None else before)
+    _FORMER[found] = tensors_sha256(parameters if before is None else before)
     return found
 
 
@@ -240,7 +240,8 @@ def former_sha256(found: str) -> str | None:
     return _FORMER.get(found)
 
 
-def _exact_sha256(state: Mapping[str, Any]) -> str:
+def tensors_sha256(state: Mapping[str, Any]) -> str:
+    """The SHA-256 of named tensors to the last bit, such as a `state_dict`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         array = np.ascontiguousarray(tensor.detach().cpu().numpy())
