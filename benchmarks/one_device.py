@@ -100,7 +100,8 @@ def kernel_seconds(run: Callable[[], Any], device: str) -> float | None:
 
 def batch_of(graphs: Sequence[Any], sizes: Sequence[int], atoms: int) -> tuple[list[Any], int]:
     """Graphs in turn, over again where they are too few, and how many atoms they have."""
-    taken, count = [], 0
+    taken: list[Any] = []
+    count = 0
     for graph, size in cycle(zip(graphs, sizes, strict=True)):
         if taken and count + size > atoms:
             return taken, count
@@ -113,7 +114,8 @@ def by_size(
     model: Model, graphs: Sequence[Any], sizes: Sequence[int], layer: int, request: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], str]:
     """Forward passes of batches that double, until memory runs out; and what stopped it."""
-    device, rows, atoms = model.device, [], SMALLEST
+    device, atoms = model.device, SMALLEST
+    rows: list[dict[str, Any]] = []
     gpu = gpu_uuid(device)
     while atoms <= request["most"]:
         batch, count = batch_of(graphs, sizes, atoms)

@@ -109,8 +109,9 @@ def _as_loaded(card: Card, python: Path) -> Card:
 def _text(card: Card) -> str:
     fields = _fields(card)
     # Lists in one line each, as in the cards that are written by hand.
-    style: dict[str, Any] = {"default_flow_style": None, "sort_keys": False, "width": 96}
-    text: str = yaml.safe_dump(fields, allow_unicode=True, **style)
+    text: str = yaml.safe_dump(
+        fields, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
+    )
     return text
 
 
