@@ -49,7 +49,7 @@ from ingest.embedder import (
     one_line,
     precision,
 )
-from ingest.families import Model, Structure, load, part
+from ingest.families import Model, Structure, former_sha256, load, part
 
 PROTOCOL = 2
 OUTPUTS = {
@@ -198,6 +198,7 @@ def identity(card: dict[str, Any], model: Model, embedder: Embedder) -> dict[str
         "modality": card.get("modality"),
         "versions": dict(model.versions),
         "checkpoint_sha256": model.checkpoint_sha256,
+        "former_sha256": former_sha256(model.checkpoint_sha256),
         "layers": [{"index": index, "dim": dim} for index, dim in sorted(model.layers.items())],
         "cutoff": model.cutoff,
         "dtype": "float32",

@@ -215,8 +215,33 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_sha256(state: Mapping[str, Any]) -> str:
-    """The SHA-256 of named tensors (`state_dict` or parameters), the identity of random weights."""
+_FORMER: dict[str, str] = {}  # identity of random weights → what it was in older stores
+
+
+def weights_sha256(parameters: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> str:
+    """The identity of random weights: the SHA-256 of the parameters' names, shapes and signs.
+
+    The last bits of what torch draws are the processor's (with AVX2 and without, a third of them
+    differ), and so are buffers that are computed; signs are the seed's. before: the tensors that
+    the identity was taken of in older stores, if other than the parameters.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parameters.items()):
+        array = tensor.detach().cpu().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.packbits(np.signbit(array)).tobytes())
+    found = digest.hexdigest()
+    _FORMER[found] = tensors_sha256(parameters if before is None else before)
+    return found
+
+
+def former_sha256(found: str) -> str | None:
+    """How older stores call the random weights of this process that have an identity."""
+    return _FORMER.get(found)
+
+
+def tensors_sha256(state: Mapping[str, Any]) -> str:
+    """The SHA-256 of named tensors to the last bit, such as a `state_dict`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         array = np.ascontiguousarray(tensor.detach().cpu().numpy())

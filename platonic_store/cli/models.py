@@ -55,7 +55,11 @@ def accept(name: Name) -> None:
 
 @app.command("check")
 def check(
-    name: Name,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A model's name or alias."),
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="Every model, a row each.")] = False,
     python: PythonOption = None,
     checkpoint: CheckpointOption = None,
     trust: TrustOption = None,
@@ -64,6 +68,15 @@ def check(
     out: OutOption = None,
 ) -> None:
     """Run the conformance kit on a model, on this machine; exit code 1 if a check fails."""
+    if all or name is None:
+        if not all:
+            raise typer.BadParameter("name a model, or give --all")
+        table = models.check_all(device=device)
+        show(table, format, out)
+        if failed := table.loc[table["failed"] != "", "name"].tolist():
+            complain(f"{len(failed)} of {len(table)} fail: {', '.join(failed)}")
+            raise typer.Exit(1)
+        return
     results = models.check(
         name,
         python=by_name(python),

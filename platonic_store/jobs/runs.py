@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from platonic_store.engines import Chunk
 from platonic_store.errors import CheckpointMismatch
-from platonic_store.runtimes.cards import Card
+from platonic_store.runtimes.cards import Card, is_same_weights
 from platonic_store.storage import commits, records
 from platonic_store.storage import tables as t
 from platonic_store.storage.ids import new_id
@@ -71,12 +71,18 @@ def register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None
                     card=_kept(card),
                 )
             )
-        elif stored != sha256:
+        elif not is_same_weights(stored, identity, card):
             raise CheckpointMismatch(
                 f"the store's {card.name} embeddings were made by weights {stored[:12]}…, this "
                 f"{card.name} has {sha256[:12]}…",
                 "use another store",
                 "install the package version that shipped the first",
+            )
+        elif stored == identity.get("former_sha256"):
+            connection.execute(
+                sa.update(t.models)
+                .where(t.models.c.name == card.name)
+                .values(checkpoint_sha256=sha256)
             )
 
 

@@ -123,6 +123,16 @@ def digest_of_files(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def is_same_weights(stored: str, identity: Mapping[str, Any], card: Card) -> bool:
+    """Whether weights of a store are those of a worker's identity.
+
+    They are so by their SHA-256, by what older stores call random weights, or as two forms of a
+    checkpoint that the card knows.
+    """
+    here = identity["checkpoint_sha256"]
+    return stored in (here, identity.get("former_sha256")) or {stored, here} <= card.known_sha256
+
+
 def kind_of(name: str) -> Kind:
     """The kind of a model by its name: `control:` and nothing else begins a control's name."""
     return "control" if name.lower().startswith(CONTROL) else "trained"
