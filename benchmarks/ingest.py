@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from platonic_store.jobs import ingest as ingestion
+from platonic_store.jobs.runs import Run
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lance_tables
 from platonic_store.store import Store
@@ -80,8 +81,8 @@ def measure(source: str, models: list[str], structures: int | None) -> dict[str,
             timed(
                 part,
                 reading=(ingestion, "read_source"),
-                starting=(ingestion, "WorkerPool"),
-                commits=(ingestion._Run, "_commit"),
+                starting=(ingestion, "LocalEngine"),
+                commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),
                 ingest=(store, "ingest"),
             ),

@@ -11,8 +11,10 @@ import pyarrow as pa
 from platonic_store.arrow import vector_array
 from platonic_store.storage.layout import schema
 from platonic_store.storage.location import Disk
+from platonic_store.storage.nearest_rows import REFINE
 from platonic_store.storage.reader import Reader
-from platonic_store.storage.vectors import NPROBES, REFINE, Vectors
+from platonic_store.storage.vector_index import UNMEASURED
+from platonic_store.storage.vectors import Vectors
 from platonic_store.storage.writer import writing_to
 
 NAME = "synthetic.0.atom"
@@ -48,7 +50,7 @@ def duckdb_way(folder: Path, k: int) -> Way:
     connection.execute(f"ATTACH '{folder / 'vectors'}' AS vectors (TYPE lance)")
     sql = (
         f"""SELECT structure_id FROM lance_vector_search('vectors.main."{NAME}"', 'vector', """
-        f"?::FLOAT[], k := {k}, nprobs := {NPROBES}, refine_factor := {REFINE}) ORDER BY _distance"
+        f"?::FLOAT[], k := {k}, nprobs := {UNMEASURED.probes}, refine_factor := {REFINE}) ORDER BY _distance"
     )
     return lambda query: np.array(
         [[int(i) for (i,) in connection.cursor().execute(sql, [row.tolist()]).fetchall()]

@@ -22,9 +22,21 @@ if TYPE_CHECKING:
 
     from platonic_store.runtimes.cards import Card
     from platonic_store.runtimes.environments import Environment
+    from platonic_store.runtimes.own_cards import Relation
     from platonic_store.runtimes.preparation import ByName
 
-__all__ = ["accept", "bundle", "cards", "check", "clean", "install", "lock", "show", "table"]
+__all__ = [
+    "accept",
+    "bundle",
+    "card",
+    "cards",
+    "check",
+    "clean",
+    "install",
+    "lock",
+    "show",
+    "table",
+]
 
 
 def cards() -> list["Card"]:
@@ -139,6 +151,31 @@ def check(
             rows.append(result._asdict())
             advance(1)
     return pd.DataFrame(rows)
+
+
+def card(
+    file: "str | Path",
+    name: str,
+    *,
+    parent: str,
+    relation: "Relation" = "fine-tuned from",
+    training_sets: Iterable[str] = (),
+    python: "str | Path | None" = None,
+) -> "Path":
+    """Write a card for a checkpoint of yours, so that its `name` is a model like any other.
+
+    file: the checkpoint, as the parent's package saves it; it is loaded, which can run code.
+    parent: the model that it was fine-tuned from (or that `relation` says); "like" for one that was
+    trained from nothing with the same package. training_sets: what it was trained on itself.
+    python: an interpreter that has the family's packages. Returns where the card is: correct it
+    there. Raises ModelNotFound, InvalidQuery, WeightsNotFound, WorkerFailed, EnvironmentNotReady.
+    """
+    from pathlib import Path
+
+    from platonic_store.runtimes import own_cards
+
+    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, python)
+    return path
 
 
 def install(

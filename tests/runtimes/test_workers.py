@@ -16,7 +16,9 @@ import pytest
 from platonic_store import errors
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cards import Card, Layer, resolve
+from platonic_store.runtimes.forkserver import servers_ahead
 from platonic_store.runtimes.interpreters import interpreter
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import Worker
 from platonic_store.runtimes.workers import WorkerPool
 
@@ -360,3 +362,19 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
     for inline, ahead in zip(*answers, strict=True):
         assert inline.table == ahead.table
         assert inline.rejected == ahead.rejected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_servers_begin_one_model_ahead_and_end_with_the_block():
+    models = [RunnableModel(card(), Path(sys.executable))] * 3
+    with servers_ahead(models, "cpu") as pairs:
+        assert len(psutil.Process().children()) == 1, "before the first is asked for"
+        for place, (model, server) in enumerate(pairs, 1):
+            if place == 2:  # whose server is never used, nor the third's
+                break
+            assert len(psutil.Process().children()) == 2
+            with WorkerPool(model.card, (1,), workers=2, server=server) as pool:
+                assert run(pool, batch(names(10))) == {}
+    assert psutil.Process().children() == []
+    with servers_ahead(models, "cuda") as pairs:
+        assert [server for _, server in pairs] == [None] * 3, "CUDA does not survive a fork"
