@@ -50,7 +50,8 @@ def duckdb_way(folder: Path, k: int) -> Way:
     connection.execute(f"ATTACH '{folder / 'vectors'}' AS vectors (TYPE lance)")
     sql = (
         f"""SELECT structure_id FROM lance_vector_search('vectors.main."{NAME}"', 'vector', """
-        f"?::FLOAT[], k := {k}, nprobs := {UNMEASURED.probes}, refine_factor := {REFINE}) ORDER BY _distance"
+        f"?::FLOAT[], k := {k}, nprobs := {UNMEASURED.probes}, refine_factor := {REFINE}) "
+        "ORDER BY _distance"
     )
     return lambda query: np.array(
         [[int(i) for (i,) in connection.cursor().execute(sql, [row.tolist()]).fetchall()]
