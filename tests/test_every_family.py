@@ -20,7 +20,7 @@ ONE_OF_EACH = [
     "tensornet-matpes-pbe",
     "nequip-oam-l",
     "pet-omat-xs",
-    "esen-sm-conserving-omol",
+    "uma-s-1p1-omat",
     "mattersim-v1-1m",
     "control:soap",
     "control:composition",
