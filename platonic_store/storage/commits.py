@@ -34,14 +34,18 @@ def ensure_vector_table(
     space: str | None = None,
     *,
     hubs: bool = False,
+    half: bool = False,
 ) -> str:
-    """The name of the vector table for (space, model, layer, level), made if there is none."""
+    """The name of the vector table for (space, model, layer, level), made if there is none.
+
+    half: where it is made, in half precision; see `layout.schema`.
+    """
     name = table_name(model, layer, level, space)
     with writer.reading() as connection:
         known = connection.scalar(sa.select(t.vector_tables.c.dim).filter_by(name=name))
     if known is None:
         with writer.writing() as connection:
-            writer.create_table(name, level, dim, hubs=hubs)
+            writer.create_table(name, schema(level, dim, hubs=hubs, half=half))
             connection.execute(
                 sa.insert(t.vector_tables).values(
                     name=name, space=space, model=model, layer=layer, level=level, dim=dim
@@ -67,7 +71,7 @@ def commit_chunk(
     chunk_id = new_id()
     with writer.writing() as connection:
         for one in appends:
-            writer.append(one.table, _tagged(one, chunk_id))
+            writer.append(one.table, _tagged(one, chunk_id, writer.schema_of(one.table)))
         connection.execute(sa.insert(t.chunks).values(id=chunk_id, run_id=run_id))
         ids = pa.array(structure_ids, pa.string())
         chunk = pa.array([chunk_id] * len(ids), pa.int64())
@@ -110,11 +114,9 @@ def _record_appends(connection: sa.Connection, rows: Iterable[tuple[str, int, in
     )
 
 
-def _tagged(append: TableAppend, chunk_id: int) -> pa.Table:
+def _tagged(append: TableAppend, chunk_id: int, target: pa.Schema) -> pa.Table:
     chunk = pa.array([chunk_id] * append.rows.num_rows, pa.int64())
     rows = append.rows.append_column(pa.field("chunk_id", pa.int64()), chunk)
-    level: Level = "atom" if "site_index" in rows.column_names else "structure"
-    target = schema(level, rows["vector"].type.list_size)
     return rows.select(target.names).cast(target)
 
 
