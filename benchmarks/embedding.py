@@ -27,7 +27,7 @@ from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment, size_gb
 from platonic_store.runtimes.preparation import RunnableModel, prepare
-from platonic_store.runtimes.process import VARIABLES
+from platonic_store.runtimes.variables import VARIABLES
 from platonic_store.runtimes.workers import WorkerPool
 
 SCRIPT = Path(__file__).with_name("one_model.py")

@@ -26,8 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from platonic_store.jobs import ingest as ingestion
+from platonic_store.jobs.runs import Run
 from platonic_store.runtimes.cores import usable_cores
-from platonic_store.storage import commits
+from platonic_store.storage import lance_tables
 from platonic_store.store import Store
 from platonic_store.structures import read
 
@@ -80,9 +81,9 @@ def measure(source: str, models: list[str], structures: int | None) -> dict[str,
             timed(
                 part,
                 reading=(ingestion, "read_source"),
-                starting=(ingestion, "WorkerPool"),
-                commits=(ingestion._Run, "_commit"),
-                compaction=(commits, "maintain"),
+                starting=(ingestion, "LocalEngine"),
+                commits=(Run, "commit"),
+                compaction=(lance_tables, "maintain"),
                 ingest=(store, "ingest"),
             ),
         ):

@@ -183,7 +183,7 @@ def _others(rng: np.random.Generator, known: np.ndarray, numbers: np.ndarray) ->
     order = np.argsort(known, kind="stable")
     begins = np.searchsorted(known[order], numbers)
     counts = np.searchsorted(known[order], numbers, side="right") - begins
-    return order[begins + (rng.random(len(numbers)) * counts).astype(int)]
+    return np.asarray(order[begins + (rng.random(len(numbers)) * counts).astype(int)])
 
 
 def _add_structures(

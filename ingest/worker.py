@@ -41,7 +41,14 @@ if __name__ == "__main__":
 import numpy as np
 import pyarrow as pa
 
-from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder, device_name, one_line
+from ingest.embedder import (
+    EmbeddedStructure,
+    Embedder,
+    GraphBuilder,
+    device_name,
+    one_line,
+    precision,
+)
 from ingest.families import Model, Structure, load, part
 
 PROTOCOL = 2
@@ -194,6 +201,7 @@ def identity(card: dict[str, Any], model: Model, embedder: Embedder) -> dict[str
         "layers": [{"index": index, "dim": dim} for index, dim in sorted(model.layers.items())],
         "cutoff": model.cutoff,
         "dtype": "float32",
+        "precision": precision(model.device),
         "device": model.device,
         "device_name": device_name(model.device),
         "elements": sorted(model.elements),
@@ -221,6 +229,7 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
     card = request["card"]
     try:
         model = load(card, request["device"])
+        precision(model.device)
         start = request["batch_atoms_before"].get(device_name(model.device))
         outputs = [output for output in OUTPUTS if output in request["outputs"]]
         embedder = Embedder(model, request["layers"], request["batch_atoms"], start, outputs)
@@ -242,14 +251,15 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
             sink.flush()
 
 
-def main() -> None:
+def main(request: dict[str, Any], parent: int) -> None:
+    """A worker's life, in a process whose parent has this id."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    die_with_parent(os.getppid())
+    die_with_parent(parent)
     source, sink = private_streams()
-    serve(json.loads(sys.argv[1]), source, sink)
+    serve(request, source, sink)
     sys.stderr.flush()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    main(json.loads(sys.argv[1]), os.getppid())

@@ -16,12 +16,27 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from platonic_store.runtimes.cards import Card
+    from platonic_store.runtimes.environments import Environment
+    from platonic_store.runtimes.own_cards import Relation
     from platonic_store.runtimes.preparation import ByName
 
-__all__ = ["accept", "cards", "check", "clean", "show", "table"]
+__all__ = [
+    "accept",
+    "bundle",
+    "card",
+    "cards",
+    "check",
+    "clean",
+    "install",
+    "lock",
+    "show",
+    "table",
+]
 
 
 def cards() -> list["Card"]:
@@ -136,6 +151,92 @@ def check(
             rows.append(result._asdict())
             advance(1)
     return pd.DataFrame(rows)
+
+
+def card(
+    file: "str | Path",
+    name: str,
+    *,
+    parent: str,
+    relation: "Relation" = "fine-tuned from",
+    training_sets: Iterable[str] = (),
+    python: "str | Path | None" = None,
+) -> "Path":
+    """Write a card for a checkpoint of yours, so that its `name` is a model like any other.
+
+    file: the checkpoint, as the parent's package saves it; it is loaded, which can run code.
+    parent: the model that it was fine-tuned from (or that `relation` says); "like" for one that was
+    trained from nothing with the same package. training_sets: what it was trained on itself.
+    python: an interpreter that has the family's packages. Returns where the card is: correct it
+    there. Raises ModelNotFound, InvalidQuery, WeightsNotFound, WorkerFailed, EnvironmentNotReady.
+    """
+    from pathlib import Path
+
+    from platonic_store.runtimes import own_cards
+
+    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, python)
+    return path
+
+
+def install(
+    names: Iterable[str], *, wheelhouse: "str | Path | None" = None
+) -> list[tuple[str, "Path"]]:
+    """Make the environments of families (or of models' families), which a first use would make.
+
+    wheelhouse: a folder that `bundle` filled on a machine like this one: nothing else is read, and
+    no network is needed. Returns each family with its interpreter. Raises ModelNotFound,
+    EnvironmentNotReady.
+    """
+    from pathlib import Path
+
+    from platonic_store.runtimes import installation
+
+    place = None if wheelhouse is None else Path(wheelhouse)
+    made = []
+    for environment in _environments(names):
+        if not environment.is_installed():
+            installation.install(environment, place)
+        made.append((environment.family, environment.interpreter))
+    return made
+
+
+def bundle(names: Iterable[str], wheelhouse: "str | Path") -> list[tuple[str, int]]:
+    """Fill a folder with the packages of families, for `install` on a machine without a network.
+
+    The machine must have the same Python and platform as this one. Weights are not among them.
+    Returns each family with its number of files. Raises ModelNotFound, EnvironmentNotReady.
+    """
+    from pathlib import Path
+
+    from platonic_store.runtimes import wheelhouses
+    from platonic_store.runtimes.installers import installer
+
+    return [
+        (each.family, wheelhouses.fill(each, installer(), Path(wheelhouse)))
+        for each in _environments(names)
+    ]
+
+
+def lock(names: Iterable[str]) -> list[tuple["Path", int]]:
+    """Write the lock of families anew: the newest versions on PyPI that their specification allows.
+
+    Returns each lock with its number of packages. It is made by uv. Raises ModelNotFound,
+    EnvironmentNotReady.
+    """
+    from platonic_store.runtimes import locks
+    from platonic_store.runtimes.installers import installer
+
+    return [(each.lock_file, locks.write(each, installer())) for each in _environments(names)]
+
+
+def _environments(names: Iterable[str]) -> list["Environment"]:
+    """The environments of families, or of models."""
+    from platonic_store.runtimes.cards import resolve
+    from platonic_store.runtimes.environments import Environment
+
+    by_family = {card.family: card for card in cards()}
+    chosen = [by_family.get(name) or resolve(name) for name in names]
+    return list({each.family: Environment.of(each) for each in chosen}.values())
 
 
 def clean(families: Iterable[str] = ()) -> list[tuple[str, float]]:

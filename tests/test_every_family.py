@@ -18,6 +18,10 @@ ONE_OF_EACH = [
     "sevennet-0",
     "chgnet-0.3.0",
     "tensornet-matpes-pbe",
+    "nequip-oam-l",
+    "pet-omat-xs",
+    "esen-sm-conserving-omol",
+    "mattersim-v1-1m",
     "control:soap",
     "control:composition",
 ]

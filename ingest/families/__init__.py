@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -114,10 +114,38 @@ def load(card: Mapping[str, Any], device: str = "auto") -> Model:
     return model
 
 
+def periodic_atoms(structure: Structure, cutoff: float) -> Any:
+    """The same crystal as `ase.Atoms`, periodic along all directions, across a vacuum where it was
+    not: for packages that know no other periodicity than along all directions or none.
+    """
+    from ase import Atoms
+    from ase.cell import Cell
+
+    cell = Cell(structure.cell * structure.pbc[:, None]).complete().array
+    inverse = np.linalg.inv(cell)
+    extent = np.ptp(structure.positions @ inverse, axis=0)
+    widened = extent + (cutoff + 1) * np.linalg.norm(inverse, axis=0)
+    cell[~structure.pbc] *= widened[~structure.pbc, None]
+    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=True)
+
+
 def sums(values: Any, sizes: Sequence[int]) -> np.ndarray:
     """(structures,) float64: of a tensor (atoms,), those of each structure."""
     first = np.cumsum([0, *sizes[:-1]])
     return np.add.reduceat(values.detach().cpu().numpy().astype(np.float64), first)
+
+
+def pieces(graphs: Sequence[Any], sizes: Sequence[int], most: int) -> Iterator[list[Any]]:
+    """These graphs in order, as many at a time as have a size of `most` together, one at least."""
+    piece: list[Any] = []
+    total = 0
+    for graph, size in zip(graphs, sizes, strict=True):
+        if piece and total + size > most:
+            yield piece
+            piece, total = [], 0
+        piece.append(graph)
+        total += size
+    yield piece
 
 
 def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int) -> np.ndarray:
@@ -148,24 +176,37 @@ def torch_device(name: str) -> str:
 def verified(path: str | Path, card: Mapping[str, Any]) -> str:
     """The SHA-256 of a checkpoint, if the card names it.
 
-    Of a folder: that of the lines `SHA-256  name` of the files that the card's `downloads` name,
-    sorted by name. A checkpoint can run code (pickle): call this before loading it. Raises
-    ValueError, FileNotFoundError.
+    Of a folder: of the files that the card's `checksums` or `downloads` name. A checkpoint can run
+    code (pickle): call this before loading it. Raises ValueError, FileNotFoundError.
     """
     path = Path(path)
+    forms = [list(files) for files in (card.get("checksums") or {}).values()]
+    forms.append([Path(urlparse(url).path).name for url in card["downloads"]])
     if path.is_dir():
-        names = sorted(Path(urlparse(url).path).name for url in card["downloads"])
-        lines = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
-        found = hashlib.sha256(lines.encode()).hexdigest()
+        whole = (each for each in forms if all((path / name).exists() for name in each))
+        names = next(whole, forms[-1])
+        found = digest_of_files({name: sha256(path / name) for name in names})
     else:
         found = sha256(path)
-    if found != card["checkpoint_sha256"]:
+    allowed = [digest_of_files(files) for files in (card.get("checksums") or {}).values()]
+    if found not in (card["checkpoint_sha256"], *allowed):
         named = card["checkpoint_sha256"] or "none"
         raise ValueError(
             f"refused to load {path}: its SHA-256 is {found}, "
             f"but the card of {card['name']} names {named}"
         )
     return found
+
+
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """The SHA-256 of a checkpoint of some files, name → SHA-256.
+
+    Of one file its own; of several that of the lines `SHA-256  name`, sorted by name.
+    """
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

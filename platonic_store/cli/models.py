@@ -1,4 +1,5 @@
-from typing import Annotated, Optional
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
@@ -15,6 +16,9 @@ from platonic_store.cli.options import (
 )
 from platonic_store.cli.output import complain, say, show
 
+if TYPE_CHECKING:
+    from platonic_store.runtimes.own_cards import Relation
+
 app = typer.Typer(help="The models that platonic-store knows, and what they need.")
 Name = Annotated[str, typer.Argument(help="A model's name or alias.")]
 
@@ -29,7 +33,7 @@ def table(
 
 
 @app.command("show")
-def card(name: Name) -> None:
+def shown(name: Name) -> None:
     """The whole card of a model, its licence first where it restricts use."""
     import yaml
 
@@ -71,6 +75,80 @@ def check(
     if failed := results.loc[~results["passed"], "check"].tolist():
         complain(f"{name} fails {len(failed)} of {len(results)}: {', '.join(failed)}")
         raise typer.Exit(1)
+
+
+@app.command("card")
+def card(
+    file: Annotated[Path, typer.Argument(help="A checkpoint; it is loaded, which can run code.")],
+    name: Annotated[str, typer.Option("--name", prompt="Its name here", help="Its name here.")],
+    parent: Annotated[
+        str,
+        typer.Option(
+            "--parent",
+            prompt="The model here that it was fine-tuned from",
+            help="The model that it comes from, or is like.",
+        ),
+    ],
+    relation: Annotated[
+        str,
+        typer.Option(
+            "--relation",
+            help="fine-tuned from, trained from, distilled from; or like: from nothing, by the "
+            "same package.",
+        ),
+    ] = "fine-tuned from",
+    training_set: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--training-set", help="What it was trained on; once for each."),
+    ] = None,
+    python: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--python", help="An interpreter that has the packages of its family."),
+    ] = None,
+) -> None:
+    """Write a card for a checkpoint of yours: then its name is a model like any other."""
+    path = models.card(
+        file,
+        name,
+        parent=parent,
+        relation=cast("Relation", relation),
+        training_sets=training_set or (),
+        python=python,
+    )
+    say(f"{name}: {path}")
+
+
+Families = Annotated[list[str], typer.Argument(help="Families, or models of them.")]
+
+
+@app.command("install")
+def install(
+    families: Families,
+    wheelhouse: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--wheelhouse", help="A folder that `models bundle` filled; no network."),
+    ] = None,
+) -> None:
+    """Make the environments of families now, not on first use."""
+    for family, python in models.install(families, wheelhouse=wheelhouse):
+        say(f"{family}: {python}")
+
+
+@app.command("bundle")
+def bundle(
+    families: Families,
+    wheelhouse: Annotated[Path, typer.Option("--wheelhouse", help="The folder to fill.")],
+) -> None:
+    """Fill a folder with the packages of families, for machines without a network."""
+    for family, files in models.bundle(families, wheelhouse):
+        say(f"{family}: {files} wheels in {wheelhouse}")
+
+
+@app.command("lock")
+def lock(families: Families) -> None:
+    """Write the locks of families anew, from the newest versions that they allow."""
+    for path, packages in models.lock(families):
+        say(f"{path}: {packages} packages")
 
 
 @app.command("clean")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from platonic_store import errors, resources
 from platonic_store.runtimes.preparation import RunnableModel
-from platonic_store.runtimes.process import VARIABLES
+from platonic_store.runtimes.variables import VARIABLES
 
 
 class Result(NamedTuple):

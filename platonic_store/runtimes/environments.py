@@ -24,6 +24,7 @@ from platonic_store.runtimes import user_dirs
 from platonic_store.runtimes.cards import Card
 
 _THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYARROW = "pyarrow>=20"  # for the worker's streams
 _PYTHONS = ("3.13", "3.12", "3.11", "3.10")
 
 
@@ -62,14 +63,26 @@ class Environment:
         return next((v for v in (_THIS_PYTHON, *on_path) if allowed.contains(f"{v}.99")), None)
 
     @property
+    def platform(self) -> str:
+        """What its wheels are of."""
+        return f"Python {self._python_version} on {sys.platform} {platform.machine()}"
+
+    @property
+    def lock_file(self) -> Path:
+        """The exact versions and files of its packages, where they are locked; see `locks`."""
+        return self.family_folder / "lock.txt"
+
+    @property
     def folder(self) -> Path:
         """Where it is, or would be."""
         specification = [
             sorted(self.requires),
             sorted(self.constraints),
             sorted(self.without_dependencies),
-            f"Python {self._python_version} on {sys.platform} {platform.machine()}",
+            self.platform,
         ]
+        if self.lock_file.exists():
+            specification.append(self.lock_file.read_text())
         digest = hashlib.sha256(json.dumps(specification).encode()).hexdigest()
         return environments_folder() / f"{self.family}-{digest[:12]}"
 

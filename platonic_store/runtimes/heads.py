@@ -11,7 +11,7 @@ import pyarrow as pa
 from platonic_store import errors, resources
 from platonic_store.arrow import vector_array
 from platonic_store.runtimes.preparation import RunnableModel
-from platonic_store.runtimes.process import VARIABLES
+from platonic_store.runtimes.variables import VARIABLES
 
 ROWS = 8_192  # atoms in a batch
 

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -12,6 +14,8 @@ import pyarrow as pa
 
 from platonic_store import resources
 from platonic_store.runtimes.batching import SCHEMA
+from platonic_store.runtimes.forkserver import Forked, Forkserver
+from platonic_store.runtimes.variables import VARIABLES
 
 PROTOCOL = 2
 # What can be asked of a potential beside layers, by the columns of its answers.
@@ -21,21 +25,14 @@ OUTPUTS = {
 }
 _MESSAGE_START = b"\xff\xff\xff\xff"  # of every message in an Arrow IPC stream
 _BROKEN = (OSError, EOFError, StopIteration, ValueError, KeyError, pa.ArrowException)
-VARIABLES = {
-    # One thread a worker: two threads of torch give 1.6 times one, two workers 2 times.
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    # glibc would return freed memory and fault it in again for every tensor, a third of the time
-    # of a forward pass.
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
 
 
 class WorkerDied(Exception):
     """The worker has ended, or sent invalid data. The message says how it ended."""
+
+
+class NotForked(WorkerDied):
+    """The forkserver ended before it had made the worker."""
 
 
 class StartupError(Exception):
@@ -57,28 +54,79 @@ class Embedded(NamedTuple):
 class Worker:
     """A running worker. Methods raise `WorkerDied`; then only `kill` and `close` remain."""
 
-    def __init__(self, python: Path, request: dict[str, Any], folder: str) -> None:
-        self._log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `kill`)
+    def __init__(
+        self,
+        python: Path,
+        request: dict[str, Any],
+        folder: str,
+        server: Forkserver | None = None,
+    ) -> None:
+        """server: what forks it; else it is a new process of the interpreter."""
+        self._log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `close`)
+        self._reader: pa.RecordBatchStreamReader | None = None
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self._hung = ""
+        stdin, ours_in = os.pipe()
+        ours_out, stdout = os.pipe()
+        self._stdin: IO[bytes] = os.fdopen(ours_in, "wb")
+        self._stdout: IO[bytes] = os.fdopen(ours_out, "rb")
+        try:
+            self._process = self._begun(python, request, folder, server, stdin, stdout)
+        except OSError as error:
+            self._close_streams()
+            if server is None:
+                raise
+            raise NotForked(str(error)) from error
+        finally:
+            os.close(stdin)
+            os.close(stdout)
+
+    def _begun(
+        self,
+        python: Path,
+        request: dict[str, Any],
+        folder: str,
+        server: Forkserver | None,
+        stdin: int,
+        stdout: int,
+    ) -> "subprocess.Popen[bytes] | Forked":
+        if server is not None:
+            return server.fork(request, stdin, stdout, self._log.fileno())
         script = resources.folder("ingest") / "worker.py"
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [python, script, json.dumps(request)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=self._log,
             cwd=folder,  # for files that a library leaves behind
             env=os.environ | VARIABLES,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin: IO[bytes] = self._process.stdin
-        self._stdout: IO[bytes] = self._process.stdout
-        self._reader: pa.RecordBatchStreamReader | None = None
-        self._writer: pa.RecordBatchStreamWriter | None = None
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Within the block, the worker is killed after so many seconds: it hangs."""
+
+        def kill() -> None:
+            self._hung = f"no answer for {seconds:.0f} s"
+            self.kill()
+
+        timer = threading.Timer(seconds, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether it was killed because it hung."""
+        return bool(self._hung)
 
     def handshake(self) -> dict[str, Any]:
         """The worker's identity. Blocks until the model is loaded. Raises StartupError."""
@@ -94,7 +142,10 @@ class Worker:
             self._reader.read_next_batch()  # empty: it came with the schema
             self._writer = pa.ipc.new_stream(self._stdin, SCHEMA)
         except _BROKEN as error:
-            raise WorkerDied(self._cause()) from error
+            if isinstance(self._process, Forked) and not self._process.pid:
+                self.close()
+                raise NotForked("the forkserver has ended") from error
+            raise WorkerDied(self._cause(error)) from error
         return identity
 
     def send(self, structures: pa.RecordBatch) -> None:
@@ -104,7 +155,7 @@ class Worker:
             self._writer.write_batch(structures)
             self._stdin.flush()
         except _BROKEN as error:
-            raise WorkerDied(self._cause()) from error
+            raise WorkerDied(self._cause(error)) from error
 
     def receive(self, structures: pa.RecordBatch) -> Embedded:
         """The answer to the oldest request, which was `structures`. Blocks until it arrives."""
@@ -118,7 +169,7 @@ class Worker:
             if answered != set(structures["id"].to_pylist()):
                 raise ValueError("the answer is to another request")
         except _BROKEN as error:
-            raise WorkerDied(self._cause()) from error
+            raise WorkerDied(self._cause(error)) from error
         numbers = (report[name] for name in ("seconds_graph", "seconds_forward", "batch_atoms"))
         return Embedded(table, rejected, *numbers)
 
@@ -130,6 +181,11 @@ class Worker:
         """Ends the process and closes its streams."""
         self._process.kill()
         self._process.wait()
+        if isinstance(self._process, Forked):
+            self._process.close()
+        self._close_streams()
+
+    def _close_streams(self) -> None:
         for stream in (self._stdin, self._stdout, self._log):
             try:
                 stream.close()
@@ -144,14 +200,20 @@ class Worker:
         if not _MESSAGE_START.startswith(head):
             raise ValueError("no Arrow message")
 
-    def _cause(self) -> str:
+    def _cause(self, error: Exception) -> str:
         """How the worker ended. One that still runs has sent invalid data, and is killed."""
         try:
-            code = self._process.wait(timeout=1)
+            # One that has closed its end is about to go, however busy the machine is.
+            is_over = isinstance(error, EOFError | StopIteration)
+            code = self._process.wait(timeout=30 if is_over else 1)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             return "invalid data on stdout"
+        if self._hung:
+            return self._hung
+        if code is None:
+            return "its forkserver has ended"
         if code < 0:
             return f"signal {-code}"
         last = next(self._last_lines(), "no output on stderr")

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -20,14 +21,27 @@ from platonic_store.runtimes.batching import rebatch
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.runtimes.environments import Environment
+from platonic_store.runtimes.forkserver import Forkserver, gpu_possible, may_fork
 from platonic_store.runtimes.interpreters import interpreter
-from platonic_store.runtimes.process import OUTPUTS, Embedded, StartupError, Worker, WorkerDied
+from platonic_store.runtimes.process import (
+    OUTPUTS,
+    Embedded,
+    NotForked,
+    StartupError,
+    Worker,
+    WorkerDied,
+)
 
 __all__ = ["Embedded", "WorkerPool"]
 
 REQUEST_ATOMS = 512  # at least: little is lost with a worker, and all workers end together
 REQUESTS_IN_FLIGHT = 2
 START_ATTEMPTS = 3
+# A worker hangs that takes this long, and this many times what its slowest request so far took by
+# the atom; before there is one, the seconds that an atom takes where all is slow.
+HANG_SECONDS = 30.0
+HANG_FACTOR = 50
+SLOW_ATOM = 0.02
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +53,18 @@ class Request:
     structures: pa.RecordBatch
     attempts_left: int = 2
 
-    def split_after_crash(self) -> list["Request"]:
-        """The requests to send next, this one having crashed its worker; none: reject it."""
-        self.attempts_left -= 1
-        if self.attempts_left:
+    @property
+    def atoms(self) -> int:
+        """How many there are in all structures."""
+        return len(self.structures["numbers"].flatten())
+
+    def split_after_crash(self, *, hung: bool) -> list["Request"]:
+        """The requests to send next, this one having crashed its worker; none: reject it.
+
+        One that hung is halved at once: to see it hang again takes long.
+        """
+        self.attempts_left -= 2 if hung and self.structures.num_rows > 1 else 1
+        if self.attempts_left > 0:
             return [self]
         rows = self.structures.num_rows
         if rows == 1:
@@ -55,9 +77,10 @@ class Request:
 class WorkerPool:
     """Workers that embed structures with one model.
 
-    On a CPU one process of one thread for each usable core (or `workers` of them), on a GPU one,
-    with processes beside it that build graphs. A worker that dies is replaced and its requests
-    are sent again; structures that crash their worker twice are rejected. `identity` is the first
+    On a CPU one process of one thread for each usable core (or `workers` of them), forked from one
+    that has imported the packages (`server`; it is closed with the pool); on a GPU one, with
+    processes beside it that build graphs. A worker that dies, or hangs, is replaced and its
+    requests are sent again; structures that do that twice are rejected. `identity` is the first
     worker's first message: model, family, versions, checkpoint_sha256, layers, outputs, cutoff (Å),
     dtype, device, elements. `batch_atoms` is the current number of atoms in a forward pass.
 
@@ -76,6 +99,7 @@ class WorkerPool:
         device: str = "auto",
         batch_atoms: int | None = None,
         workers: int | None = None,
+        server: Forkserver | None = None,
     ) -> None:
         self._card = card
         self._python = interpreter(card, python)
@@ -92,12 +116,16 @@ class WorkerPool:
         self._folder = TemporaryDirectory(prefix="platonic-store-", ignore_cleanup_errors=True)
         self._closed = threading.Event()
         self.batch_atoms = 0
+        self._slowest = SLOW_ATOM / HANG_FACTOR  # seconds an atom, of the requests so far
         wanted = usable_cores() if workers is None else workers
+        if server is None and wanted > 1 and may_fork(device):
+            server = Forkserver(self._python, card)
+        self._server, self._forks = server, server is not None
         self._todo: queue.Queue[Request] = queue.Queue(maxsize=max(1, wanted))
         self._done: queue.SimpleQueue[tuple[Embedded, int] | Exception] = queue.SimpleQueue()
         self._threads: list[_WorkerThread] = []
         try:
-            self._start(1 if _gpu_possible(device) else wanted)
+            self._start(1 if gpu_possible(device) else wanted)
             self.identity = self._threads[0].identity.result()
             self.batch_atoms = self.identity["batch_atoms"]
             if self.identity["device"] == "cpu":
@@ -135,6 +163,8 @@ class WorkerPool:
         self._closed.set()
         for thread in self._threads:
             thread.stop()
+        if self._server is not None:
+            self._server.close()
         for thread in self._threads:
             thread.join()
         self._folder.cleanup()
@@ -158,6 +188,18 @@ class WorkerPool:
             thread = _WorkerThread(self)
             self._threads.append(thread)
             thread.start()
+
+    def _launch(self) -> Worker:
+        """A new worker. Raises NotForked; then the next is not forked."""
+        server = self._server if self._forks else None
+        return Worker(self._python, self._request, self._folder.name, server)
+
+    def _seconds_for(self, request: Request) -> float:
+        """After which a worker that is busy with a request hangs."""
+        return HANG_SECONDS + HANG_FACTOR * self._slowest * request.atoms
+
+    def _note_seconds(self, request: Request, seconds: float) -> None:
+        self._slowest = max(self._slowest, seconds / max(REQUEST_ATOMS, request.atoms))
 
     def _accepts(self, request: Request) -> bool:
         try:
@@ -204,7 +246,7 @@ class _WorkerThread(threading.Thread):
                 try:
                     self._feed(worker, backlog)
                 except WorkerDied as death:
-                    self._attribute_crash(backlog, death)
+                    self._attribute_crash(backlog, death, hung=worker.is_hung)
                 finally:
                     worker.close()
         except Exception as error:
@@ -214,18 +256,23 @@ class _WorkerThread(threading.Thread):
 
     def _begin(self) -> Worker:
         """A worker that has loaded the model. Raises WorkerFailed."""
-        name = self._pool._card.name
-        for attempt in range(1, START_ATTEMPTS + 1):
-            with self._lock:
-                if self._pool._closed.is_set():
-                    raise errors.WorkerFailed(f"{name}: closed while a worker was starting")
-                worker = Worker(self._pool._python, self._pool._request, self._pool._folder.name)
-                self._worker = worker
+        name, attempt = self._pool._card.name, 0
+        while attempt < START_ATTEMPTS:
+            attempt += 1
             try:
+                with self._lock:
+                    if self._pool._closed.is_set():
+                        raise errors.WorkerFailed(f"{name}: closed while a worker was starting")
+                    worker = self._worker = self._pool._launch()
                 identity = worker.handshake()
             except StartupError as reason:
                 worker.close()
                 raise errors.WorkerFailed(f"{name} cannot start: {reason}") from reason
+            except NotForked as reason:
+                logger.info("%s: workers are not forked (%s)", name, reason)
+                self._pool._forks = False
+                attempt -= 1
+                continue
             except WorkerDied as death:
                 worker.close()
                 last = death
@@ -252,10 +299,14 @@ class _WorkerThread(threading.Thread):
                     if request is None:
                         break
                     backlog.append(request)
-                worker.send(backlog[sent].structures)
+                with worker.limited(self._pool._seconds_for(backlog[0])):
+                    worker.send(backlog[sent].structures)
                 sent += 1
             if sent:
-                answer = worker.receive(backlog[0].structures)
+                request, start = backlog[0], time.monotonic()
+                with worker.limited(self._pool._seconds_for(request)):
+                    answer = worker.receive(request.structures)
+                self._pool._note_seconds(request, time.monotonic() - start)
                 self._pool._done.put((answer, backlog.popleft().structures.num_rows))
                 sent -= 1
 
@@ -266,7 +317,7 @@ class _WorkerThread(threading.Thread):
         except queue.Empty:
             return None
 
-    def _attribute_crash(self, backlog: deque[Request], death: WorkerDied) -> None:
+    def _attribute_crash(self, backlog: deque[Request], death: WorkerDied, *, hung: bool) -> None:
         """Splits or rejects the oldest request: it was being answered when the worker died."""
         if self._pool._closed.is_set():
             return
@@ -275,7 +326,7 @@ class _WorkerThread(threading.Thread):
             logger.warning("%s: idle worker died (%s)", name, death)
             return
         request = backlog.popleft()
-        again = request.split_after_crash()
+        again = request.split_after_crash(hung=hung)
         backlog.extendleft(reversed(again))
         if not again:
             id_ = request.structures["id"][0].as_py()
@@ -296,10 +347,3 @@ class _WorkerThread(threading.Thread):
             fields.append(pa.field(f"layer_{layer}", pa.list_(pa.float32(), dims[layer])))
         fields += [OUTPUTS[output] for output in OUTPUTS if output in self._pool._outputs]
         return pa.RecordBatch.from_pylist([], schema=pa.schema(fields))
-
-
-def _gpu_possible(device: str) -> bool:
-    """False if the workers will surely be on the CPU. The parent cannot ask torch."""
-    if device != "auto":
-        return device != "cpu"
-    return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/dxg", "/dev/kfd"))

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from platonic_store.errors import UnreadableSource
-from platonic_store.runtimes.process import VARIABLES
+from platonic_store.runtimes.variables import VARIABLES
 from platonic_store.service.parsing import FILE_NAMES, read_answer
 from platonic_store.service.settings import Settings
 from platonic_store.structures import STRUCTURE_SCHEMA

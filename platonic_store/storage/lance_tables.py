@@ -256,6 +256,17 @@ def inventory(
     return VectorFiles(version, table.count_rows(), files)
 
 
+def describe_data(
+    location: Location, name: str, fragments: "Iterable[FragmentMetadata]"
+) -> list[StoredFile]:
+    """The data files of fragments that were just written, read back, with their checksums."""
+    names = [Path(file.path).name for one in fragments for file in one.files]
+    files = [_describe(location, f"vectors/{name}.lance/data/{file}") for file in names]
+    if location.folder is not None:
+        _sync_names(location.folder, (location.folder / file.path for file in files))
+    return files
+
+
 def _describe(location: Location, path: str) -> StoredFile:
     """Read back what Lance wrote, and have it on the disk."""
     with location.fetched(path) as local:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ALONE = "alone"  # the recipe of spaces that only some models agreed on
+
+
 def model(snapshot: Snapshot, name: str | None) -> str:
     """The model of that name or alias, in upper or lower case; the first one if None.
 
@@ -145,17 +148,22 @@ def vector_table(
 def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
     """The newest space, of that id or recipe if named, into which all models are projected.
 
+    One that only some models agreed on is found by its name alone.
+
     Raises: AnchorsNotFound.
     """
     for id_, recipe, projected in snapshot.spaces:
-        if name in (None, id_, recipe) and set(models) <= set(projected):
+        is_asked = name in (id_, recipe) if name is not None else recipe != ALONE
+        if is_asked and set(models) <= set(projected):
             return id_
     known = ", ".join(id_ for id_, *_ in snapshot.spaces) or "none"
+    mends = [Call("select_anchors"), Call("project")]
+    if name == ALONE:
+        mends = [Call("project", models=models, recipe=ALONE)]
     raise AnchorsNotFound(
         f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
         f"(spaces here: {known})",
-        Call("select_anchors"),
-        Call("project"),
+        *mends,
     )
 
 
@@ -233,8 +241,9 @@ def no_structure(snapshot: Snapshot, structure_id: str) -> StructureNotFound:
         [structure_id],
     )
     names = ", ".join(row[0] for row in alike)
+    is_path = "/" in structure_id or "\\" in structure_id
     return StructureNotFound(
-        f"no structure {structure_id!r} in the store"
+        f"{'no file and ' if is_path else ''}no structure {structure_id!r} in the store"
         + (f"; the closest ids are {names}" if names else " (it is empty)"),
         Call("sql", "SELECT structure_id, formula FROM structure"),
     )
@@ -263,5 +272,6 @@ def matching(
         return snapshot.frame(sql)
     except duckdb.Error as error:
         raise InvalidQuery(
-            f"the condition {condition!r} is not understood: {one_line(error)}"
+            f"the condition {condition!r} is not understood: {one_line(error)}",
+            Call("sql", f"DESCRIBE {level if level == 'structure' else 'site'}"),
         ) from None

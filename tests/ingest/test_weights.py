@@ -3,7 +3,8 @@
 import json
 import subprocess
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ SAVE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from ingest.families import load
+from ingest.families import load, part
 
 def lightning(network, configuration):
     # As Lightning saves the module of Chemeleon-DNG around a network.
@@ -35,16 +36,41 @@ def lightning(network, configuration):
     return {"pytorch-lightning_version": "2.6.0", "state_dict": module.state_dict(),
             "hyper_parameters": dict(module.hparams)}
 
-card = json.loads(sys.argv[2])
+def potential(network):
+    from mattersim.forcefield.potential import Potential
+    Potential(network, device="cpu").save(path)
+
+def package(network):
+    # As `nequip-package build` does: the network and the code of its modules.
+    import yaml
+    from nequip.scripts._package_utils import _EXTERNAL_MODULES, _INTERNAL_MODULES, _MOCK_MODULES
+    about = {"package_version_id": 2, "available_models": ["eager"],
+             "atom_types": dict(enumerate(network.type_names))}
+    with torch.package.PackageExporter(path) as exporter:
+        exporter.mock([f"{name}.**" for name in _MOCK_MODULES])
+        exporter.extern([f"{name}.**" for name in _EXTERNAL_MODULES])
+        exporter.intern([f"{name}.**" for name in _INTERNAL_MODULES])
+        exporter.save_text("model", "package_metadata.txt", yaml.dump(about))
+        whole = torch.nn.ModuleDict({"sole_model": network})
+        exporter.save_pickle("model", "eager_model.pkl", whole)
+
+card, path = json.loads(sys.argv[2]), sys.argv[3]
 model = load(card, "cpu")
-torch.save(%s, sys.argv[3])
+%s
 """
 AUTHORS = {
-    "mace-mp-0-small": "model.network",
-    "mace-omat-0": "model.network",
-    "orb-v3-con-omat": "model.regressor.state_dict()",
-    "orb-v3-dir-omat": "model.regressor.state_dict()",
-    "control:generative:chemeleon-dng": "lightning(model._model, card['architecture'])",
+    "mace-mp-0-small": "torch.save(model.network, path)",
+    "mace-omat-0": "torch.save(model.network, path)",
+    "orb-v3-con-omat": "torch.save(model.regressor.state_dict(), path)",
+    "orb-v3-dir-omat": "torch.save(model.regressor.state_dict(), path)",
+    "control:generative:chemeleon-dng": (
+        "torch.save(lightning(model._model, card['architecture']), path)"
+    ),
+    "nequip-oam-l": "package(model.network)",
+    "allegro-oam-l": "package(model.network)",
+    "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
+    "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
+    "mattersim-v1-1m": "potential(model.network)",
 }
 PAPER = {
     "MACE-MP-0-small": "mace-mp-0-small",
@@ -85,11 +111,17 @@ def saved(name: str, path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
+def published_name(name: str) -> str:
+    """What its authors call the file: packages go by it."""
+    url, *_ = (*cards.resolve(name).downloads, "checkpoint.pt")
+    return PurePosixPath(urlparse(url).path).name
+
+
 @pytest.mark.models
 @pytest.mark.parametrize("name", AUTHORS)
 def test_a_checkpoint_saved_as_its_authors_save_it(name, tmp_path, own_trust_store):
     """Its file gives the numbers that the network had which was saved."""
-    path = tmp_path / "weights"
+    path = tmp_path / published_name(name)
     digest = saved(name, path)
     store = Store.open(tmp_path / "its.store")
     if cards.resolve(name).license.get("restriction"):
@@ -116,13 +148,29 @@ def few():
 def test_a_corrupt_checkpoint_is_one_line(name, tmp_path, own_trust_store):
     """Trusted by its hash, and yet no checkpoint."""
     trust_store.accept_licence(name)
-    path = tmp_path / "broken.pt"
+    path = tmp_path / published_name(name)
     path.write_bytes(np.random.default_rng(0).bytes(10_000))
     with pytest.raises(errors.WorkerFailed, match=f"{name} cannot start: ") as failure:
         Store.open(tmp_path / "its.store").ingest(
             few(), [name], checkpoint=path, trust=[sha256(path.read_bytes()).hexdigest()]
         )
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.models("nequip")
+def test_a_compiled_model_is_refused(tmp_path, own_trust_store):
+    """Compiled, it gives no features."""
+    path = tmp_path / "model.nequip.pt2"
+    path.write_bytes(b"not read")
+    with pytest.raises(
+        errors.WorkerFailed, match="is compiled and gives energies and forces alone"
+    ):
+        Store.open(tmp_path / "its.store").ingest(
+            few(),
+            ["nequip-oam-l"],
+            checkpoint=path,
+            trust=[sha256(path.read_bytes()).hexdigest()],
+        )
 
 
 @pytest.mark.parametrize(("alias", "name"), PAPER.items())

@@ -33,6 +33,17 @@ def test_card_fits_the_schema(path):
     }
 
 
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_lineage_names_cards_as_they_are_called_here(path):
+    card = cards.Card.read(path)
+    names = {
+        alias.lower(): one.name for one in cards.load_cards().values() for alias in one.aliases
+    }
+    for ancestor in card.lineage:
+        assert ancestor.model != card.name
+        assert names.get(ancestor.model.lower(), ancestor.model) == ancestor.model
+
+
 @pytest.mark.parametrize("path", sorted({card.parents[1] for card in CARDS}), ids=lambda p: p.name)
 def test_environment_fits_the_schema(path):
     schema = json.loads((INGEST / "schemas/environment.json").read_text())

@@ -16,7 +16,9 @@ import pytest
 from platonic_store import errors
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cards import Card, Layer, resolve
+from platonic_store.runtimes.forkserver import servers_ahead
 from platonic_store.runtimes.interpreters import interpreter
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import Worker
 from platonic_store.runtimes.workers import WorkerPool
 
@@ -84,6 +86,12 @@ def run(pool, *batches, before=lambda index: None):
             assert np.array_equal(found, 2 * np.outer(numbers[name], [1, 2, 3]))
     assert sorted(seen) == sorted(numbers)
     return rejected
+
+
+def worker_processes():
+    """Forked or not; the server last, which is not forked from."""
+    found = psutil.Process().children(recursive=True)
+    return sorted(found, key=lambda process: process.ppid() == os.getpid())
 
 
 def names(n, *special):
@@ -167,13 +175,59 @@ def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
 def test_workers_killed_from_outside_lose_nothing():
     def kill_one(index):
         if index in (8, 16, 24):
-            for child in psutil.Process().children()[:1]:
+            for child in worker_processes()[:1]:
                 with suppress(psutil.NoSuchProcess):  # it may just have died of the last kill
                     child.kill()
 
     batches = [batch([f"{i}-{j}" for j in range(30)]) for i in range(30)]
     with WorkerPool(card("slow"), (1,), workers=2) as pool:
         assert run(pool, *batches, before=kill_one) == {}
+
+
+def test_a_structure_at_which_its_worker_hangs_is_found_and_rejected(monkeypatch):
+    monkeypatch.setattr("platonic_store.runtimes.workers.HANG_SECONDS", 1.0)
+    monkeypatch.setattr("platonic_store.runtimes.workers.SLOW_ATOM", 0.0)
+    ids = names(12)
+    ids.insert(7, "hangs")
+    with WorkerPool(card(), (1,), workers=2) as pool:
+        reason = "killed its worker twice (no answer for 1 s)"
+        assert run(pool, batch(ids)) == {"hangs": reason}
+        assert run(pool, batch(names(10))) == {}
+
+
+def test_a_stopped_worker_is_replaced(monkeypatch):
+    monkeypatch.setattr("platonic_store.runtimes.workers.HANG_SECONDS", 2.0)
+    monkeypatch.setattr("platonic_store.runtimes.workers.SLOW_ATOM", 0.0)
+
+    def stop_one(index):
+        if index == 3:
+            worker_processes()[0].send_signal(signal.SIGSTOP)
+
+    batches = [batch([f"{i}-{j}" for j in range(150)]) for i in range(12)]
+    with WorkerPool(card(), (1,), workers=2) as pool:
+        assert run(pool, *batches, before=stop_one) == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_workers_are_forked_from_one_that_has_the_packages():
+    with WorkerPool(card(), (1,), workers=2) as pool:
+        (server,) = psutil.Process().children()
+        assert len(server.children()) == 2
+        assert run(pool, batch(names(10, "poison"))) == {
+            "poison": "killed its worker twice (signal 9)"
+        }
+        assert psutil.Process().children() == [server]
+        server.kill()  # and with it its workers: others are started
+        assert run(pool, *(batch([f"{i}-{j}" for j in range(150)]) for i in range(9))) == {}
+    assert psutil.Process().children() == []
+
+
+def test_a_package_that_starts_threads_is_not_forked_from(monkeypatch):
+    monkeypatch.setenv("FAKE_FAMILY", "threads")
+    with WorkerPool(card(), (1,), workers=2) as pool:
+        assert run(pool, batch(names(300))) == {}
+        assert len(psutil.Process().children()) == 3, "the server is not yet closed"
+        assert not pool._forks
 
 
 def test_a_refusal_is_one_line():
@@ -263,7 +317,7 @@ with WorkerPool(card("slow"), (0,), workers=2) as pool:
     assert parent.stdout is not None
     assert parent.stdout.readline()
     workers = psutil.Process(parent.pid).children(recursive=True)
-    assert len(workers) == 2
+    assert len(workers) >= 2
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
@@ -308,3 +362,19 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
     for inline, ahead in zip(*answers, strict=True):
         assert inline.table == ahead.table
         assert inline.rejected == ahead.rejected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_servers_begin_one_model_ahead_and_end_with_the_block():
+    models = [RunnableModel(card(), Path(sys.executable))] * 3
+    with servers_ahead(models, "cpu") as pairs:
+        assert len(psutil.Process().children()) == 1, "before the first is asked for"
+        for place, (model, server) in enumerate(pairs, 1):
+            if place == 2:  # whose server is never used, nor the third's
+                break
+            assert len(psutil.Process().children()) == 2
+            with WorkerPool(model.card, (1,), workers=2, server=server) as pool:
+                assert run(pool, batch(names(10))) == {}
+    assert psutil.Process().children() == []
+    with servers_ahead(models, "cuda") as pairs:
+        assert [server for _, server in pairs] == [None] * 3, "CUDA does not survive a fork"

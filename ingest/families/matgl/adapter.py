@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
-from ase.cell import Cell
 from ase.data import chemical_symbols
 from matgl.apps.pes import Potential
 from matgl.ext.ase import Atoms2Graph
@@ -24,6 +22,7 @@ from ingest.families import (
     Structure,
     forces_of_edges,
     part,
+    periodic_atoms,
     sums,
     torch_device,
     verified,
@@ -32,19 +31,6 @@ from ingest.families import (
 )
 
 POINTS_INTO = {"start": "node_type", "end": "node_type", "of_edge": "distances"}
-
-
-def periodic_atoms(structure: Structure, cutoff: float) -> Atoms:
-    """The same crystal, periodic along all directions, across a vacuum where it was not.
-
-    The package knows no other periodicity than along all directions or none.
-    """
-    cell = Cell(structure.cell * structure.pbc[:, None]).complete().array
-    inverse = np.linalg.inv(cell)
-    extent = np.ptp(structure.positions @ inverse, axis=0)
-    widened = extent + (cutoff + 1) * np.linalg.norm(inverse, axis=0)
-    cell[~structure.pbc] *= widened[~structure.pbc, None]
-    return Atoms(structure.numbers, structure.positions, cell=cell, pbc=True)
 
 
 def build_graph(structure: Structure, convert: Atoms2Graph) -> dict[str, np.ndarray]:

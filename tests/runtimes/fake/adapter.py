@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ ANSWER = np.array([1.0, 2.0, 3.0], dtype=np.float32)
 
 
 GPU_ATOMS = 5000
+if "threads" in os.environ.get("FAKE_FAMILY", ""):
+    threading.Thread(target=time.sleep, args=[1e6], daemon=True).start()
 
 
 class Fake:
@@ -74,6 +77,8 @@ def misbehave(name):
     print("a library that prints on stdout")
     if name == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
+    if name == "hangs":
+        time.sleep(1e6)
     if name == "exits":
         raise SystemExit("gave up")
     if name == "raises":
