@@ -217,7 +217,9 @@ def main() -> None:
     for atoms in asked.atoms:
         table.add_column(f"{atoms:,} atoms", justify="right")
     table.add_column("exponent", justify="right")
-    for name in [name for name in (*INTERACTIVE, *WHOLE) if asked.only in name]:
+    names = [name for name in (*INTERACTIVE, *WHOLE) if asked.only in name]
+    # Typicality last: it reads the reference that `score` makes.
+    for name in sorted(names, key=lambda name: "typicality" in name):
         if asked.models < 2 and any(word in name for word in PAIRS):
             continue
         costs = [_apart(measure, name, path) for path in paths.values()]
