@@ -10,7 +10,7 @@ no space.
 
 Ten million atoms on one machine (25 minutes, 20 GB of disk):
 
-    python benchmarks/scale.py --atoms 10000000 --models 1 --like mp20.store
+    python benchmarks/scale.py --atoms 10000000 --models 1 --half --like mp20.store
 """
 
 import argparse
@@ -159,12 +159,15 @@ def _timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def prepared(folder: Path, atoms: int, models: int, like: Path | None) -> tuple[Path, str]:
+def prepared(
+    folder: Path, atoms: int, models: int, like: Path | None, half: bool
+) -> tuple[Path, str]:
     """The store of that size, with anchors and a space if it has two models; what it took."""
-    path = folder / f"{atoms}-{models}{'-like-' + like.stem if like else ''}.store"
+    kind = f"{'-half' * half}{'-like-' + like.stem if like else ''}"
+    path = folder / f"{atoms}-{models}{kind}.store"
     said = []
     if not path.exists():
-        spent = _timed(lambda: make(path, atoms, models, like))
+        spent = _timed(lambda: make(path, atoms, models, like, half=half))
         said.append("made and indexed in {:.0f} s ({:.0f} of cpu)".format(*spent))
         if models > 1:
             store = Store.open(path)
@@ -198,12 +201,15 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, nargs="+", default=SIZES)
     parser.add_argument("--models", type=int, default=2)
     parser.add_argument("--like", type=Path, help="a store whose embeddings are the templates")
+    parser.add_argument("--half", action="store_true", help="store vectors in half precision")
     parser.add_argument("--folder", type=Path, default=Path(gettempdir()) / "platonic-scale")
     parser.add_argument("--only", default="", help="queries whose name holds this word")
     asked = parser.parse_args()
     paths = {}
     for atoms in asked.atoms:
-        paths[atoms], said = _apart(prepared, asked.folder, atoms, asked.models, asked.like)
+        paths[atoms], said = _apart(
+            prepared, asked.folder, atoms, asked.models, asked.like, asked.half
+        )
         print(f"{atoms:,} atoms: {said}", flush=True)
     title = "synthetic stores, {} cores; seconds of the first call, warm, of cpu; GiB"
     table = Table(title=title.format(usable_cores()))
@@ -211,7 +217,9 @@ def main() -> None:
     for atoms in asked.atoms:
         table.add_column(f"{atoms:,} atoms", justify="right")
     table.add_column("exponent", justify="right")
-    for name in [name for name in (*INTERACTIVE, *WHOLE) if asked.only in name]:
+    names = [name for name in (*INTERACTIVE, *WHOLE) if asked.only in name]
+    # Typicality last: it reads the reference that `score` makes.
+    for name in sorted(names, key=lambda name: "typicality" in name):
         if asked.models < 2 and any(word in name for word in PAIRS):
             continue
         costs = [_apart(measure, name, path) for path in paths.values()]

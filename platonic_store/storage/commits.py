@@ -59,14 +59,18 @@ def ensure_vector_table(
     space: str | None = None,
     *,
     hubs: bool = False,
+    half: bool = False,
 ) -> str:
-    """The name of the vector table for (space, model, layer, level), made if there is none."""
+    """The name of the vector table for (space, model, layer, level), made if there is none.
+
+    half: where it is made, in half precision; see `layout.schema`.
+    """
     name = table_name(model, layer, level, space)
     with writer.reading() as connection:
         known = connection.scalar(sa.select(t.vector_tables.c.dim).filter_by(name=name))
     if known is None:
         with writer.writing() as connection:
-            writer.create_table(name, level, dim, hubs=hubs)
+            writer.create_table(name, schema(level, dim, hubs=hubs, half=half))
             connection.execute(
                 sa.insert(t.vector_tables).values(
                     name=name, space=space, model=model, layer=layer, level=level, dim=dim
@@ -91,7 +95,9 @@ def write_chunk(
 
 
 def _write(location: Location, chunk_id: int, append: TableAppend, described: bool) -> Written:
-    uri, rows = location.lance_uri(append.table), _tagged(append, chunk_id)
+    uri = location.lance_uri(append.table)
+    target = lance_tables.open_table(uri, None, location.lance_options).schema
+    rows = _tagged(append, chunk_id, target)
     fragments = lance_tables.write_fragments(uri, rows, location.lance_options)
     files = lance_tables.describe_data(location, append.table, fragments) if described else []
     return Written(append.table, rows.num_rows, fragments, files)
@@ -169,11 +175,9 @@ def _record_appends(connection: sa.Connection, rows: Iterable[tuple[str, int, in
     )
 
 
-def _tagged(append: TableAppend, chunk_id: int) -> pa.Table:
+def _tagged(append: TableAppend, chunk_id: int, target: pa.Schema) -> pa.Table:
     chunk = pa.array([chunk_id] * append.rows.num_rows, pa.int64())
     rows = append.rows.append_column(pa.field("chunk_id", pa.int64()), chunk)
-    level: Level = "atom" if "site_index" in rows.column_names else "structure"
-    target = schema(level, rows["vector"].type.list_size)
     return rows.select(target.names).cast(target)
 
 

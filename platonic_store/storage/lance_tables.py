@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from platonic_store.errors import LeaseLost
 from platonic_store.storage import disk
-from platonic_store.storage.layout import Level, schema
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import StoredFile, VectorFiles, describe
 from platonic_store.storage.vector_index import keep_indexed
@@ -51,13 +50,13 @@ def open_table(uri: str, version: int | None = None, options: Options = None) ->
     return lance.dataset(uri, version=version, storage_options=options)
 
 
-def create(uri: str, level: Level, dim: int, options: Options = None, *, hubs: bool = False) -> int:
+def create(uri: str, made: pa.Schema, options: Options = None) -> int:
     """Make an empty table in the place of a left-over of that name; returns its version."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lance
 
     table = lance.write_dataset(
-        schema(level, dim, hubs=hubs).empty_table(),
+        made.empty_table(),
         uri,
         mode="overwrite",
         data_storage_version=_STORAGE_VERSION,

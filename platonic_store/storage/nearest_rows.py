@@ -20,7 +20,7 @@ FIRST = 8  # times as many rows as are wanted: atoms stand for others, and some 
 MOST = 16_384  # rows that are looked at; where fewer than one in a thousand is accepted it is slow
 MORE_PROBES = 4  # times as many, for many rows
 MANY = 500
-REFINE = 5  # times as many rows as are wanted are measured exactly
+REFINE = 5  # times as many rows as are wanted are measured exactly, or 200 more
 
 
 def nearest_rows(
@@ -39,19 +39,20 @@ def nearest_rows(
     Returns: None where that is not so for `MOST` rows, though there are more.
     """
     most = max(MOST, FIRST * k)
-    asked = FIRST * k
+    enough = k + max(5, k // 2)  # the index orders them roughly
+    asked = min(FIRST * k, 3 * k + 250)
     while True:
         found = _query(table, level, vector, asked, probes * (MORE_PROBES if asked > MANY else 1))
         rows = found.num_rows
         found = _speaking(found, level)
         if accept is not None:
             found = found.filter(pa.array(accept(found)))
-        if len(found) >= k or rows < asked:
+        if len(found) >= enough or rows < asked or (asked >= most and len(found) >= k):
             return refined(table, vector, found, k)
         if asked >= most:
             return None
         share = max(len(found), 1) / rows
-        asked = min(most, max(4 * asked, int(2 * k / share)))
+        asked = min(most, max(4 * asked, int(2 * enough / share)))
 
 
 def nearest_among(
@@ -74,7 +75,7 @@ def nearest_among(
 
 def refined(table: "LanceDataset", vector: np.ndarray, found: pa.Table, k: int) -> pa.Table:
     """The k nearest of some rows, whose distances the index knows roughly, by their vectors."""
-    found = found.slice(0, REFINE * k)
+    found = found.slice(0, min(REFINE * k, k + 200))
     if not len(found):
         return found.drop_columns("_rowid")
     ids = ", ".join(map(str, found["_rowid"].to_pylist()))

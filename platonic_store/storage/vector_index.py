@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
 INDEX_FROM_ROWS = 100_000
 PARTITION_ROWS = 4096
+MOST_LISTS = 1_024  # to make lists takes the square of their number
 PROBES = (8, 16, 32, 64, 128, 256, 512)
 RECALL = 0.995
 GOOD = 0.99
@@ -66,9 +67,8 @@ def keep_indexed(table: "LanceDataset") -> None:
     before = measured(table)
     is_made = ("vector",) not in known or 0 < GROWN * before.lists_of < rows
     if is_made:
-        partitions = max(1, rows // PARTITION_ROWS)
         table.create_index(
-            "vector", "IVF_SQ", metric="cosine", num_partitions=partitions, replace=True
+            "vector", "IVF_SQ", metric="cosine", num_partitions=_lists(rows), replace=True
         )
     if ("structure_id",) not in known:
         table.create_scalar_index("structure_id", "BTREE")
@@ -93,9 +93,13 @@ def measure(table: "LanceDataset") -> Measured:
             found = nearest_rows(table, level, query, NEAREST, probes)
             hits += 0 if found is None else (np.asarray(found["_distance"]) <= limit).mean()
         recall = hits / len(queries)
-        if recall >= RECALL or probes * PARTITION_ROWS > rows:
+        if recall >= RECALL or probes >= _lists(rows):
             break
     return Measured(probes, round(recall, 4), rows, 0)
+
+
+def _lists(rows: int) -> int:
+    return max(1, min(rows // PARTITION_ROWS, MOST_LISTS))
 
 
 def _queries(table: "LanceDataset", level: Level) -> np.ndarray:

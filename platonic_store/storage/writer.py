@@ -27,7 +27,6 @@ from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.cleanup import clean_up
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.lance_tables import Deletion
-from platonic_store.storage.layout import Level
 from platonic_store.storage.lease import Lease, take
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import Manifest, StoredFile, VectorFiles, describe
@@ -125,10 +124,15 @@ class Writer:
         if not is_same:
             self._show_rows()
 
-    def create_table(self, name: str, level: Level, dim: int, *, hubs: bool = False) -> None:
-        """Make an empty vector table, with or without a column of hub scores."""
+    def create_table(self, name: str, schema: pa.Schema) -> None:
+        """Make an empty vector table."""
         uri, options = self._lance(name)
-        self._transaction.created[name] = lance_tables.create(uri, level, dim, options, hubs=hubs)
+        self._transaction.created[name] = lance_tables.create(uri, schema, options)
+
+    def schema_of(self, table: str) -> pa.Schema:
+        """The columns of a vector table, which never change."""
+        uri, options = self._lance(table)
+        return lance_tables.open_table(uri, None, options).schema
 
     def append(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         """Add rows to a vector table."""

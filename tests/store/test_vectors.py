@@ -55,7 +55,7 @@ class Tables:
         return self.location.lance_uri(name)
 
     def create(self, name: str, level: str, dim: int) -> int:
-        return lance_tables.create(self.uri(name), level, dim)
+        return lance_tables.create(self.uri(name), schema(level, dim))
 
     def append(self, name: str, base: int, rows: pa.Table) -> int:
         written = lance_tables.write_fragments(self.uri(name), rows)
@@ -187,6 +187,20 @@ def test_lance_filters_and_reads_no_table_whole(tables, monkeypatch, level):
     hits = snapshot.nearest_among("t", data[0], 10, level, either).to_pandas()
     assert set(hits["structure_id"]) == {"s1", "s2"}
     assert level == "structure" or (hits["site_index"] == hits["orbit"]).all()
+
+
+def test_half_precision_is_read_as_single(tables):
+    data = np.random.default_rng(0).normal(size=(40, DIM)).astype(np.float32)
+    made = schema("atom", DIM, half=True)
+    base = lance_tables.create(tables.uri("t"), made)
+    version = tables.append("t", base, rows(data, 1).cast(made))
+    snapshot = tables.at(t=version)
+    read = snapshot.points("t", "atom").vectors
+    assert read.dtype == np.float32
+    assert (read == data.astype(np.float16)).all()
+    found = snapshot.nearest_indexed("t", data[2], 3, "atom")
+    assert (found["structure_id"][0].as_py(), found["site_index"][0].as_py()) == ("s1", 0)
+    assert 0 < found["_distance"][0].as_py() < 1e-6
 
 
 @pytest.fixture(scope="session")

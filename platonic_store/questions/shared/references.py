@@ -101,6 +101,11 @@ class Reference:
         keys = zip(sites["structure_id"], sites["site_index"], strict=True)
         return np.array([_number(f"{id_}\0{site}") for id_, site in keys], dtype=np.int64)
 
+    @cached_property
+    def parts(self) -> "pd.Series[str]":
+        """The part of each member, by its id."""
+        return self.members.set_index("structure_id")["part"]
+
     @property
     def scales(self) -> Calibration:
         if self.calibration is None:
@@ -384,9 +389,7 @@ def scores(reference: Reference, these: EmbeddedSet, *, are_members: bool = True
     """
     scales = reference.scales
     atoms = _measured(reference, these)
-    part = reference.members.set_index("structure_id")["part"]
-    if not are_members:
-        part = part.iloc[:0]
+    part = reference.parts if are_members else reference.parts.iloc[:0]
     is_member = atoms["structure_id"].map(part).eq("calibration")
     atoms["p"] = geometry.conformal_p_by_class(
         atoms["atypicality"],
