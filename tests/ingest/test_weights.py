@@ -66,8 +66,8 @@ AUTHORS = {
     "control:generative:chemeleon-dng": (
         "torch.save(lightning(model._model, card['architecture']), path)"
     ),
-    "nequip-oam-l": "package(model.network)",
-    "allegro-oam-l": "package(model.network)",
+    "nequip-oam-l": "package(part(card, 'official').network(model))",
+    "allegro-oam-l": "package(part(card, 'official').network(model))",
     "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
     "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
     "mattersim-v1-1m": "potential(model.network)",
