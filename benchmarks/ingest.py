@@ -3,18 +3,21 @@
 Ingests the first N structures of a source, and all of it, each into a new store in a process of
 its own, so that the peak memory (of the parent: workers are not counted) is that of one ingest.
 `models' own seconds` is what the workers spent on graphs and forward passes, divided by their
-number: what no store could be faster than. All times are seconds of wall clock; the source is
-`builtin:aflow-prototypes` unless a path is given.
+number: what no store could be faster than. All times are seconds of wall clock, but for the CPU
+time of all processes together, which a busy machine changes little. The source is
+`builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker imports its packages
+itself, as all did before they were forked from one.
 """
 
 import argparse
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,10 +25,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from platonic_store.jobs import ingest as ingestion
+from platonic_store.jobs.runs import Run
+from platonic_store.runtimes import forkserver, workers
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lance_tables
 from platonic_store.store import Store
@@ -59,6 +65,33 @@ def timed(seconds: dict[str, float], **parts: tuple[Any, str]) -> Iterator[None]
             one.stop()
 
 
+@contextmanager
+def cpu_time(seconds: dict[str, float]) -> Iterator[None]:
+    """The CPU time of this process and all that descend from it, sampled: some are killed."""
+    seen: dict[tuple[int, float], float] = {}
+    stop = threading.Event()
+
+    def sample() -> None:
+        this = psutil.Process()
+        while True:
+            is_last = stop.wait(0.5)
+            for process in (this, *this.children(recursive=True)):
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    seen[process.pid, process.create_time()] = times.user + times.system
+            if is_last:
+                return
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        seconds["cpu"] = sum(seen.values())
+
+
 def first(structures: int | None) -> Callable[..., Iterator[Any]]:
     """`structures.read`, stopped after so many records."""
 
@@ -70,18 +103,24 @@ def first(structures: int | None) -> Callable[..., Iterator[Any]]:
     return run
 
 
-def measure(source: str, models: list[str], structures: int | None) -> dict[str, float]:
+def measure(
+    source: str, models: list[str], structures: int | None, is_forked: bool
+) -> dict[str, float]:
     """One ingest, then a projection and two searches, in this process."""
     part: dict[str, float] = {}
+    if not is_forked:
+        for module in (forkserver, workers):
+            patch.object(module, "may_fork", lambda _device: False).start()
     with TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "store")
         with (
             patch.object(ingestion, "read", first(structures)),
+            cpu_time(part),
             timed(
                 part,
                 reading=(ingestion, "read_source"),
-                starting=(ingestion, "WorkerPool"),
-                commits=(ingestion._Run, "_commit"),
+                starting=(ingestion, "LocalEngine"),
+                commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),
                 ingest=(store, "ingest"),
             ),
@@ -114,6 +153,7 @@ def measure(source: str, models: list[str], structures: int | None) -> dict[str,
         "  commits": part["commits"],
         "  compaction": part["compaction"],
         "models' own seconds": own,
+        "CPU time of all processes": part["cpu"],
         "overhead": 100 * (part["ingest"] / own - 1),
         "overhead, reading and starting aside": 100 * (loop / own - 1),
         "rate": sites / part["ingest"],
@@ -127,13 +167,16 @@ def main() -> None:
     parser.add_argument("source", nargs="?", default="builtin:aflow-prototypes")
     parser.add_argument("--model", action="append", help="default: sevennet-0 and chgnet-0.3.0")
     parser.add_argument("--structures", type=int, action="append", help="default: 700 and all")
+    parser.add_argument("--not-forked", action="store_true")
     asked = parser.parse_args()
     models = asked.model or ["sevennet-0", "chgnet-0.3.0"]
     sizes = asked.structures or ([700, None] if asked.source[:8] != "builtin:" else [100, None])
     columns = []
     for size in sizes:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            columns.append(pool.submit(measure, asked.source, models, size).result())
+            columns.append(
+                pool.submit(measure, asked.source, models, size, not asked.not_forked).result()
+            )
     title = f"{Path(asked.source).name}, {' and '.join(models)}, {usable_cores()} cores"
     table = Table("seconds, unless it says otherwise", title=title)
     for _ in columns:

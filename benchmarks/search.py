@@ -29,7 +29,7 @@ from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
 
 K, QUERIES, BATCH = 10, 30, 100
-ONE_BY_ONE = ("ours, IVF_FLAT index", "DuckDB extension, the same index")
+ONE_BY_ONE = ("ours, IVF_SQ index", "DuckDB extension, the same index")
 COLD = """
 import sys
 from pathlib import Path

@@ -12,8 +12,12 @@ For every model of the store at its default layer, controls included:
 3. The same prototype (Wyckoff sequence, or the column `aflow`) in structures without a common
    element: recall@10, with a bootstrap interval over queries, beside chance.
 4. Ridge on formation energy and band gap, split by composition: R² and MAE, spread over folds.
+5. Clusters, as `annotate` makes them of ten neighbours: how many, adjusted mutual information with
+   prototypes and with sets of elements, and R² of a structure's formation energy and band gap by
+   the mean over its cluster's other compositions, beside the same clusters with rows shuffled.
 
-The copies are embedded on the first run: some minutes a model on two cores.
+The copies, which parts 1 and 2 need, are embedded on the first run: some minutes a model on two
+cores. `--parts 345` leaves those out.
 """
 
 import argparse
@@ -28,21 +32,25 @@ import pandas as pd
 from perturbed_crystals import WAYS, embedded, origins
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from sklearn.linear_model import Ridge
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    average_precision_score,
+    precision_recall_curve,
+)
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from structure_labels import composition, has_element, prototypes
 
 from platonic_store import Store
-from platonic_store.geometry.clusters import close_pairs
-from platonic_store.geometry.neighbours import nearest, unit_rows
+from platonic_store.geometry.clusters import close_pairs, mode_clusters
+from platonic_store.geometry.neighbours import nearest, nearest_others, unit_rows
 from platonic_store.geometry.pooling import POOLINGS
 from platonic_store.geometry.sets import set_distance
-from platonic_store.questions.near_duplicates import POOLING, WITHIN
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.crystals import crystals
 from platonic_store.questions.shared.pooled import Pooled, pooled
+from platonic_store.questions.shared.screening.duplicates import POOLING, WITHIN
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot
@@ -50,6 +58,8 @@ from platonic_store.storage.snapshot import Snapshot
 COPIED = 300
 QUERIES = 1000
 ALPHA = 10.0  # of ridge, on standardised features
+NEIGHBOURS = 10  # of clusters
+TARGETS = ["formation_energy_per_atom", "band_gap"]
 
 
 class Model(NamedTuple):
@@ -57,23 +67,22 @@ class Model(NamedTuple):
 
     name: str
     here: dict[str, Pooled]
-    copies: dict[str, Pooled]
     atoms: Points
-    copied_atoms: Points
+    copies: dict[str, Pooled]
+    copied_atoms: Points | None
 
 
-def models(store: Snapshot, copies: Snapshot) -> Iterator[Model]:
-    for name in store.models:
-        if name in copies.models:
-            side = lookup.model_layer(store, name)
-            tables = [lookup.vector_table(one, side, "atom") for one in (store, copies)]
-            yield Model(
-                str(side),
-                {one: pooled(store, tables[0], one) for one in POOLINGS},
-                {one: pooled(copies, tables[1], one) for one in POOLINGS},
-                store.points(tables[0]),
-                copies.points(tables[1]),
-            )
+def models(store: Snapshot, names: list[str], copies: Snapshot | None) -> Iterator[Model]:
+    for name in names:
+        side = lookup.model_layer(store, name)
+        table = lookup.vector_table(store, side, "atom")
+        here = {one: pooled(store, table, one) for one in POOLINGS}
+        if copies is None:
+            yield Model(str(side), here, store.points(table), {}, None)
+        else:
+            theirs = lookup.vector_table(copies, side, "atom")
+            there = {one: pooled(copies, theirs, one) for one in POOLINGS}
+            yield Model(str(side), here, store.points(table), there, copies.points(theirs))
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
@@ -149,7 +158,9 @@ def pair_distances(model: Model, pairs: pd.DataFrame) -> dict[str, np.ndarray]:
         place = pd.Series(np.arange(len(rows)), np.concatenate([here.ids, copies.ids]))
         a, b = place.loc[pairs["id"]].to_numpy(), place.loc[pairs["id_other"]].to_numpy()
         found[name] = 1 - (rows[a] * rows[b]).sum(axis=1)
-    sets = atoms_by_id(model.atoms) | atoms_by_id(model.copied_atoms)
+    sets = atoms_by_id(model.atoms)
+    if model.copied_atoms is not None:
+        sets |= atoms_by_id(model.copied_atoms)
     found["transport"] = np.array(
         [
             set_distance(*sets[a], *sets[b])
@@ -238,6 +249,30 @@ def ridge(vectors: np.ndarray, targets: np.ndarray, formulas: np.ndarray) -> lis
     return [f"{mean[i]:.3f} ± {deviation[i]:.3f}" for i in (0, 2, 1, 3)]
 
 
+def clustered(vectors: np.ndarray, labels: np.ndarray, rows: pd.DataFrame) -> list[str]:
+    """How many clusters there are, what they have in common with labels, and what they predict."""
+    mode = mode_clusters(*nearest_others(vectors, NEIGHBOURS))
+    shuffled = np.random.default_rng(0).permutation(mode)
+    chemistry = rows["elements"].map(lambda some: "-".join(sorted(some))).to_numpy(str)
+    cells = [str(len(np.unique(mode)))]
+    cells += [f"{adjusted_mutual_info_score(one, mode):.3f}" for one in (labels, chemistry)]
+    for name in TARGETS:
+        told = [explained(rows[name], rows["formula"], one) for one in (mode, shuffled)]
+        cells.append("{:.3f} ({:.3f})".format(*told))
+    return cells
+
+
+def explained(target: pd.Series, formulas: pd.Series, cluster: np.ndarray) -> float:
+    """R² of a target by the mean over its cluster's other compositions; by that of all if alone."""
+    frame = pd.DataFrame({"y": target.to_numpy(float), "f": formulas.to_numpy(), "c": cluster})
+    whole = frame.groupby("c")["y"].agg(["sum", "count"]).loc[frame["c"]].to_numpy()
+    own = frame.groupby(["c", "f"])["y"].transform("sum").to_numpy()
+    others = whole[:, 1] - frame.groupby(["c", "f"])["y"].transform("count").to_numpy()
+    y = frame["y"].to_numpy()
+    guess = np.where(others > 0, (whole[:, 0] - own) / np.maximum(others, 1), y.mean())
+    return float(1 - ((y - guess) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+
+
 def copied_ids(known: pd.DataFrame, seed: int) -> list[str]:
     """Half of structures that share their formula, half of the others."""
     dice, shared = np.random.default_rng(seed), known["formula"].duplicated(keep=False)
@@ -254,23 +289,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("store")
     parser.add_argument("--copies", help="where copies are kept; by default nowhere")
-    parser.add_argument("--parts", default="1234")
+    parser.add_argument("--parts", default="12345")
     parser.add_argument("--models", help="by default all of the store", default="")
     options = parser.parse_args()
     store = Store.open(options.store, read_only=True).snapshot()
     known = store.frame("FROM structure ORDER BY structure_id")
     formulas = known.set_index("structure_id")["formula"]
-    folder = options.copies or tempfile.mkdtemp()
     chosen = options.models.split(",") if options.models else list(store.models)
-    originals = crystals(store, copied_ids(known[["structure_id", "formula"]], 0))
-    copies = embedded(folder, dict(sorted(originals.items())), chosen, 0).snapshot()
-    found, home, pairs_by, alike, fits = [], [], [], [], []
-    copied = copies.frame("SELECT structure_id FROM structure ORDER BY 1")["structure_id"]
-    pairs = candidate_pairs(formulas, copied.to_numpy())
-    same, seconds = matched(store, pairs) if "2" in options.parts else (None, 0.0)
-    for model in models(store, copies):
-        if model.name.split("@")[0] not in chosen:
-            continue
+    copies, same = None, None
+    if {"1", "2"} & {*options.parts}:
+        folder = options.copies or tempfile.mkdtemp()
+        originals = crystals(store, copied_ids(known[["structure_id", "formula"]], 0))
+        copies = embedded(folder, dict(sorted(originals.items())), chosen, 0).snapshot()
+    if copies is not None and "2" in options.parts:
+        copied = copies.frame("SELECT structure_id FROM structure ORDER BY 1")["structure_id"]
+        pairs = candidate_pairs(formulas, copied.to_numpy())
+        same, seconds = matched(store, pairs)
+    found, home, pairs_by, alike, fits, groups = [], [], [], [], [], []
+    for model in models(store, chosen, copies):
         print(f"… {model.name}", flush=True)
         if "1" in options.parts:
             everywhere, at_home = found_again(model, formulas)
@@ -285,8 +321,12 @@ def main() -> None:
                 labels = prototypes(store, rows)
                 cells = same_prototype(name, vectors, labels, has_element(rows["elements"]))
                 alike.append([model.name, *cells])
+            if "5" in options.parts and "band_gap" in rows:
+                groups.append(
+                    [model.name, name, *clustered(vectors, prototypes(store, rows), rows)]
+                )
             if "4" in options.parts and "band_gap" in rows:
-                targets = rows[["formation_energy_per_atom", "band_gap"]].to_numpy(float)
+                targets = rows[TARGETS].to_numpy(float)
                 fits.append(
                     [model.name, name, *ridge(vectors, targets, rows["formula"].to_numpy())]
                 )
@@ -307,9 +347,12 @@ def main() -> None:
     if alike:
         header = ["recall@10", "chance", "precision@10", "rank 1", "chance"]
         table("Same prototype, no common element", ["model", "pooling", *header], alike)
+    if groups:
+        header = ["clusters", "AMI, prototype", "AMI, elements", "R², E_f", "R², gap"]
+        table("Clusters (of shuffled rows)", ["model", "pooling", *header], groups)
     if fits:
         targets = composition(known["structure_id"], store)
-        values = known[["formation_energy_per_atom", "band_gap"]].to_numpy(float)
+        values = known[TARGETS].to_numpy(float)
         cells = ridge(targets, values, known["formula"].to_numpy())
         fits.append(["composition", "fractions", *cells])
         header = ["E_f: R²", "MAE, eV/atom", "gap: R²", "MAE, eV"]

@@ -47,10 +47,13 @@ class Templates(NamedTuple):
     vectors: list[np.ndarray]
 
 
-def make(path: Path, atoms: int, models: int = 2, like: Path | None = None) -> Store:
+def make(
+    path: Path, atoms: int, models: int = 2, like: Path | None = None, *, half: bool = False
+) -> Store:
     """A store of about so many atoms by models `synthetic-0`, `synthetic-1`, …
 
     like: a store whose crystals, and embeddings by its first models, are the templates.
+    half: vectors are stored in half precision.
     `energy` is linear in the composition plus a smooth function of the first model's mean.
     """
     rng = np.random.default_rng(0)
@@ -58,7 +61,7 @@ def make(path: Path, atoms: int, models: int = 2, like: Path | None = None) -> S
     store = Store.open(path)
     count = round(atoms / np.diff(templates.starts).mean())
     with store._writing("synthetic structures", create=True) as writer:
-        names = _prepare(writer, templates)
+        names = _prepare(writer, templates, half)
         with progress.bar("synthetic structures", count, "structures") as advance:
             for start in range(0, count, BLOCK):
                 size = min(BLOCK, count - start)
@@ -109,7 +112,7 @@ def _real(like: Path, models: int) -> Templates:
     return Templates(starts, keys["atomic_number"].to_numpy(), first, vectors)
 
 
-def _prepare(writer: Writer, templates: Templates) -> list[dict[str, str]]:
+def _prepare(writer: Writer, templates: Templates, half: bool) -> list[dict[str, str]]:
     """Catalogue the models; returns the names of their tables by level."""
     tables = []
     with writer.writing() as connection:
@@ -123,7 +126,7 @@ def _prepare(writer: Writer, templates: Templates) -> list[dict[str, str]]:
         tables.append(
             {
                 level: commits.ensure_vector_table(
-                    writer, f"synthetic-{index}", 0, level, vectors.shape[1]
+                    writer, f"synthetic-{index}", 0, level, vectors.shape[1], half=half
                 )
                 for level in ("atom", "structure")
             }

@@ -11,11 +11,13 @@ import pyarrow as pa
 from platonic_store.arrow import vector_array
 from platonic_store.storage.layout import schema
 from platonic_store.storage.location import Disk
+from platonic_store.storage.nearest_rows import REFINE
 from platonic_store.storage.reader import Reader
-from platonic_store.storage.vectors import NPROBES, REFINE, Vectors
+from platonic_store.storage.vectors import Vectors
 from platonic_store.storage.writer import writing_to
 
 NAME = "synthetic.0.atom"
+PROBES = 64  # of the plain client
 Way = Callable[[np.ndarray], np.ndarray]
 
 
@@ -27,7 +29,7 @@ def fill(folder: Path, rows: np.ndarray) -> None:
     arrays = [pa.array(c).cast(f.type) for c, f in zip(columns[:5], target, strict=False)]
     with writing_to(Reader(Disk(folder)), "synthetic vectors") as writer:
         with writer.writing():
-            writer.create_table(NAME, "atom", rows.shape[1])
+            writer.create_table(NAME, target)
             writer.append(NAME, pa.Table.from_arrays([*arrays, columns[5]], schema=target))
         writer.publish(maintained=[NAME])
 
@@ -48,7 +50,7 @@ def duckdb_way(folder: Path, k: int) -> Way:
     connection.execute(f"ATTACH '{folder / 'vectors'}' AS vectors (TYPE lance)")
     sql = (
         f"""SELECT structure_id FROM lance_vector_search('vectors.main."{NAME}"', 'vector', """
-        f"?::FLOAT[], k := {k}, nprobs := {NPROBES}, refine_factor := {REFINE}) ORDER BY _distance"
+        f"?::FLOAT[], k := {k}, nprobs := {PROBES}, refine_factor := {REFINE}) ORDER BY _distance"
     )
     return lambda query: np.array(
         [[int(i) for (i,) in connection.cursor().execute(sql, [row.tolist()]).fetchall()]

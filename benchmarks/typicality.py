@@ -96,8 +96,9 @@ def reference_of(
     """A calibrated reference without the held-out compositions, and all that the store holds."""
     with store.snapshot() as snapshot:
         side = lookup.model_layer(snapshot, model)
-        reference, these = references.build_reference(snapshot, side, among=f"NOT ({held_out})")
-    return references.calibrated(reference, these), these
+        reference, judges = references.build_reference(snapshot, side, among=f"NOT ({held_out})")
+        these = references.load_set(snapshot, side, reference.seed)
+    return references.calibrated(reference, judges), these
 
 
 def all_of(store: Store, reference: Reference) -> EmbeddedSet:

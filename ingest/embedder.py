@@ -74,6 +74,9 @@ class GraphBuilder:
 class Embedder:
     """Runs one model on graphs, at most `batch_atoms` atoms in a forward pass.
 
+    On a GPU also at most the edges that so many atoms of the structures so far have: it is edges
+    that take memory and time, and a dense crystal has ten times those of a sparse one.
+
     When memory runs out, `batch_atoms` is halved for good and the batch is run again in two halves;
     a structure that does not fit alone is rejected. A batch that fails otherwise is halved in the
     same way, until one structure is left. If `batch_atoms` is None and the device reports its
@@ -96,20 +99,30 @@ class Embedder:
         self.outputs = tuple(outputs)
         self.batch_atoms = batch_atoms or start or automatic_batch_atoms(model.device)
         self._may_grow = batch_atoms is None
+        self._counts_edges = model.device.startswith("cuda")
+        self._seen_atoms = self._seen_edges = 0
 
     def embed(self, structures: Sequence[Structure], graphs: Sequence[Any]) -> Iterator[Result]:
         """For each structure an `EmbeddedStructure`, or its id and the reason for its rejection."""
         group: list[tuple[Structure, Any]] = []
-        atoms = 0
+        atoms = edges = 0
         for structure, graph in zip(structures, graphs, strict=True):
             if isinstance(graph, Rejected):
                 yield structure.id, graph.reason
                 continue
-            if group and atoms + len(structure.numbers) > self.batch_atoms:
+            more = edges_of(graph) if self._counts_edges else 0
+            self._seen_atoms += len(structure.numbers)
+            self._seen_edges += more
+            is_full = (
+                atoms + len(structure.numbers) > self.batch_atoms
+                or (edges + more) * self._seen_atoms > self.batch_atoms * self._seen_edges
+            )
+            if group and is_full:
                 yield from self._forward(group)
-                group, atoms = [], 0
+                group, atoms, edges = [], 0, 0
             group.append((structure, graph))
             atoms += len(structure.numbers)
+            edges += more
         if group:
             yield from self._forward(group)
 
@@ -168,6 +181,43 @@ def _split(
             yield found
         else:
             yield structure.id, "its embedding, energy or a force is not finite"
+
+
+def edges_of(graph: Any) -> int:
+    """The longest axis of a graph's arrays: its edges, or its angles where there are more."""
+    parts = graph.values() if isinstance(graph, dict) else graph
+    is_several = isinstance(graph, dict | tuple | list)
+    arrays = [part for part in (parts if is_several else ()) if isinstance(part, np.ndarray)]
+    return max((max(array.shape, default=0) for array in arrays), default=0)
+
+
+def precision(device: str) -> dict[str, Any]:
+    """What float32 means to torch here: "ieee", or "tf32"; on a GPU no TF32, whatever was set.
+
+    Empty where no torch is used. A package may have set it in torch's older way or in its newer
+    one, and to ask in the older after the newer is an error.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    backends = torch.backends
+    is_new = hasattr(backends, "fp32_precision")
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("highest")
+        backends.cudnn.allow_tf32 = False
+        if is_new:
+            for part in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+                part.fp32_precision = "ieee"
+    if is_new:
+        matmul, conv = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+    else:
+        matmul = "tf32" if backends.cuda.matmul.allow_tf32 else "ieee"
+        conv = "tf32" if backends.cudnn.allow_tf32 else "ieee"
+    return {
+        "matmul": "ieee" if matmul == "none" else matmul,
+        "convolution": conv,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def automatic_batch_atoms(device: str) -> int:

@@ -41,8 +41,15 @@ if __name__ == "__main__":
 import numpy as np
 import pyarrow as pa
 
-from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder, device_name, one_line
-from ingest.families import Model, Structure, load, part
+from ingest.embedder import (
+    EmbeddedStructure,
+    Embedder,
+    GraphBuilder,
+    device_name,
+    one_line,
+    precision,
+)
+from ingest.families import Model, Structure, former_sha256, load, part
 
 PROTOCOL = 2
 OUTPUTS = {
@@ -191,9 +198,11 @@ def identity(card: dict[str, Any], model: Model, embedder: Embedder) -> dict[str
         "modality": card.get("modality"),
         "versions": dict(model.versions),
         "checkpoint_sha256": model.checkpoint_sha256,
+        "former_sha256": former_sha256(model.checkpoint_sha256),
         "layers": [{"index": index, "dim": dim} for index, dim in sorted(model.layers.items())],
         "cutoff": model.cutoff,
         "dtype": "float32",
+        "precision": precision(model.device),
         "device": model.device,
         "device_name": device_name(model.device),
         "elements": sorted(model.elements),
@@ -221,6 +230,7 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
     card = request["card"]
     try:
         model = load(card, request["device"])
+        precision(model.device)
         start = request["batch_atoms_before"].get(device_name(model.device))
         outputs = [output for output in OUTPUTS if output in request["outputs"]]
         embedder = Embedder(model, request["layers"], request["batch_atoms"], start, outputs)

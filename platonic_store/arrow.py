@@ -11,9 +11,9 @@ def vector_array(vectors: np.ndarray) -> pa.FixedSizeListArray:
 
 
 def vector_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """An Arrow column of fixed-size lists of float32 as an (n, dim) float32 matrix."""
+    """An Arrow column of fixed-size lists of floats as an (n, dim) float32 matrix."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # an empty chunked array stays chunked
         return np.empty((0, column.type.list_size), dtype=np.float32)
     flat: np.ndarray = array.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, array.type.list_size)
+    return flat.astype(np.float32, copy=False).reshape(-1, array.type.list_size)

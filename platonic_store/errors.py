@@ -172,6 +172,10 @@ class WorkerFailed(PlatonicError, RuntimeError):
     """A model worker could not start, or died in a way that no retry can mend."""
 
 
+class ClusterNotReady(PlatonicError, ConnectionError):
+    """No Ray cluster answers, or none of its nodes can run what is asked."""
+
+
 class OutOfTime(PlatonicError, TimeoutError):
     """An answer of a service took longer than it allows."""
 

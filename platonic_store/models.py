@@ -22,9 +22,21 @@ if TYPE_CHECKING:
 
     from platonic_store.runtimes.cards import Card
     from platonic_store.runtimes.environments import Environment
+    from platonic_store.runtimes.own_cards import Relation
     from platonic_store.runtimes.preparation import ByName
 
-__all__ = ["accept", "bundle", "cards", "check", "clean", "install", "lock", "show", "table"]
+__all__ = [
+    "accept",
+    "bundle",
+    "card",
+    "cards",
+    "check",
+    "clean",
+    "install",
+    "lock",
+    "show",
+    "table",
+]
 
 
 def cards() -> list["Card"]:
@@ -39,8 +51,8 @@ def table() -> "pd.DataFrame":
 
     Columns: name; kind (trained or control); layers (their indices and dimensions); weights and
     environment (what is on this machine, else what it takes); license (of the weights); elements
-    (how many are known); training_sets; family; default_layer; cutoff_angstrom; aliases. Raises
-    InvalidCard.
+    (how many are known); training_sets; lineage; family; default_layer; cutoff_angstrom; aliases.
+    Raises InvalidCard.
     """
     import pandas as pd
 
@@ -56,6 +68,7 @@ def table() -> "pd.DataFrame":
             "license": card.license.get("weights"),
             "elements": len(card.elements),
             "training_sets": list(card.training_sets),
+            "lineage": [f"{each.relation} {each.model}" for each in card.lineage],
             "family": card.family,
             "kind": card.kind,
             "default_layer": card.default_layer,
@@ -72,11 +85,13 @@ def show(name: str) -> dict[str, Any]:
 
     The fields are those of `ingest/schemas/card.json` that are known, but `layers` is {index:
     dimension} and `elements` are symbols; `weights_here` is where the weights are, else what it
-    takes, `environment` likewise. Raises ModelNotFound.
+    takes, `environment` likewise; `kit_passed` is when, on which platform and at which versions the
+    conformance kit last passed here, `kit_failed` a later time that it did not. Raises
+    ModelNotFound.
     """
     from ase.data import chemical_symbols
 
-    from platonic_store.runtimes import checkpoints, environments
+    from platonic_store.runtimes import check_records, checkpoints, environments
     from platonic_store.runtimes.cards import resolve
 
     card = resolve(name)
@@ -85,12 +100,16 @@ def show(name: str) -> dict[str, Any]:
         fields = {"name": card.name, "license": card.license} | fields
     fields = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
     local = checkpoints.find_local(card) if checkpoints.requires_download(card) else None
-    return fields | {
-        "layers": {layer.index: layer.dim for layer in card.layers},
-        "elements": [chemical_symbols[number] for number in card.elements],
-        "weights_here": str(local or _weights(card)),
-        "environment": environments.state(card),
-    }
+    return (
+        fields
+        | {
+            "layers": {layer.index: layer.dim for layer in card.layers},
+            "elements": [chemical_symbols[number] for number in card.elements],
+            "weights_here": str(local or _weights(card)),
+            "environment": environments.state(card),
+        }
+        | {f"kit_{how}": record for how, record in check_records.last(card.name).items()}
+    )
 
 
 def accept(name: str) -> "Card":
@@ -129,16 +148,92 @@ def check(
     import pandas as pd
 
     from platonic_store import progress
-    from platonic_store.runtimes import conformance
+    from platonic_store.runtimes import check_records, conformance
     from platonic_store.runtimes.preparation import prepare
 
     (ready,) = prepare([name], python=python, checkpoint=checkpoint, trust=trust)
     rows = []
     with progress.counting(f"checking {ready.card.name}", "checks") as advance:
         for result in conformance.check(ready, device=device):
-            rows.append(result._asdict())
+            rows.append(result)
             advance(1)
-    return pd.DataFrame(rows)
+    check_records.remember(ready.card, rows)
+    return pd.DataFrame([row._asdict() for row in rows])
+
+
+def check_all(names: Iterable[str] = (), *, device: str = "auto") -> "pd.DataFrame":
+    """Run the conformance kit on all models, or some, with their weights where they are here.
+
+    A model whose weights are not is checked on its real architecture with random ones.
+
+    Columns: name; weights ("published" or "random"; None where it was not checked); failed (checks,
+    or why there were none); environment_gb (its size, files that environments share counted in
+    each); layers; atoms_per_second and times_calculator (its speed against the package's own
+    calculator); then each check with its largest deviation.
+    """
+    import pandas as pd
+
+    from platonic_store.errors import PlatonicError
+    from platonic_store.runtimes import checkpoints, environments
+    from platonic_store.runtimes.cards import resolve
+
+    rows: list[dict[str, Any]] = []
+    for one in [resolve(name) for name in names] or cards():
+        here = not checkpoints.requires_download(one) or checkpoints.find_local(one) is not None
+        row: dict[str, Any] = {"name": one.name, "layers": _layers(one)}
+        try:
+            found = check(one.name if here else f"control:random:{one.name}", device=device)
+        except PlatonicError as error:
+            rows.append(row | {"weights": None, "failed": str(error)})
+            continue
+        folder = environments.Environment.of(one).folder
+        speed = found.set_index("check").loc["speed"]
+        rows.append(
+            row
+            | {
+                "weights": "published" if here else "random",
+                "failed": ", ".join(found.loc[~found["passed"], "check"]),
+                "environment_gb": environments.size_gb(folder) or None,
+                "atoms_per_second": speed["measured"],
+                "times_calculator": _first_number(str(speed["remark"])),
+            }
+            | dict(found.dropna(subset="tolerance")[["check", "measured"]].to_numpy().tolist())
+        )
+    frame = pd.DataFrame(rows)
+    first = ["name", "weights", "failed", "environment_gb", "layers", "atoms_per_second"]
+    return frame[[*first, *(name for name in frame if name not in first)]]
+
+
+def _first_number(text: str) -> float | None:
+    import re
+
+    found = re.search(r"[0-9.]+", text)
+    return float(found[0]) if found else None
+
+
+def card(
+    file: "str | Path",
+    name: str,
+    *,
+    parent: str,
+    relation: "Relation" = "fine-tuned from",
+    training_sets: Iterable[str] = (),
+    python: "str | Path | None" = None,
+) -> "Path":
+    """Write a card for a checkpoint of yours, so that its `name` is a model like any other.
+
+    file: the checkpoint, as the parent's package saves it; it is loaded, which can run code.
+    parent: the model that it was fine-tuned from (or that `relation` says); "like" for one that was
+    trained from nothing with the same package. training_sets: what it was trained on itself.
+    python: an interpreter that has the family's packages. Returns where the card is: correct it
+    there. Raises ModelNotFound, InvalidQuery, WeightsNotFound, WorkerFailed, EnvironmentNotReady.
+    """
+    from pathlib import Path
+
+    from platonic_store.runtimes import own_cards
+
+    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, python)
+    return path
 
 
 def install(

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from platonic_store import questions
 from platonic_store.errors import (
+    Call,
     InvalidQuery,
     StoreNotFound,
     StoreNotWritable,
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from platonic_store.annotation.annotate import AnnotationReport
     from platonic_store.explorer.notebook import Shown
     from platonic_store.jobs.anchors import AnchorSet
-    from platonic_store.jobs.ingest import RunReport, SourceReport
+    from platonic_store.jobs.ingest import SourceReport
     from platonic_store.jobs.map import Mapped
     from platonic_store.jobs.project import Projected
+    from platonic_store.jobs.runs import RunReport
     from platonic_store.jobs.thin import Thinned
     from platonic_store.questions.shared.references import Scored
     from platonic_store.runtimes.preparation import ByName
@@ -288,6 +290,9 @@ class Store(Questions):
         trust: Iterable[str] = (),
         device: str = "auto",
         batch_atoms: int | None = None,
+        ray: str | None = None,
+        num_cpus: int = 1,
+        num_gpus: float = 0.0,
     ) -> "tuple[SourceReport | None, list[RunReport]]":
         """Read structures, and embed with each model those that it has not embedded yet.
 
@@ -304,29 +309,42 @@ class Store(Questions):
         checkpoint: weights of the user's own, or a dict of them by model.
         trust: SHA-256 sums of weights that may be loaded though no card names them.
         batch_atoms: atoms in one forward; by default what suits the device.
+        ray: a Ray cluster that does the work: "auto" (the one that this machine belongs to), its
+            address, or "local" (one of this machine, for the time being). See docs/cluster.md.
+        num_cpus: of the cluster, cores that one actor takes, and its worker processes.
+        num_gpus: of the cluster, GPUs that one actor takes.
 
         To run it again resumes, and does nothing where all is done. What cannot be read or
         embedded goes to the `quarantine` view with its reason.
 
         Raises: UnreadableSource, ConflictingStructure, ModelNotFound, LayerNotFound, InvalidQuery,
         LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
-        StoreBusy, StoreNotWritable.
+        StoreBusy, StoreNotWritable, ClusterNotReady.
         """
+        from platonic_store.engines.cluster import Cluster, joined
         from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
-        from platonic_store.runtimes.preparation import prepare
+        from platonic_store.runtimes.forkserver import servers_ahead
+        from platonic_store.runtimes.preparation import prepare, prepare_elsewhere
         from platonic_store.structures import describe
 
         self._require_writable()
         for name in models:
             layers_wanted(resolve(name), layers)
             outputs_wanted(resolve(name), outputs)
-        ready = prepare(models, python=python, checkpoint=checkpoint, trust=trust)
+        cluster = None if ray is None else Cluster(ray, num_cpus, num_gpus)
+        ready = (prepare if cluster is None else prepare_elsewhere)(
+            models, python=python, checkpoint=checkpoint, trust=trust
+        )
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
-        with self._writing(change, create=source is not None) as writer:
+        with (
+            joined(cluster) if cluster else nullcontext(),
+            self._writing(change, create=source is not None) as writer,
+            servers_ahead(ready, device) as servers,
+        ):
             source_id, report = None, None
             if source is not None:
-                source_id, report = ingest.read_source(writer, source, format)
+                source_id, report = ingest.read_source(writer, source, format, cluster)
             runs = [
                 ingest.embed(
                     writer,
@@ -336,8 +354,10 @@ class Store(Questions):
                     outputs=outputs,
                     device=device,
                     batch_atoms=batch_atoms,
+                    cluster=cluster,
+                    server=server,
                 )
-                for model in ready
+                for model, server in servers
             ]
         return report, runs
 
@@ -453,7 +473,8 @@ class Store(Questions):
             a new "aligned" space takes one layer or the card's default set, whichever finds more
             of the anchors held out.
         recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
-            trained models have embedded the anchors, else "whitened".
+            trained models have embedded the anchors, else "whitened". "alone": a space that only
+            the models named agree on; questions use it where they name it.
         anchors: an anchor set's id or its beginning; by default the newest set.
 
         Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
@@ -522,7 +543,9 @@ class Store(Questions):
         from platonic_store.jobs.thin import thin
 
         if (radius is None) == (keep is None):
-            raise InvalidQuery("name either a radius or the share to keep")
+            raise InvalidQuery(
+                "name either a radius or the share to keep", Call("thin", "URI", keep=0.1)
+            )
         if not (keep is None or 0 < keep <= 1) or not (radius is None or 0 <= radius < 2):
             raise InvalidQuery("a radius is within [0, 2), a share to keep within (0, 1]")
         snapshot = self.snapshot()
@@ -631,10 +654,12 @@ class Store(Questions):
         models: list[str] | None = None,
         space: str | None = None,
         seed: int = 0,
+        reference: str | None = None,
     ) -> Path:
         """Run the whole study and write it as one HTML page, with its numbers as parquet beside it.
 
         models: MODEL or MODEL@LAYER each; by default all, at the layers of the space.
+        reference: a store whose coverage the page shows, by path, URL or name.
         What this store cannot answer, the page says in its place.
 
         Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for what is named and not here.
@@ -643,7 +668,15 @@ class Store(Questions):
 
         with self.snapshot() as snapshot:
             name = self.location.uri.rstrip("/").rpartition("/")[2]
-            return report.write(snapshot, name, Path(out), models=models, space=space, seed=seed)
+            return report.write(
+                snapshot,
+                name,
+                Path(out),
+                models=models,
+                space=space,
+                seed=seed,
+                reference=reference,
+            )
 
     def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
         """Write crystals, maps and scores as a file that another tool opens; returns its path.

@@ -227,21 +227,43 @@ FROM whole;
 CREATE OR REPLACE VIEW disagreement AS
 FROM disagreement_by(newest_references());
 
--- The trained models with forces here, one a lineage: of those of one family that share a training
--- set the one that came first, because kin do not count as agreement.
+-- Two models a row that are kin, each way: of one family with a training set in common, or of one
+-- lineage, when their cards say that one began as the other or was taught by it, or both by a third.
+CREATE OR REPLACE VIEW kin AS
+WITH RECURSIVE card AS (
+    SELECT
+        name, family, coalesce((card->'training_sets')::VARCHAR[], []) AS sets,
+        coalesce(card->>'$.lineage[*].model', []) AS parents
+    FROM catalog.main.models
+    WHERE kind = 'trained'
+),
+line AS (
+    SELECT name, name AS ancestor FROM card
+    UNION
+    SELECT l.name, unnest(c.parents) FROM line AS l JOIN card AS c ON c.name = l.ancestor
+)
+SELECT a.name AS model, b.name AS kin
+FROM card AS a, card AS b
+WHERE a.name <> b.name AND (
+    a.family = b.family AND list_has_any(a.sets, b.sets)
+    OR EXISTS (
+        FROM line AS one JOIN line AS other USING (ancestor)
+        WHERE one.name = a.name AND other.name = b.name
+    )
+);
+
+-- The trained models with forces here, of kin the one that came first: kin do not count as
+-- agreement.
 CREATE OR REPLACE MACRO committee_models() AS (
     WITH judge AS (
-        SELECT
-            name, family, row(added_at, name) AS place,
-            coalesce((card->'training_sets')::VARCHAR[], []) AS sets
-        FROM catalog.main.models
+        SELECT name, row(added_at, name) AS place FROM catalog.main.models
         WHERE kind = 'trained'
         AND name IN (SELECT model FROM atom_predictions WHERE site_index = 0)
     )
     SELECT list(name ORDER BY place) FROM judge AS j
     WHERE NOT EXISTS (
-        SELECT 1 FROM judge AS k
-        WHERE k.family = j.family AND k.place < j.place AND list_has_any(k.sets, j.sets)
+        FROM judge AS k JOIN kin ON kin.model = k.name AND kin.kin = j.name
+        WHERE k.place < j.place
     )
 );
 

@@ -236,6 +236,15 @@ def elements_by_force_spread(store):
     assert len(asked(store, "elements-by-force-spread", atoms=8)) < len(found)
 
 
+def worth_computing(store):
+    found = asked(store, "worth-computing", candidates="nsites > 12")
+    whole = store.screen("nsites > 12").set_index("candidate")
+    assert set(found["class"]) <= {"frontier", "covered"}
+    assert len(found) == whole["class"].isin(["frontier", "covered"]).sum()
+    assert found["rank"].is_monotonic_increasing
+    assert whole.loc[found["candidate"], "rank"].tolist() == found["rank"].tolist()
+
+
 def not_embedded(store):
     held = store.sql("SELECT model, count(*) AS n FROM quarantine GROUP BY model ORDER BY model")
     found = asked(store, "not-embedded").groupby("model")["records"].sum()
@@ -268,6 +277,7 @@ CHECKS = [
     alignment_matrix,
     elements_by_force_spread,
     not_embedded,
+    worth_computing,
 ]
 
 

@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -135,6 +135,19 @@ def sums(values: Any, sizes: Sequence[int]) -> np.ndarray:
     return np.add.reduceat(values.detach().cpu().numpy().astype(np.float64), first)
 
 
+def pieces(graphs: Sequence[Any], sizes: Sequence[int], most: int) -> Iterator[list[Any]]:
+    """These graphs in order, as many at a time as have a size of `most` together, one at least."""
+    piece: list[Any] = []
+    total = 0
+    for graph, size in zip(graphs, sizes, strict=True):
+        if piece and total + size > most:
+            yield piece
+            piece, total = [], 0
+        piece.append(graph)
+        total += size
+    yield piece
+
+
 def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int) -> np.ndarray:
     """(atoms, 3) float32: minus the gradient of an energy by where atoms are.
 
@@ -163,18 +176,20 @@ def torch_device(name: str) -> str:
 def verified(path: str | Path, card: Mapping[str, Any]) -> str:
     """The SHA-256 of a checkpoint, if the card names it.
 
-    Of a folder: that of the lines `SHA-256  name` of the files that the card's `downloads` name,
-    sorted by name. A checkpoint can run code (pickle): call this before loading it. Raises
-    ValueError, FileNotFoundError.
+    Of a folder: of the files that the card's `checksums` or `downloads` name. A checkpoint can run
+    code (pickle): call this before loading it. Raises ValueError, FileNotFoundError.
     """
     path = Path(path)
+    forms = [list(files) for files in (card.get("checksums") or {}).values()]
+    forms.append([Path(urlparse(url).path).name for url in card["downloads"]])
     if path.is_dir():
-        names = sorted(Path(urlparse(url).path).name for url in card["downloads"])
-        lines = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
-        found = hashlib.sha256(lines.encode()).hexdigest()
+        whole = (each for each in forms if all((path / name).exists() for name in each))
+        names = next(whole, forms[-1])
+        found = digest_of_files({name: sha256(path / name) for name in names})
     else:
         found = sha256(path)
-    if found != card["checkpoint_sha256"]:
+    allowed = [digest_of_files(files) for files in (card.get("checksums") or {}).values()]
+    if found not in (card["checkpoint_sha256"], *allowed):
         named = card["checkpoint_sha256"] or "none"
         raise ValueError(
             f"refused to load {path}: its SHA-256 is {found}, "
@@ -183,14 +198,50 @@ def verified(path: str | Path, card: Mapping[str, Any]) -> str:
     return found
 
 
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """The SHA-256 of a checkpoint of some files, name → SHA-256.
+
+    Of one file its own; of several that of the lines `SHA-256  name`, sorted by name.
+    """
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_sha256(state: Mapping[str, Any]) -> str:
-    """The SHA-256 of named tensors (`state_dict` or parameters), the identity of random weights."""
+_FORMER: dict[str, str] = {}  # identity of random weights → what it was in older stores
+
+
+def weights_sha256(parameters: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> str:
+    """The identity of random weights: the SHA-256 of the parameters' names, shapes and signs.
+
+    The last bits of what torch draws are the processor's (with AVX2 and without, a third of them
+    differ), and so are buffers that are computed; signs are the seed's. before: the tensors that
+    the identity was taken of in older stores, if other than the parameters.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parameters.items()):
+        array = tensor.detach().cpu().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.packbits(np.signbit(array)).tobytes())
+    found = digest.hexdigest()
+    _FORMER[found] = tensors_sha256(parameters if before is None else before)
+    return found
+
+
+def former_sha256(found: str) -> str | None:
+    """How older stores call the random weights of this process that have an identity."""
+    return _FORMER.get(found)
+
+
+def tensors_sha256(state: Mapping[str, Any]) -> str:
+    """The SHA-256 of named tensors to the last bit, such as a `state_dict`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         array = np.ascontiguousarray(tensor.detach().cpu().numpy())

@@ -14,8 +14,8 @@ from platonic_store.geometry.clusters import mode_clusters, near_duplicate_group
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
 from platonic_store.questions.committee import judged
 from platonic_store.questions.coverage import coverage
-from platonic_store.questions.near_duplicates import POOLING
 from platonic_store.questions.shared.pooled import Pooled, pooled
+from platonic_store.questions.shared.screening.duplicates import POOLING, combined
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -275,12 +275,12 @@ def _by_element(
 ) -> tuple[Vectors, Rows, float]:
     """What `near_duplicate_groups` takes: `within` is of the mean of the models' distances, each in
     the model's mean between two atoms of one element."""
-    spreads = np.array([known.spread for known in data.by_element.values()])
     parts = [
-        unit_rows(known.vectors[np.searchsorted(known.ids, ids.astype(str))]) / np.sqrt(spread)
-        for known, spread in zip(data.by_element.values(), spreads, strict=True)
+        known.vectors[np.searchsorted(known.ids, ids.astype(str))]
+        for known in data.by_element.values()
     ]
-    return np.hstack(parts), formulas, within / float(np.mean(1 / spreads))
+    seen = combined(parts, [known.spread for known in data.by_element.values()])
+    return seen.vectors, formulas, seen.within(within)
 
 
 def _nearest(rows: Rows, vectors: Vectors, k: int) -> NeighbourTable:

@@ -44,6 +44,14 @@ def run(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Atoms in one forward; by default what suits the device."),
     ] = None,
+    ray: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="On a Ray cluster: auto, HOST:PORT, or local; see docs/cluster.md."),
+    ] = None,
+    num_cpus: Annotated[
+        int, typer.Option(min=1, help="Cores, and so workers, of one actor of the cluster.")
+    ] = 1,
+    num_gpus: Annotated[float, typer.Option(min=0, help="GPUs of one actor of the cluster.")] = 0,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,
@@ -71,6 +79,9 @@ def run(
         trust=trust or (),
         device=device,
         batch_atoms=batch_atoms,
+        ray=ray,
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
     )
     if report is not None:
         say(

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
@@ -16,6 +16,9 @@ from platonic_store.cli.options import (
 )
 from platonic_store.cli.output import complain, say, show
 
+if TYPE_CHECKING:
+    from platonic_store.runtimes.own_cards import Relation
+
 app = typer.Typer(help="The models that platonic-store knows, and what they need.")
 Name = Annotated[str, typer.Argument(help="A model's name or alias.")]
 
@@ -30,7 +33,7 @@ def table(
 
 
 @app.command("show")
-def card(name: Name) -> None:
+def shown(name: Name) -> None:
     """The whole card of a model, its licence first where it restricts use."""
     import yaml
 
@@ -52,7 +55,11 @@ def accept(name: Name) -> None:
 
 @app.command("check")
 def check(
-    name: Name,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A model's name or alias."),
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="Every model, a row each.")] = False,
     python: PythonOption = None,
     checkpoint: CheckpointOption = None,
     trust: TrustOption = None,
@@ -61,6 +68,15 @@ def check(
     out: OutOption = None,
 ) -> None:
     """Run the conformance kit on a model, on this machine; exit code 1 if a check fails."""
+    if all or name is None:
+        if not all:
+            raise typer.BadParameter("name a model, or give --all")
+        table = models.check_all(device=device)
+        show(table, format, out)
+        if failed := table.loc[table["failed"] != "", "name"].tolist():
+            complain(f"{len(failed)} of {len(table)} fail: {', '.join(failed)}")
+            raise typer.Exit(1)
+        return
     results = models.check(
         name,
         python=by_name(python),
@@ -72,6 +88,47 @@ def check(
     if failed := results.loc[~results["passed"], "check"].tolist():
         complain(f"{name} fails {len(failed)} of {len(results)}: {', '.join(failed)}")
         raise typer.Exit(1)
+
+
+@app.command("card")
+def card(
+    file: Annotated[Path, typer.Argument(help="A checkpoint; it is loaded, which can run code.")],
+    name: Annotated[str, typer.Option("--name", prompt="Its name here", help="Its name here.")],
+    parent: Annotated[
+        str,
+        typer.Option(
+            "--parent",
+            prompt="The model here that it was fine-tuned from",
+            help="The model that it comes from, or is like.",
+        ),
+    ],
+    relation: Annotated[
+        str,
+        typer.Option(
+            "--relation",
+            help="fine-tuned from, trained from, distilled from; or like: from nothing, by the "
+            "same package.",
+        ),
+    ] = "fine-tuned from",
+    training_set: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--training-set", help="What it was trained on; once for each."),
+    ] = None,
+    python: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--python", help="An interpreter that has the packages of its family."),
+    ] = None,
+) -> None:
+    """Write a card for a checkpoint of yours: then its name is a model like any other."""
+    path = models.card(
+        file,
+        name,
+        parent=parent,
+        relation=cast("Relation", relation),
+        training_sets=training_set or (),
+        python=python,
+    )
+    say(f"{name}: {path}")
 
 
 Families = Annotated[list[str], typer.Argument(help="Families, or models of them.")]

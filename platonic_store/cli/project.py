@@ -25,7 +25,8 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(
             help="cosine (the paper's), centred, whitened or aligned; default: aligned, where two "
-            "trained models are there, else whitened."
+            "trained models are there, else whitened. alone: aligned by the models named only; "
+            "then ask with --space alone."
         ),
     ] = None,
     anchors: Annotated[

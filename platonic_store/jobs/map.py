@@ -67,8 +67,9 @@ def _space(snapshot: Snapshot) -> str:
     """The newest space on which models agreed; where there is none, the newest."""
     rows = snapshot.rows(
         "SELECT id FROM catalog.main.spaces "
-        "WHERE id IN (SELECT space FROM catalog.main.projections) "
-        "ORDER BY recipe != 'aligned', created_at DESC LIMIT 1"
+        "WHERE id IN (SELECT space FROM catalog.main.projections) AND recipe != ? "
+        "ORDER BY recipe != 'aligned', created_at DESC LIMIT 1",
+        [lookup.ALONE],
     )
     return str(rows[0][0]) if rows else lookup.space(snapshot, None, [])
 

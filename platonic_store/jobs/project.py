@@ -102,23 +102,26 @@ def _project_missing(
             coordinates = _coordinates(
                 snapshot, side, fitted, sample, group["atom"], pooled, advance
             )
+            schemas = {level: writer.schema_of(name) for level, name in names.items()}
             streams: dict[Level, Iterator[pa.RecordBatch]] = {
-                "atom": coordinates,
-                "structure": (batch for batch in pooled),
+                "atom": (_typed(batch, schemas["atom"]) for batch in coordinates),
+                "structure": (_typed(batch, schemas["structure"]) for batch in pooled),
             }
             commits.commit_projection(
                 writer,
                 {names[level]: rows for level, rows in group.items()},
                 {
-                    names[level]: pa.RecordBatchReader.from_batches(
-                        schema(level, dim, hubs=has_hubs), stream
-                    )
+                    names[level]: pa.RecordBatchReader.from_batches(schemas[level], stream)
                     for level, stream in streams.items()
                 },
             )
     if groups:
         writer.publish(maintained=names.values())
     return atoms
+
+
+def _typed(batch: pa.RecordBatch, target: pa.Schema) -> pa.RecordBatch:
+    return batch.select(target.names).cast(target)
 
 
 def _coordinates(

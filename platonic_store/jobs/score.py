@@ -1,5 +1,9 @@
 """Scores of typicality, written into the store."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
@@ -7,11 +11,12 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared import references, training_sets
-from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scored
-from platonic_store.storage import bulk, deletions
+from platonic_store.questions.shared.references import Reference, Scored, Scores
+from platonic_store.runtimes.cores import usable_cores
+from platonic_store.storage import bulk, deletions, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
-from platonic_store.storage.snapshot import ModelLayer
+from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.writer import Writer
 
 CHUNK = 4_000  # structures scored and committed at once
@@ -47,12 +52,9 @@ def score_model(
             reference, these = references.build_reference(
                 snapshot, side, among=among, seed=seed or 0
             )
-        else:
-            these = references.load_set(snapshot, side, reference.seed)
-    if reference.calibration is None:
-        reference = references.calibrated(reference, these)
-        save_reference(writer, reference)
-    return Scored(reference.id, *side, _score_missing(writer, reference, these))
+            reference = references.calibrated(reference, these)
+            save_reference(writer, reference)
+        return Scored(reference.id, *side, _score_missing(writer, snapshot, reference, side))
 
 
 def save_reference(writer: Writer, reference: Reference) -> None:
@@ -69,7 +71,7 @@ def save_reference(writer: Writer, reference: Reference) -> None:
                 layer=layer,
                 among=reference.among,
                 seed=reference.seed,
-                settings=references.SETTINGS,
+                settings=references.SETTINGS | {"bounded": reference.is_bounded},
                 calibration=reference.scales.to_bytes(),
             )
         )
@@ -78,22 +80,46 @@ def save_reference(writer: Writer, reference: Reference) -> None:
         insert_arrow(connection, "reference_structures", rows)
 
 
-def _score_missing(writer: Writer, reference: Reference, these: EmbeddedSet) -> int:
+def _score_missing(
+    writer: Writer, snapshot: Snapshot, reference: Reference, side: ModelLayer
+) -> int:
     """Score and commit the structures without scores; returns how many those are."""
     done = sa.text("SELECT structure_id FROM structure_scores WHERE reference = :reference")
     with writer.reading() as connection:
-        ids = connection.scalars(done, {"reference": reference.id}).all()
-    todo = these.ids[~pd.Index(these.ids).isin(ids)]
+        known = set(connection.scalars(done, {"reference": reference.id}))
+    table = lookup.vector_table(snapshot, side, "structure")
+    embedded = (id_ for part in snapshot.keys(table) for id_ in part["structure_id"].to_pylist())
+    todo = sorted(id_ for id_ in embedded if id_ not in known)
+    groups = references.compositions(snapshot, reference.seed)
+
+    def scored(ids: list[str]) -> Scores:
+        return references.scores(reference, references.load_some(snapshot, side, ids, groups))
+
+    parts = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
     with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
-        for start in range(0, len(todo), CHUNK):
-            part = todo[start : start + CHUNK]
-            found = references.scores(reference, references.subset(these, part))
+        for ids, found in _ahead(scored, parts):
             with writer.writing():
                 _add(writer, "structure_scores", reference, found.structures)
                 _add(writer, "atom_scores", reference, found.atoms)
             writer.publish_if_due()
-            advance(len(part))
+            advance(len(ids))
     return len(todo)
+
+
+def _ahead(
+    scored: Callable[[list[str]], Scores], parts: Iterable[list[str]]
+) -> Iterator[tuple[list[str], Scores]]:
+    """The parts and their scores in their order, some computed while one is written."""
+    cores = usable_cores()
+    waiting: deque[tuple[list[str], Future[Scores]]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for part in parts:
+            waiting.append((part, pool.submit(scored, part)))
+            if len(waiting) > cores:
+                ids, found = waiting.popleft()
+                yield ids, found.result()
+        for ids, found in waiting:
+            yield ids, found.result()
 
 
 def _add(writer: Writer, table: str, reference: Reference, scores: pd.DataFrame) -> None:

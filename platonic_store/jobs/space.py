@@ -4,7 +4,9 @@ A space is a recipe and an anchor set; a model enters it by a projection, which 
 model's own embeddings of the anchors and stored whole, so that tomorrow's structure lands where
 today's would have. A space of the recipe `aligned` is also a consensus about its anchors, which the
 models that were there when it was made reached together, and which is stored, as is a sample of
-their coordinates that hubs are measured by: who comes later joins it and moves nobody.
+their coordinates that hubs are measured by: who comes later joins it and moves nobody. A space of
+the recipe `alone` is the same of a few models that are named: a pair tells more of its atoms apart
+than all models agree on.
 """
 
 import hashlib
@@ -29,9 +31,10 @@ from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.writer import Writer
 
-# Fitted to one model at a time; ALIGNED to all trained models that are there.
+# Fitted to one model at a time; ALIGNED to all trained models that are there, ALONE to those named.
 RECIPES = ("cosine", "centred", "whitened")
 ALIGNED = "aligned"
+ALONE = lookup.ALONE
 
 
 class Space(NamedTuple):
@@ -56,7 +59,7 @@ class Space(NamedTuple):
         """
         if self.targets is not None and self.penalty is not None:
             return join(anchors, self.targets, self.joining * self.penalty)
-        recipe = "whitened" if self.recipe == ALIGNED else self.recipe
+        recipe = "whitened" if self.recipe in (ALIGNED, ALONE) else self.recipe
         if len(anchors) > 1:
             raise InvalidQuery(f"the recipe {recipe!r} takes one layer", "name one of the layers")
         return fit(cast(Recipe, recipe), anchors[0])
@@ -82,33 +85,35 @@ def open_space(
     anchors: str | None = None,
     models: Iterable[str] = (),
 ) -> Space:
-    """The space of a recipe and an anchor set; where it is new and `aligned`, it is agreed on.
+    """The space of a recipe and an anchor set; where it is new and a consensus, it is agreed on.
 
     Without a recipe `aligned`, or `whitened` while fewer than two trained models are there.
 
     models: of those written MODEL@LAYER a new space takes these layers, of all others those that
-        serve best.
+        serve best. Of the recipe `alone` they are those that agree.
     """
-    if recipe not in (None, ALIGNED, *RECIPES):
+    if recipe not in (None, ALIGNED, ALONE, *RECIPES):
         raise InvalidQuery(
-            f"there is no recipe {recipe!r}", f"choose one of {', '.join((*RECIPES, ALIGNED))}"
+            f"there is no recipe {recipe!r}",
+            f"choose one of {', '.join((*RECIPES, ALIGNED, ALONE))}",
         )
     with writer.snapshot() as snapshot:
         anchor_set = newest_anchors(snapshot, anchors)
-        known = _agreed_space(snapshot, anchor_set)
-        if known and recipe in (None, ALIGNED):
+        alone = _named(snapshot, models) if recipe == ALONE else []
+        known = _agreed_space(snapshot, anchor_set, alone)
+        if known and recipe in (None, ALIGNED, ALONE):
             return known
         named = [lookup.model_layer(snapshot, text) for text in models if "@" in text]
-        options = [] if recipe in RECIPES else _options(snapshot, anchor_set, named)
+        options = [] if recipe in RECIPES else _options(snapshot, anchor_set, named, alone)
         embeddings = max(options, key=len, default={})
         formulas = snapshot.describe(anchor_set.atoms["structure_id"].unique().tolist())
     if recipe is None:
         recipe = ALIGNED if len(embeddings) > 1 and anchor_set.k >= 4 else "whitened"
-    if recipe != ALIGNED:
+    if recipe in RECIPES:
         return Space(f"{recipe}-{anchor_set.k}-{anchor_set.id[:8]}", recipe, anchor_set)
     if len(embeddings) < 2 or anchor_set.k < 4:
         raise InvalidQuery(
-            "recipe 'aligned' needs two trained models that have embedded the anchors, and at "
+            f"recipe {recipe!r} needs two trained models that have embedded the anchors, and at "
             f"least 4 of these; here are {len(embeddings)} and {anchor_set.k}",
             Call("ingest", models=["MODEL"]),
             "choose the recipe 'whitened'",
@@ -116,37 +121,51 @@ def open_space(
     compositions = anchor_set.atoms["structure_id"].map(
         formulas.set_index("structure_id")["formula"]
     )
-    return _agree(writer, anchor_set, options, compositions.to_numpy())
+    return _agree(writer, recipe, anchor_set, options, compositions.to_numpy())
 
 
-def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet) -> Space | None:
-    """The newest space of these anchors that models have agreed on."""
+def _named(snapshot: Snapshot, models: Iterable[str]) -> list[str]:
+    """The models of a space of their own. Raises: InvalidQuery if there are not two."""
+    names = sorted({lookup.model_layer(snapshot, text).model for text in models})
+    if len(names) < 2:
+        raise InvalidQuery(
+            f"the recipe {ALONE!r} is of two models or more that are named",
+            Call("project", models=["MODEL", "OTHER"], recipe=ALONE),
+        )
+    return names
+
+
+def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet, alone: list[str]) -> Space | None:
+    """The newest space of these anchors that models have agreed on, or these models alone."""
     rows = snapshot.rows(
-        "SELECT id, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[], "
+        "SELECT id, recipe, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[], "
         "coalesce((agreement->>'joining')::DOUBLE, 1) FROM catalog.main.spaces "
-        "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC LIMIT 1",
-        [ALIGNED, anchor_set.id],
+        "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC",
+        [ALONE if alone else ALIGNED, anchor_set.id],
     )
-    if not rows:
-        return None
-    id_, penalty, models, joining = rows[0]
-    content = lookup.parameters(snapshot, f"space/{id_}")
-    targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
-    sides = tuple(lookup.model_layer(snapshot, text) for text in models)
-    return Space(id_, ALIGNED, anchor_set, targets, penalty, sides, joining)
+    for id_, recipe, penalty, models, joining in rows:
+        sides = tuple(lookup.model_layer(snapshot, text) for text in models)
+        if not alone or sorted(side.model for side in sides) == alone:
+            content = lookup.parameters(snapshot, f"space/{id_}")
+            targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
+            return Space(id_, recipe, anchor_set, targets, penalty, sides, joining)
+    return None
 
 
 Anchored = dict[ModelLayer, list[np.ndarray]]  # by each layer of a side (K, D)
 
 
-def _options(snapshot: Snapshot, anchor_set: AnchorSet, named: list[ModelLayer]) -> list[Anchored]:
+def _options(
+    snapshot: Snapshot, anchor_set: AnchorSet, named: list[ModelLayer], alone: list[str]
+) -> list[Anchored]:
     """The anchors as the trained models (no control) see them: by one layer each, and by sets.
 
     A model comes with what it has embedded all anchors by; `named` sides are taken as they are.
+    alone: the models that agree, controls too; by default all trained ones.
     """
     one: Anchored = {}
     sets: Anchored = {}
-    for name in sorted(snapshot.trained_models):
+    for name in alone or sorted(snapshot.trained_models):
         given = [side for side in named if side.model == name]
         single = given[0] if given else lookup.model_layer(snapshot, name)
         several = given[0] if given else lookup.default_set(snapshot, name)
@@ -159,7 +178,11 @@ def _options(snapshot: Snapshot, anchor_set: AnchorSet, named: list[ModelLayer])
 
 
 def _agree(
-    writer: Writer, anchor_set: AnchorSet, options: list[Anchored], compositions: np.ndarray
+    writer: Writer,
+    recipe: str,
+    anchor_set: AnchorSet,
+    options: list[Anchored],
+    compositions: np.ndarray,
 ) -> Space:
     """Find the consensus of models about the anchors, and keep it with how it was chosen.
 
@@ -180,8 +203,8 @@ def _agree(
         embeddings = options[0]
     content = b"" if targets is None else _npy(targets)
     digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
-    name = f"{ALIGNED}-{anchor_set.k}-{digest}"
-    space = Space(name, ALIGNED, anchor_set, targets, choice.penalty, tuple(embeddings))
+    name = f"{recipe}-{anchor_set.k}-{digest}"
+    space = Space(name, recipe, anchor_set, targets, choice.penalty, tuple(embeddings))
     agreement = {
         "models": list(map(str, embeddings)),
         **choice._asdict(),
@@ -197,7 +220,7 @@ def _agree(
         connection.execute(
             sa.insert(t.spaces).values(
                 id=space.id,
-                recipe=ALIGNED,
+                recipe=recipe,
                 anchor_set=anchor_set.id,
                 agreement=agreement,
             )

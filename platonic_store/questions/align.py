@@ -1,7 +1,7 @@
 """How alike models embed the same atoms, by several measures, each beside its null."""
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -86,20 +86,38 @@ def align(
     count = range(len(sample.sides))
     views = [View(rows) for rows in sample.rows]
     parts = measures.halves(sample.structures, HALVES, seed)
-    halved = [[View(rows[part]) for part in parts] for rows in sample.rows]
-    rows: list[dict[str, Any]] = []
+    rows: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    counts = len(sample.structures), len(np.unique(sample.structures))
     with progress.bar("alignment", len(views) * (len(views) - 1), "pairs") as advance:
-        for a, b in permutations(count, 2):
-            wanted = measures.DIRECTED | (measures.SYMMETRIC if a < b else {})
-            for name, measure in wanted.items():
-                value = _whole(measure, views[a], views[b])
-                shuffled = measures.permutation_null(measure, views[a], views[b], NULLS, seed)
-                spread = [_whole(measure, *two) for two in zip(halved[a], halved[b], strict=True)]
-                counts = len(sample.structures), len(np.unique(sample.structures))
-                rows.append(_row(sample, a, b, name, value, shuffled, spread, counts))
-            rows.extend(_recalls(sample, a, b, seed))
-            advance(1)
-    return pd.DataFrame(rows)
+        for pair in combinations(count, 2):
+            spreads = _spreads(sample, parts, *pair)
+            for a, b in (pair, pair[::-1]):
+                rows[a, b] = []
+                for name, measure in _wanted(a, b).items():
+                    value = _whole(measure, views[a], views[b])
+                    shuffled = measures.permutation_null(measure, views[a], views[b], NULLS, seed)
+                    spread = spreads[a, b, name]
+                    rows[a, b].append(_row(sample, a, b, name, value, shuffled, spread, counts))
+                rows[a, b].extend(_recalls(sample, a, b, seed))
+                advance(1)
+    return pd.DataFrame([row for pair in permutations(count, 2) for row in rows[pair]])
+
+
+def _wanted(a: int, b: int) -> dict[str, measures.Measure]:
+    return measures.DIRECTED | (measures.SYMMETRIC if a < b else {})
+
+
+def _spreads(
+    sample: Sample, parts: Sequence[np.ndarray], a: int, b: int
+) -> dict[tuple[int, int, str], list[float]]:
+    """Each measure of halves of the sample, in both directions; one half is in memory."""
+    found: dict[tuple[int, int, str], list[float]] = {}
+    for part in parts:
+        halved = {side: View(sample.rows[side][part]) for side in (a, b)}
+        for x, y in ((a, b), (b, a)):
+            for name, measure in _wanted(x, y).items():
+                found.setdefault((x, y, name), []).append(_whole(measure, halved[x], halved[y]))
+    return found
 
 
 def _sample(

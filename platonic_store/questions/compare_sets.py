@@ -13,7 +13,8 @@ from platonic_store.geometry import set_measures as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.questions.shared.declaration import Column, question
-from platonic_store.questions.shared.duplicates import (
+from platonic_store.questions.shared.parameters import Models, Seed
+from platonic_store.questions.shared.screening.duplicates import (
     WITHIN,
     Fine,
     Within,
@@ -22,7 +23,6 @@ from platonic_store.questions.shared.duplicates import (
     known_alike,
     spread_of,
 )
-from platonic_store.questions.shared.parameters import Models, Seed
 from platonic_store.questions.shared.structure_sets import (
     StructureSet,
     StructuresQuery,
@@ -158,9 +158,7 @@ def _seen(
     these: StructureSet, side: ModelLayer, space: str | None, spread: dict[ModelLayer, float]
 ) -> _Seen:
     vectors = unit_rows(these.vectors(side, space))
-    return _Seen(
-        vectors, fine(these, list(spread), spread), these.formulas, these.ids, these.is_stored
-    )
+    return _Seen(vectors, fine(these, spread), these.formulas, these.ids, these.is_stored)
 
 
 def _measured(

@@ -2,22 +2,18 @@
 
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
-from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import close_pairs, connected
 from platonic_store.questions.shared.crystals import crystals, same
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.parameters import Model, Where
-from platonic_store.questions.shared.pooled import pooled
+from platonic_store.questions.shared.screening.duplicates import WITHIN, told_apart
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.watch import check_rows
 
-POOLING = "by-element"  # see docs/structure-vectors.md
-WITHIN = 0.005  # finds some 95 % of copies rattled by 0.05 Å or strained by 2 %, by any model
 CAVEAT = (
     "Alike to the model is not the same crystal: polytypes can be nearer than a rattled copy. "
     "Check with StructureMatcher before anything is deleted."
@@ -59,11 +55,7 @@ def near_duplicates(
     no element has two atoms.
     """
     side = lookup.model_layer(snapshot, model)
-    whole = pooled(snapshot, lookup.vector_table(snapshot, side, "atom"), POOLING)
-    if np.isnan(whole.spread):
-        raise InvalidQuery(
-            f"no element has two atoms that {side} has embedded", Call("ingest", "SOURCE")
-        )
+    whole = told_apart(snapshot, side)
     known = _known(snapshot, where)
     rows = known.index.get_indexer(pd.Index(whole.ids))
     known, vectors = known.iloc[rows[rows >= 0]], whole.vectors[rows >= 0]

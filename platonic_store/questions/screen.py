@@ -8,16 +8,16 @@ import pandas as pd
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.committee import judged
 from platonic_store.questions.shared.declaration import Column, question
-from platonic_store.questions.shared.duplicates import (
+from platonic_store.questions.shared.parameters import Models, ReferenceStore
+from platonic_store.questions.shared.screening.duplicates import (
     WITHIN,
     Within,
     first_alike,
     known_alike,
     match,
 )
-from platonic_store.questions.shared.parameters import Models, ReferenceStore
-from platonic_store.questions.shared.screening import Known, known
-from platonic_store.questions.shared.screening_rules import (
+from platonic_store.questions.shared.screening.known import Known, known
+from platonic_store.questions.shared.screening.limits import (
     CLASSES,
     OUTSIDE,
     SPARSE,

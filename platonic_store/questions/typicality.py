@@ -76,7 +76,7 @@ def typicality(
     side = lookup.model_layer(snapshot, model)
     asked = known_query(snapshot, query, side)
     if isinstance(asked, ExternalStructure):
-        own, _ = _reference(snapshot, side)
+        own = _reference(snapshot, side)
         return _scored(own, external_set(asked, own.seed), level)
     return _of_ids(snapshot, side, _embedded(snapshot, side) if asked is None else asked, level)
 
@@ -86,7 +86,7 @@ def _against(
 ) -> pd.DataFrame:
     """Scores by what another store holds."""
     name, other, side = reference_model(snapshot, reference, model)
-    judge, _ = _reference(other, side)
+    judge = _reference(other, side)
     these = asked_set(snapshot, known_query(snapshot, query, side), side, judge.seed)
     # Ids of another store say nothing of whether a structure is part of the reference.
     return _scored(judge, these, level, are_members=False).assign(reference=name)
@@ -103,12 +103,11 @@ def _of_ids(snapshot: Snapshot, side: ModelLayer, ids: list[str], level: Level) 
     rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
     if not rest:
         return stored
-    reference, everything = _reference(snapshot, side)
+    reference = _reference(snapshot, side)
     if len(rest) == 1:
         found = one_set(snapshot, side, rest[0], reference.seed)
     else:
-        everything = everything or references.load_set(snapshot, side, reference.seed)
-        found = some_of(snapshot, everything, rest, side)
+        found = some_of(snapshot, side, rest, reference.seed)
     scored = _scored(reference, found, level)
     return pd.concat([stored, scored], ignore_index=True) if len(stored) else scored
 
@@ -124,18 +123,18 @@ def _scored(
     return rows.drop(columns="atomic_number")
 
 
-def _reference(snapshot: Snapshot, side: ModelLayer) -> tuple[Reference, EmbeddedSet | None]:
-    """The store's reference set, or a new one of what it holds, with all that is embedded."""
+def _reference(snapshot: Snapshot, side: ModelLayer) -> Reference:
+    """The store's reference set, or a new one of what it holds."""
     stored = references.stored(snapshot, side)
     if stored is not None:
-        return stored, None
+        return stored
     tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
     key = snapshot.manifest.store, str([snapshot.checksum(table) for table in tables])
     if known := references.cache_get(key):
-        return known, None
-    reference, everything = references.build_reference(snapshot, side)
-    reference = references.calibrated(reference, everything)
-    return references.cache_put(key, reference), everything
+        return known
+    return references.cache_put(
+        key, references.calibrated(*references.build_reference(snapshot, side))
+    )
 
 
 def _embedded(snapshot: Snapshot, side: ModelLayer) -> list[str]:

@@ -23,6 +23,7 @@ def write(
     models: list[str] | None,
     space: str | None,
     seed: int,
+    reference: str | None = None,
 ) -> Path:
     """Run the study of one state of a store and write the page, its numbers as parquet beside it.
 
@@ -30,7 +31,7 @@ def write(
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound for models or a space that are not here.
     """
-    study = resolve_study(snapshot, store, models, space, seed)
+    study = resolve_study(snapshot, store, models, space, seed, reference)
     sections: list[Section] = []
     rows = []
     for module in (*SECTIONS, controls):

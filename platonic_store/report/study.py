@@ -9,6 +9,7 @@ import pandas as pd
 
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.plots.labels import is_control
+from platonic_store.questions.shared.reference_stores import opened
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -23,6 +24,7 @@ class Study(NamedTuple):
         shared: what the space takes of those of them that are projected into it.
         space: the shared space's id; None where nothing is projected.
         seed: of everything random.
+        reference: a store that structures are held against, by URI or name.
     """
 
     store: str
@@ -31,6 +33,7 @@ class Study(NamedTuple):
     shared: list[ModelLayer]
     space: str | None
     seed: int
+    reference: str | None = None
 
     @property
     def trained(self) -> list[ModelLayer]:
@@ -116,13 +119,21 @@ class Section:
 
 
 def resolve_study(
-    snapshot: Snapshot, store: str, models: list[str] | None, space: str | None, seed: int
+    snapshot: Snapshot,
+    store: str,
+    models: list[str] | None,
+    space: str | None,
+    seed: int,
+    reference: str | None = None,
 ) -> Study:
     """Choose sides and space: those asked for, else every model and the newest fullest space.
 
-    Raises: ModelNotFound, LayerNotFound, AnchorsNotFound.
+    Raises: ModelNotFound, LayerNotFound, AnchorsNotFound; of the reference StoreNotFound,
+    StoreUnreachable, InvalidQuery.
     """
     lookup.model(snapshot, None)
+    if reference is not None:
+        opened(snapshot, reference)
     named = [lookup.model_layer(snapshot, text) for text in models or []]
     space = _space(snapshot, space, [side.model for side in named])
     texts = list(snapshot.models) if models is None else models
@@ -131,7 +142,7 @@ def resolve_study(
     there = sorted({_side_in(snapshot, space, text): None for text in texts}, key=is_control)
     projected = {table.side for table in snapshot.tables if space and table.space == space}
     shared = [side for side in there if side in projected]
-    return Study(store, snapshot.id, sides, shared, space, seed)
+    return Study(store, snapshot.id, sides, shared, space, seed, reference)
 
 
 def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | None:
@@ -144,8 +155,10 @@ def _space(snapshot: Snapshot, name: str | None, models: list[str]) -> str | Non
                 raise
     fullest = snapshot.rows(
         "SELECT s.id FROM catalog.main.spaces AS s "
-        "JOIN catalog.main.projections AS p ON p.space = s.id GROUP BY s.id, s.created_at "
-        "ORDER BY count(DISTINCT p.model) DESC, s.created_at DESC LIMIT 1"
+        "JOIN catalog.main.projections AS p ON p.space = s.id WHERE s.recipe != ? "
+        "GROUP BY s.id, s.created_at "
+        "ORDER BY count(DISTINCT p.model) DESC, s.created_at DESC LIMIT 1",
+        [lookup.ALONE],
     )
     return fullest[0][0] if fullest else None
 

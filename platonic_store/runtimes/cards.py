@@ -1,6 +1,8 @@
 """Model cards: what is known of each model, and the names under which it is found."""
 
 import difflib
+import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any, Literal
 import yaml
 
 from platonic_store import errors, resources
-from platonic_store.runtimes.families import user_families
+from platonic_store.runtimes.families import own_cards, user_families
 
 CONTROL = "control:"
 RANDOM = f"{CONTROL}random:"
 Kind = Literal["trained", "control"]
+# libyaml's, where PyYAML was built with it: five times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,19 @@ class Card:
     seed: int | None = None  # of random weights in place of the trained ones
 
     @classmethod
-    def read(cls, path: Path) -> "Card":
-        """The card in a family's `cards/NAME.yaml`."""
-        fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    def read(cls, path: Path, folder: Path | None = None) -> "Card":
+        """The card in a file; by default it lies in its family's folder, in `cards`."""
+        fields: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
         fields["layers"] = [Layer(**layer) for layer in fields["layers"]]
         fields["lineage"] = [Ancestor(**each) for each in fields.get("lineage", [])]
         lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return cls(**(fields | lists), folder=str(path.parents[1]))
+        return cls(**(fields | lists), folder=str(folder or path.parents[1]))
+
+    @property
+    def known_sha256(self) -> frozenset[str]:
+        """Of every checkpoint that holds these weights, as published and as converted."""
+        forms = (digest_of_files(files) for files in self.checksums.values())
+        return frozenset({*forms, *([self.checkpoint_sha256] if self.checkpoint_sha256 else [])})
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what a worker is given, and what a run records."""
@@ -90,14 +100,37 @@ class Card:
 @cache
 def load_cards() -> dict[str, Card]:
     """All cards by name: those of this package, then the user's. Raises InvalidCard."""
+    folders = [*sorted((resources.folder("ingest") / "families").glob("*/")), *user_families()]
+    found = [(path, folder) for folder in folders for path in sorted(folder.glob("cards/*.yaml"))]
+    found += own_cards({folder.name: folder for folder in folders})
     cards: dict[str, Card] = {}
-    for folder in (*sorted((resources.folder("ingest") / "families").glob("*/")), *user_families()):
-        for path in sorted(folder.glob("cards/*.yaml")):
-            card = Card.read(path)
-            if card.name in cards:
-                raise errors.InvalidCard(f"{path}: there is a model {card.name} already")
-            cards[card.name] = card
+    for path, folder in found:
+        card = Card.read(path, folder)
+        if card.name in cards:
+            raise errors.InvalidCard(f"{path}: there is a model {card.name} already")
+        cards[card.name] = card
     return cards
+
+
+def digest_of_files(files: Mapping[str, str]) -> str:
+    """The SHA-256 of a checkpoint of some files, name → SHA-256.
+
+    Of one file its own; of several that of the lines `SHA-256  name`, sorted by name.
+    """
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def is_same_weights(stored: str, identity: Mapping[str, Any], card: Card) -> bool:
+    """Whether weights of a store are those of a worker's identity.
+
+    They are so by their SHA-256, by what older stores call random weights, or as two forms of a
+    checkpoint that the card knows.
+    """
+    here = identity["checkpoint_sha256"]
+    return stored in (here, identity.get("former_sha256")) or {stored, here} <= card.known_sha256
 
 
 def kind_of(name: str) -> Kind:

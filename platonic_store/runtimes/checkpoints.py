@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from platonic_store import progress
 from platonic_store.errors import Call, CheckpointMismatch, WeightsNotFound
 from platonic_store.runtimes import trust_store, user_dirs
-from platonic_store.runtimes.cards import Card
+from platonic_store.runtimes.cards import Card, digest_of_files
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ def resolve_checkpoint(
     if not path.exists():
         raise WeightsNotFound(f"{card.name}'s weights are not at {path}", _own_checkpoint(card))
     found = digest(path, card)
-    allowed = {card.checkpoint_sha256, *trusted, *trust_store.read()["trusted_sha256"]}
+    allowed = {*card.known_sha256, *trusted, *trust_store.read()["trusted_sha256"]}
     if found not in allowed:
-        known = card.checkpoint_sha256
+        known = " or ".join(sorted(card.known_sha256))
         raise CheckpointMismatch(
             f"{card.name}'s card names {f'the SHA-256 {known}' if known else 'no SHA-256'}, "
             f"{path} has {found}: not loaded, as a checkpoint can run code",
@@ -55,26 +55,39 @@ def find_local(card: Card) -> Path | None:
     remembered = trust_store.read()["checkpoint_paths"].get(card.name)
     if remembered and Path(remembered).exists():
         return _single_file(Path(remembered), card)
-    is_downloaded = all((_folder(card) / name).exists() for name in _file_names(card))
+    is_downloaded = all((_folder(card) / name).exists() for name in _downloaded(card))
     return _single_file(_folder(card), card) if card.downloads and is_downloaded else None
 
 
 def digest(path: Path, card: Card) -> str:
-    """The SHA-256 of a checkpoint, as a card gives it.
+    """The SHA-256 of a checkpoint, as a card gives it: see `cards.digest_of_files`.
 
-    Of a folder: that of the lines `SHA-256  name` of the card's downloads, sorted by name. Raises
-    WeightsNotFound.
+    Raises WeightsNotFound.
     """
     try:
         if not path.is_dir():
-            return _sha256(path)
-        lines = [f"{_sha256(path / name)}  {name}\n" for name in sorted(_file_names(card))]
+            return sha256(path)
+        return digest_of_files({name: sha256(path / name) for name in file_names(card, path)})
     except OSError as error:
         raise WeightsNotFound(
             f"cannot read {card.name}'s weights: {error.filename}: {error.strerror}",
             _own_checkpoint(card),
         ) from None
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_names(card: Card, folder: Path | None = None) -> list[str]:
+    """The files of a card's checkpoint: in a folder, of the form that is there whole."""
+    forms = [*map(list, card.checksums.values()), _downloaded(card)]
+    for names in forms:
+        if folder and names and all((folder / name).exists() for name in names):
+            return names
+    return next((names for names in [_downloaded(card), *forms] if names), [])
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _own_checkpoint(card: Card) -> Call:
@@ -83,16 +96,11 @@ def _own_checkpoint(card: Card) -> Call:
 
 def _single_file(path: Path, card: Card) -> Path:
     """The file itself, where the folder of a checkpoint of one file is given."""
-    names = _file_names(card)
+    names = file_names(card, path)
     return path / names[0] if path.is_dir() and len(names) == 1 else path
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _file_names(card: Card) -> list[str]:
+def _downloaded(card: Card) -> list[str]:
     return [Path(urlparse(url).path).name for url in card.downloads]
 
 
@@ -110,7 +118,7 @@ def _download(card: Card) -> Path:
 
     pooch.get_logger().setLevel(logging.WARNING)
     folder = _folder(card)
-    for url, name in zip(card.downloads, _file_names(card), strict=True):
+    for url, name in zip(card.downloads, _downloaded(card), strict=True):
         logger.info("downloading %s of %s from %s", name, card.name, url)
         try:
             with progress.bytes_bar(f"{card.name}: {name}") as bar:
@@ -122,7 +130,7 @@ def _download(card: Card) -> Path:
 
 
 def _unreachable(card: Card, url: str, error: Exception) -> WeightsNotFound:
-    names = " and ".join(_file_names(card))
+    names = " and ".join(_downloaded(card))
     known = f"SHA-256 {card.checkpoint_sha256}" if card.checkpoint_sha256 else "SHA-256 not known"
     return WeightsNotFound(
         f"{card.name} needs {names} ({known}), and {url} cannot be reached from here "

@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ def user_families() -> list[Path]:
     for folder in folders:
         _check(folder)
     return folders
+
+
+def own_cards_folder() -> Path:
+    """Cards of the user's own checkpoints, which families that are known can load."""
+    return user_dirs.config() / "cards"
+
+
+def own_cards(families: Mapping[str, Path]) -> Iterator[tuple[Path, Path]]:
+    """Each of the user's own cards with the folder of its family. Raises InvalidCard."""
+    for path in sorted(own_cards_folder().glob("*.yaml")):
+        family = validate(path, "card")["family"]
+        if family not in families:
+            raise errors.InvalidCard(f"{path}: there is no family {family}")
+        yield path, families[family]
 
 
 def _package(entry: importlib.metadata.EntryPoint) -> Path:
@@ -57,9 +72,9 @@ def _check(folder: Path) -> None:
             "cards/*.yaml",
             "see docs/families.md",
         )
-    _validate(folder / "environment.yaml", "environment")
+    validate(folder / "environment.yaml", "environment")
     for path in cards:
-        fields = _validate(path, "card")
+        fields = validate(path, "card")
         if fields["family"] != folder.name:
             raise errors.InvalidCard(
                 f"{path} says family {fields['family']}, its folder is {folder.name}"
@@ -69,7 +84,8 @@ def _check(folder: Path) -> None:
             raise errors.InvalidCard(f"{path}: the default layer is not among its layers")
 
 
-def _validate(path: Path, schema: str) -> dict[str, Any]:
+def validate(path: Path, schema: str) -> dict[str, Any]:
+    """The fields of a YAML file that fits a schema ("card", "environment"). Raises InvalidCard."""
     import jsonschema
 
     rules = json.loads((resources.folder("ingest") / "schemas" / f"{schema}.json").read_text())

@@ -8,13 +8,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from platonic_store import resources
 from platonic_store.runtimes.cards import Card
+from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
 from platonic_store.runtimes.variables import VARIABLES
+
+AnyModel = RunnableModel | ModelElsewhere
 
 
 def may_fork(device: str) -> bool:
@@ -88,6 +94,33 @@ class Forkserver:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def servers_ahead(
+    models: Sequence[AnyModel], device: str
+) -> Iterator[Iterator[tuple[AnyModel, Forkserver | None]]]:
+    """Each model with its server, begun while the model before runs, the first's at once.
+
+    None where workers are not forked. All servers are closed at the end of the block.
+    """
+    with ExitStack() as stack:
+
+        def begin(place: int) -> Forkserver | None:
+            if place == len(models) or usable_cores() == 1 or not may_fork(device):
+                return None
+            model = models[place]
+            if not isinstance(model, RunnableModel):  # it runs elsewhere
+                return None
+            return stack.enter_context(Forkserver(model.python, model.card))
+
+        def pairs(server: Forkserver | None) -> Iterator[tuple[AnyModel, Forkserver | None]]:
+            for place, model in enumerate(models, 1):
+                following = begin(place)
+                yield model, server
+                server = following
+
+        yield pairs(begin(0))
 
 
 class Forked:

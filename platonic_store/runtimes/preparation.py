@@ -20,6 +20,16 @@ class RunnableModel(NamedTuple):
     python: Path
 
 
+class ModelElsewhere(NamedTuple):
+    """A model to run on other machines: its weights are checked, its environment is theirs.
+
+    python: the user's own, which is to be on all of them.
+    """
+
+    card: Card
+    python: Path | None
+
+
 def prepare(
     names: Iterable[str],
     *,
@@ -36,6 +46,21 @@ def prepare(
     Raises ModelNotFound, InvalidQuery, LicenceNotAccepted, WeightsNotFound, CheckpointMismatch,
     EnvironmentNotReady.
     """
+    permitted = prepare_elsewhere(names, python=python, checkpoint=checkpoint, trust=trust)
+    return [RunnableModel(card, interpreter(card, python)) for card, python in permitted]
+
+
+def prepare_elsewhere(
+    names: Iterable[str],
+    *,
+    python: ByName = None,
+    checkpoint: ByName = None,
+    trust: Iterable[str] = (),
+) -> list[ModelElsewhere]:
+    """As `prepare`, but for the interpreters.
+
+    Raises ModelNotFound, InvalidQuery, LicenceNotAccepted, WeightsNotFound, CheckpointMismatch.
+    """
     cards = [resolve(name) for name in names]
     given = _checkpoints(cards, checkpoint)
     pythons = _pythons(cards, python)
@@ -49,7 +74,11 @@ def prepare(
         if path is not None:
             trust_store.remember_checkpoint(card.name, path)
     trust_store.trust(*trusted & {card.checkpoint_sha256 for card in resolved})
-    return [RunnableModel(card, interpreter(card, pythons.get(card.family))) for card in resolved]
+    return [ModelElsewhere(card, _path(pythons.get(card.family))) for card in resolved]
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _require_licence(card: Card) -> None:

@@ -204,7 +204,8 @@ class Worker:
         """How the worker ended. One that still runs has sent invalid data, and is killed."""
         try:
             # One that has closed its end is about to go, however busy the machine is.
-            code = self._process.wait(timeout=30 if isinstance(error, EOFError) else 1)
+            is_over = isinstance(error, EOFError | StopIteration)
+            code = self._process.wait(timeout=30 if is_over else 1)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

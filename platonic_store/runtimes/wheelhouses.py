@@ -50,7 +50,7 @@ def options(environment: Environment, folder: Path) -> list[str]:
         other = f", but {found.removeprefix('# ')}" if found else ""
         raise EnvironmentNotReady(
             f"{folder} does not hold {_head(environment).removeprefix('# ')}{other}",
-            Call("models.bundle", [environment.family], "FOLDER"),
+            Call("models.bundle", [environment.family], wheelhouse="FOLDER"),
         )
     place = ["--find-links", str(folder.absolute())]
     return [*place, "--no-deps", "--require-hashes", "-r", str(listed)]

@@ -37,11 +37,12 @@ __all__ = ["Embedded", "WorkerPool"]
 REQUEST_ATOMS = 512  # at least: little is lost with a worker, and all workers end together
 REQUESTS_IN_FLIGHT = 2
 START_ATTEMPTS = 3
-# A worker hangs that takes this long, and this many times what its slowest request so far took by
-# the atom; before there is one, the seconds that an atom takes where all is slow.
-HANG_SECONDS = 30.0
+# A worker hangs that takes longer for a request than this, and for each of its atoms than this, or
+# than so many times what an atom took in the slowest request so far. Generous: the first passes
+# compile, and a machine may be crowded.
+HANG_SECONDS = 120.0
+HANG_ATOM_SECONDS = 0.5
 HANG_FACTOR = 50
-SLOW_ATOM = 0.02
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class WorkerPool:
         self._folder = TemporaryDirectory(prefix="platonic-store-", ignore_cleanup_errors=True)
         self._closed = threading.Event()
         self.batch_atoms = 0
-        self._slowest = SLOW_ATOM / HANG_FACTOR  # seconds an atom, of the requests so far
+        self._slowest = 0.0  # seconds an atom, of the requests so far
         wanted = usable_cores() if workers is None else workers
         if server is None and wanted > 1 and may_fork(device):
             server = Forkserver(self._python, card)
@@ -196,7 +197,8 @@ class WorkerPool:
 
     def _seconds_for(self, request: Request) -> float:
         """After which a worker that is busy with a request hangs."""
-        return HANG_SECONDS + HANG_FACTOR * self._slowest * request.atoms
+        of_atom = max(HANG_ATOM_SECONDS, HANG_FACTOR * self._slowest)
+        return HANG_SECONDS + of_atom * request.atoms
 
     def _note_seconds(self, request: Request, seconds: float) -> None:
         self._slowest = max(self._slowest, seconds / max(REQUEST_ATOMS, request.atoms))

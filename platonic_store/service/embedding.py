@@ -145,6 +145,7 @@ def _start(snapshot: Snapshot, name: str, may_install: bool) -> WorkerPool:
 
     Raises: what running a model raises; CheckpointMismatch.
     """
+    from platonic_store.runtimes.cards import is_same_weights
     from platonic_store.runtimes.preparation import prepare
 
     if not may_install:
@@ -154,7 +155,7 @@ def _start(snapshot: Snapshot, name: str, may_install: bool) -> WorkerPool:
     layers = tuple(sorted({table.layer for table in tables}))
     pool = WorkerPool(runnable.card, layers, python=runnable.python, workers=1)
     ((known,),) = snapshot.rows("SELECT checkpoint_sha256 FROM model WHERE name = ?", [name])
-    if known != pool.identity["checkpoint_sha256"]:
+    if not is_same_weights(known, pool.identity, runnable.card):
         pool.close()
         raise CheckpointMismatch(f"the weights of {name} here are not those of the store")
     return pool

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -28,65 +29,48 @@ BODY: Final[dict[str, Any]] = {
 
 
 def router(answers: Answers, uploads: Uploads) -> APIRouter:
-    """POST and GET of uploads, POST of every question that is about a structure."""
+    """POST and GET of uploads and batches, POST of every question that is about structures."""
     routes = APIRouter(prefix="/api")
-
-    @routes.post(
-        "/uploads",
-        tags=["uploads"],
-        summary="Send a structure; the models of the service embed it.",
-        operation_id="upload",
-        openapi_extra=BODY,
-        responses=responses(),
-    )
-    async def upload(
-        request: Request, name: Annotated[Text, Query(description="The file's name.")] = ""
-    ) -> JSONResponse:
-        found = await receive(request, uploads, name)
-        uploads.embed_all(found)
-        return JSONResponse(found.as_json(), 201, headers={"Location": f"/api/uploads/{found.id}"})
-
-    @routes.get(
-        "/uploads/{id}",
-        tags=["uploads"],
-        summary="A structure that was sent, and how far its models are.",
-        responses=responses(),
-    )
-    async def progress(id: str) -> JSONResponse:
-        return JSONResponse(uploads.get(id).as_json(), headers={"Cache-Control": "no-store"})
-
-    @routes.post(
-        "/batches",
-        tags=["uploads"],
-        summary="Send structures together, to be screened.",
-        description="What cannot be read is told with its reason. `screen` takes the answer's id.",
-        operation_id="upload_batch",
-        openapi_extra=BODY,
-        responses=responses(),
-    )
-    async def upload_batch(
-        request: Request, name: Annotated[Text, Query(description="The file's name.")] = ""
-    ) -> JSONResponse:
-        batch = await receive_batch(request, uploads, name)
-        for one in batch.uploads:
-            uploads.embed_all(one)
-        return JSONResponse(batch.as_json(), 201, headers={"Location": f"/api/batches/{batch.id}"})
-
-    @routes.get(
-        "/batches/{id}",
-        tags=["uploads"],
-        summary="Structures that were sent together, and how far their models are.",
-        responses=responses(),
-    )
-    async def batch_progress(id: str) -> JSONResponse:
-        headers = {"Cache-Control": "no-store"}
-        return JSONResponse(uploads.get_batch(id).as_json(), headers=headers)
-
+    for sent in _SENT:
+        _add_sending(routes, uploads, sent)
     for name in questions.names():
         question = questions.get(name)
         if any(one.is_structure for one in question.parameters):
             _add(routes, answers, uploads, question)
     return routes
+
+
+def _add_sending(routes: APIRouter, uploads: Uploads, sent: "_Sent") -> None:
+    """What is sent to `/api/PATH` is embedded; `/api/PATH/ID` says how far that is."""
+
+    async def upload(
+        request: Request, name: Annotated[Text, Query(description="The file's name.")] = ""
+    ) -> JSONResponse:
+        found = await sent.receive(request, uploads, name)
+        for one in found.uploads if isinstance(found, Batch) else [found]:
+            uploads.embed_all(one)
+        location = f"/api/{sent.path}/{found.id}"
+        return JSONResponse(found.as_json(), 201, headers={"Location": location})
+
+    async def progress(id: str) -> JSONResponse:
+        found = sent.get(uploads, id)
+        return JSONResponse(found.as_json(), headers={"Cache-Control": "no-store"})
+
+    said: dict[str, Any] = {"tags": ["uploads"], "responses": responses()}
+    routes.post(
+        f"/{sent.path}",
+        summary=f"Send {sent.what}.",
+        description=sent.description,
+        operation_id=sent.operation,
+        openapi_extra=BODY,
+        **said,
+    )(upload)
+    routes.get(
+        f"/{sent.path}/{{id}}",
+        summary=f"{sent.progress}, and how far the models are.",
+        operation_id=f"{sent.operation}_progress",
+        **said,
+    )(progress)
 
 
 def _add(
@@ -146,3 +130,37 @@ async def received(request: Request, uploads: Uploads) -> tuple[bytes, str]:
 def _file_name(request: Request) -> str:
     found = re.search(r'filename="?([^";]+)', request.headers.get("content-disposition", ""))
     return found.group(1).strip() if found else ""
+
+
+class _Sent(NamedTuple):
+    """What can be sent: where, what it is called, and how it is read and found again."""
+
+    path: str
+    operation: str
+    what: str
+    description: str
+    progress: str
+    receive: Callable[[Request, Uploads, str], Awaitable[Upload | Batch]]
+    get: Callable[[Uploads, str], Upload | Batch]
+
+
+_SENT: Final = (
+    _Sent(
+        "uploads",
+        "upload",
+        "a structure",
+        "The models of the service embed it.",
+        "A structure that was sent",
+        receive,
+        Uploads.get,
+    ),
+    _Sent(
+        "batches",
+        "upload_batch",
+        "structures together, to be screened",
+        "What cannot be read is told with its reason. `screen` takes the answer's id.",
+        "Structures that were sent together",
+        receive_batch,
+        Uploads.get_batch,
+    ),
+)

@@ -112,7 +112,8 @@ def _choices(snapshot: Snapshot) -> str:
         for (space, model), text in taken.items()
     )
     first = f"'{next(iter(models))}'" if models else "NULL"
-    last = f"'{spaces[-1][0]}'" if spaces else "NULL"
+    shared = [id_ for id_, recipe in spaces if recipe != lookup.ALONE]
+    last = f"'{shared[-1]}'" if shared else "NULL"
     return (
         f"CREATE OR REPLACE MACRO model_or_first(model) AS coalesce(model, {first});\n"
         "CREATE OR REPLACE MACRO default_layer(model) AS "

@@ -2,17 +2,23 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from platonic_store.storage import disk, lance_tables
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
 from platonic_store.storage.ids import new_id
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.layout import Level, schema, table_name
+from platonic_store.storage.location import Location
+from platonic_store.storage.manifest import StoredFile
 from platonic_store.storage.writer import Writer
+
+if TYPE_CHECKING:
+    from lance import FragmentMetadata
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +28,25 @@ class TableAppend(NamedTuple):
 
     table: str
     rows: pa.Table
+
+
+class Written(NamedTuple):
+    """Rows of one vector table, in fragments that no manifest names yet.
+
+    files: the fragments' data files, where the writer need not read them back.
+    """
+
+    table: str
+    rows: int
+    fragments: "list[FragmentMetadata]"
+    files: list[StoredFile]
+
+
+class WrittenChunk(NamedTuple):
+    """A chunk that is written and not committed. id: every one of its rows carries it."""
+
+    id: int
+    tables: list[Written]
 
 
 @uninterrupted()
@@ -34,14 +59,18 @@ def ensure_vector_table(
     space: str | None = None,
     *,
     hubs: bool = False,
+    half: bool = False,
 ) -> str:
-    """The name of the vector table for (space, model, layer, level), made if there is none."""
+    """The name of the vector table for (space, model, layer, level), made if there is none.
+
+    half: where it is made, in half precision; see `layout.schema`.
+    """
     name = table_name(model, layer, level, space)
     with writer.reading() as connection:
         known = connection.scalar(sa.select(t.vector_tables.c.dim).filter_by(name=name))
     if known is None:
         with writer.writing() as connection:
-            writer.create_table(name, level, dim, hubs=hubs)
+            writer.create_table(name, schema(level, dim, hubs=hubs, half=half))
             connection.execute(
                 sa.insert(t.vector_tables).values(
                     name=name, space=space, model=model, layer=layer, level=level, dim=dim
@@ -50,7 +79,30 @@ def ensure_vector_table(
     return name
 
 
-@uninterrupted()
+def write_chunk(
+    location: Location, appends: list[TableAppend], *, described: bool = False
+) -> WrittenChunk:
+    """Write rows beside their tables, which need no writer; they belong there once committed.
+
+    described: read the files back and give their checksums, as the writer otherwise does.
+
+    Raises: StoreNotWritable, StoreUnreachable.
+    """
+    chunk_id = new_id()
+    with disk.refusals(location.uri), location.explained():
+        tables = [_write(location, chunk_id, one, described) for one in appends]
+    return WrittenChunk(chunk_id, tables)
+
+
+def _write(location: Location, chunk_id: int, append: TableAppend, described: bool) -> Written:
+    uri = location.lance_uri(append.table)
+    target = lance_tables.open_table(uri, None, location.lance_options).schema
+    rows = _tagged(append, chunk_id, target)
+    fragments = lance_tables.write_fragments(uri, rows, location.lance_options)
+    files = lance_tables.describe_data(location, append.table, fragments) if described else []
+    return Written(append.table, rows.num_rows, fragments, files)
+
+
 def commit_chunk(
     writer: Writer,
     run_id: int,
@@ -58,27 +110,40 @@ def commit_chunk(
     appends: list[TableAppend],
     record: Callable[[sa.Connection], None] = lambda _: None,
 ) -> int:
-    """Commit the embeddings of some structures in several tables; published when it is due.
+    """Write the embeddings of some structures to several tables, and commit them.
 
     record: writes what else belongs to the chunk.
 
     Returns the chunk's id, which every one of its rows carries in Lance.
     """
-    chunk_id = new_id()
+    with uninterrupted():
+        chunk = write_chunk(writer.location, appends)
+        commit_written(writer, run_id, structure_ids, chunk, record)
+    return chunk.id
+
+
+@uninterrupted()
+def commit_written(
+    writer: Writer,
+    run_id: int,
+    structure_ids: list[str],
+    chunk: WrittenChunk,
+    record: Callable[[sa.Connection], None] = lambda _: None,
+) -> None:
+    """Commit a chunk that is written, wherever that was done; published when it is due."""
     with writer.writing() as connection:
-        for one in appends:
-            writer.append(one.table, _tagged(one, chunk_id))
-        connection.execute(sa.insert(t.chunks).values(id=chunk_id, run_id=run_id))
+        for one in chunk.tables:
+            writer.add_fragments(one.table, one.fragments, one.files)
+        connection.execute(sa.insert(t.chunks).values(id=chunk.id, run_id=run_id))
         ids = pa.array(structure_ids, pa.string())
-        chunk = pa.array([chunk_id] * len(ids), pa.int64())
+        places = pa.array([chunk.id] * len(ids), pa.int64())
         insert_arrow(
-            connection, "chunk_structures", pa.table({"chunk_id": chunk, "structure_id": ids})
+            connection, "chunk_structures", pa.table({"chunk_id": places, "structure_id": ids})
         )
-        _record_appends(connection, [(one.table, chunk_id, one.rows.num_rows) for one in appends])
+        _record_appends(connection, [(one.table, chunk.id, one.rows) for one in chunk.tables])
         record(connection)
-    _log.info("committed chunk %d: %d structures of run %d", chunk_id, len(structure_ids), run_id)
+    _log.info("committed chunk %d: %d structures of run %d", chunk.id, len(structure_ids), run_id)
     writer.publish_if_due()
-    return chunk_id
 
 
 @uninterrupted()
@@ -110,11 +175,9 @@ def _record_appends(connection: sa.Connection, rows: Iterable[tuple[str, int, in
     )
 
 
-def _tagged(append: TableAppend, chunk_id: int) -> pa.Table:
+def _tagged(append: TableAppend, chunk_id: int, target: pa.Schema) -> pa.Table:
     chunk = pa.array([chunk_id] * append.rows.num_rows, pa.int64())
     rows = append.rows.append_column(pa.field("chunk_id", pa.int64()), chunk)
-    level: Level = "atom" if "site_index" in rows.column_names else "structure"
-    target = schema(level, rows["vector"].type.list_size)
     return rows.select(target.names).cast(target)
 
 

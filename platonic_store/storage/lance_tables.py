@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from platonic_store.errors import LeaseLost
 from platonic_store.storage import disk
-from platonic_store.storage.layout import Level, schema
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import StoredFile, VectorFiles, describe
+from platonic_store.storage.vector_index import keep_indexed
 
 if TYPE_CHECKING:
     from lance import FragmentMetadata, LanceDataset, LanceFragment
@@ -25,9 +25,6 @@ Options = dict[str, str] | None
 
 # Lance's 2.3 files make DuckDB's Lance extension panic.
 _STORAGE_VERSION: Final = "2.2"
-# Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
-INDEX_FROM_ROWS = 100_000
-PARTITION_ROWS = 4096
 MOST_FRAGMENTS = 64
 # How often a commit is made again beside a writer who does not know yet that it lost the lease.
 _ATTEMPTS: Final = 5
@@ -53,13 +50,13 @@ def open_table(uri: str, version: int | None = None, options: Options = None) ->
     return lance.dataset(uri, version=version, storage_options=options)
 
 
-def create(uri: str, level: Level, dim: int, options: Options = None, *, hubs: bool = False) -> int:
+def create(uri: str, made: pa.Schema, options: Options = None) -> int:
     """Make an empty table in the place of a left-over of that name; returns its version."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lance
 
     table = lance.write_dataset(
-        schema(level, dim, hubs=hubs).empty_table(),
+        made.empty_table(),
         uri,
         mode="overwrite",
         data_storage_version=_STORAGE_VERSION,
@@ -221,12 +218,8 @@ def _maintain(uri: str, options: Options) -> "LanceDataset":
         fragment.num_deletions for fragment in table.get_fragments()
     ):
         table.optimize.compact_files()
-    if table.count_rows() >= INDEX_FROM_ROWS and not table.describe_indices():
-        _index(uri, options)
         table = open_table(uri, None, options)
-    rows = table.count_rows()
-    if any(index.num_rows_indexed < rows for index in table.describe_indices()):
-        table.optimize.optimize_indices()
+    keep_indexed(table)
     return open_table(uri, None, options)
 
 
@@ -246,16 +239,6 @@ def drop_index(uri: str, version: int, options: Options = None) -> int:
     return table.latest_version
 
 
-def _index(uri: str, options: Options) -> None:
-    import lancedb  # two seconds that only a large table is worth
-    from lancedb.index import IvfFlat
-
-    folder, _, file = uri.rpartition("/")
-    index = IvfFlat(distance_type="cosine", target_partition_size=PARTITION_ROWS)
-    database = lancedb.connect(folder, storage_options=options)
-    database.open_table(file.removesuffix(".lance")).create_index("vector", config=index)
-
-
 def inventory(
     location: Location, name: str, table: "LanceDataset", known: Mapping[str, StoredFile]
 ) -> VectorFiles:
@@ -271,6 +254,17 @@ def inventory(
         new = (location.folder / file.path for file in files if file.path not in known)
         _sync_names(location.folder, new)
     return VectorFiles(version, table.count_rows(), files)
+
+
+def describe_data(
+    location: Location, name: str, fragments: "Iterable[FragmentMetadata]"
+) -> list[StoredFile]:
+    """The data files of fragments that were just written, read back, with their checksums."""
+    names = [Path(file.path).name for one in fragments for file in one.files]
+    files = [_describe(location, f"vectors/{name}.lance/data/{file}") for file in names]
+    if location.folder is not None:
+        _sync_names(location.folder, (location.folder / file.path for file in files))
+    return files
 
 
 def _describe(location: Location, path: str) -> StoredFile:

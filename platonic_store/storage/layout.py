@@ -65,9 +65,13 @@ class Points:
         return np.asarray(self.keys[name])
 
 
-def schema(level: Level, dim: int, *, hubs: bool = False) -> pa.Schema:
-    """Arrow schema of a vector table, with or without a column of hub scores."""
-    fields = [*_KEYS[level], pa.field("vector", pa.list_(pa.float32(), dim))]
+def schema(level: Level, dim: int, *, hubs: bool = False, half: bool = False) -> pa.Schema:
+    """Arrow schema of a vector table, with or without a column of hub scores.
+
+    half: vectors are stored in half precision; all that reads them sees float32.
+    """
+    number = pa.float16() if half else pa.float32()
+    fields = [*_KEYS[level], pa.field("vector", pa.list_(number, dim))]
     return pa.schema([*fields, pa.field(HUB, pa.float32())] if hubs else fields)
 
 

@@ -67,6 +67,11 @@ class Lease:
         self._thread.start()
         return True
 
+    @property
+    def key(self) -> str:
+        """The file that it is."""
+        return _key(self.number)
+
     def renew(self) -> None:
         """Say that the holder is still there. Raises: LeaseLost."""
         self.require()

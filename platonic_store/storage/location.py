@@ -159,6 +159,9 @@ class Disk(Location):
         self.folder = folder
         self.uri = str(folder)
 
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return type(self), (self.folder.absolute(),)
+
     def _path(self, key: str) -> Path:
         if Path(key).is_absolute() or ".." in Path(key).parts:
             raise ValueError(f"{key!r} is not a key of a store")

@@ -4,6 +4,7 @@ Each function raises an error that names what is there instead.
 """
 
 import difflib
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,10 +25,13 @@ from platonic_store.geometry.projection import Projection
 from platonic_store.storage import layer_sets
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
-from platonic_store.storage.sqltext import one_line, require_condition
+from platonic_store.storage.sqltext import literals, one_line, require_condition
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ALONE = "alone"  # the recipe of spaces that only some models agreed on
 
 
 def model(snapshot: Snapshot, name: str | None) -> str:
@@ -144,17 +148,22 @@ def vector_table(
 def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
     """The newest space, of that id or recipe if named, into which all models are projected.
 
+    One that only some models agreed on is found by its name alone.
+
     Raises: AnchorsNotFound.
     """
     for id_, recipe, projected in snapshot.spaces:
-        if name in (None, id_, recipe) and set(models) <= set(projected):
+        is_asked = name in (id_, recipe) if name is not None else recipe != ALONE
+        if is_asked and set(models) <= set(projected):
             return id_
     known = ", ".join(id_ for id_, *_ in snapshot.spaces) or "none"
+    mends = [Call("select_anchors"), Call("project")]
+    if name == ALONE:
+        mends = [Call("project", models=models, recipe=ALONE)]
     raise AnchorsNotFound(
         f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
         f"(spaces here: {known})",
-        Call("select_anchors"),
-        Call("project"),
+        *mends,
     )
 
 
@@ -232,15 +241,20 @@ def no_structure(snapshot: Snapshot, structure_id: str) -> StructureNotFound:
         [structure_id],
     )
     names = ", ".join(row[0] for row in alike)
+    is_path = "/" in structure_id or "\\" in structure_id
     return StructureNotFound(
-        f"no structure {structure_id!r} in the store"
+        f"{'no file and ' if is_path else ''}no structure {structure_id!r} in the store"
         + (f"; the closest ids are {names}" if names else " (it is empty)"),
         Call("sql", "SELECT structure_id, formula FROM structure"),
     )
 
 
-def matching(snapshot: Snapshot, condition: str, level: Level) -> "pd.DataFrame":
+def matching(
+    snapshot: Snapshot, condition: str, level: Level, among: Iterable[str] | None = None
+) -> "pd.DataFrame":
     """Keys of the structures or sites for which a user's SQL condition holds.
+
+    among: of these structures alone.
 
     Raises: InvalidQuery with what DuckDB says of the condition.
     """
@@ -251,10 +265,13 @@ def matching(snapshot: Snapshot, condition: str, level: Level) -> "pd.DataFrame"
             "SELECT structure_id, site_index FROM site JOIN structure USING (structure_id) "
             f"WHERE ({condition}\n)"
         )
+    if among is not None:
+        sql += f" AND structure_id IN ({literals(among) or 'NULL'})"
     require_condition(snapshot.cursor(), condition)
     try:
         return snapshot.frame(sql)
     except duckdb.Error as error:
         raise InvalidQuery(
-            f"the condition {condition!r} is not understood: {one_line(error)}"
+            f"the condition {condition!r} is not understood: {one_line(error)}",
+            Call("sql", f"DESCRIBE {level if level == 'structure' else 'site'}"),
         ) from None

@@ -363,7 +363,7 @@ def gaps(writer: Writer, source: int | None, wanted: Wanted) -> list[Gap]:
 def structures_of_gap(
     writer: Writer, source: int | None, wanted: Wanted, gap: Gap
 ) -> Iterator[pa.RecordBatch]:
-    """Stream the structures of a gap, by id: id, numbers, positions (Å), cell (Å) and pbc.
+    """Stream the structures of a gap, by id: id, numbers, positions (Å), cell (Å), pbc, orbits.
 
     A page at a time, so that commits may come between pages.
     """
@@ -379,7 +379,7 @@ def structures_of_gap(
         with writer.reading() as connection:
             page = fetch_arrow(
                 connection,
-                "SELECT structure_id AS id, numbers, positions, cell, pbc FROM crystals "
+                "SELECT structure_id AS id, numbers, positions, cell, pbc, orbits FROM crystals "
                 f"WHERE structure_id IN ({some}) ORDER BY id",
             )
         yield from page.combine_chunks().to_batches()

@@ -61,7 +61,12 @@ class Remote(Location):
         # By default Lance asks again three times, which is two seconds.
         patience = {"client_retry_timeout": str(PATIENCE), "client_max_retries": "10"}
         self.lance_options = {**patience, **options}
+        self._options = dict(options)
         self._store = self._open(options)
+
+    def __reduce__(self) -> tuple[type, tuple[str, dict[str, str]]]:
+        # Elsewhere what was not given comes from the environment there.
+        return type(self), (self.uri, self._options)
 
     def _open(self, options: Mapping[str, str]) -> ObjectStore:
         client: dict[str, Any] = dict(_CLIENT)

@@ -16,7 +16,9 @@ from platonic_store.storage.files import Files
 from platonic_store.storage.layer_sets import layers_of, text_of
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.manifest import Manifest
+from platonic_store.storage.nearest_rows import Accept
 from platonic_store.storage.sqltext import literals
+from platonic_store.storage.vector_index import Measured
 from platonic_store.storage.vectors import Vectors
 from platonic_store.storage.watch import check, watched
 
@@ -184,6 +186,11 @@ class Snapshot:
         """The rows of one structure."""
         return self._vectors.of_structure(table.name, table.level, id_)
 
+    def of_structures(self, table: VectorTable, ids: list[str]) -> Points:
+        """The rows of some structures."""
+        check()
+        return self._vectors.of_structures(table.name, table.level, ids)
+
     def checksum(self, table: VectorTable) -> str:
         """Of the table's content."""
         return self._vectors.checksum(table.name)
@@ -201,10 +208,22 @@ class Snapshot:
         return self._vectors.keys_of_structures(table.name, table.level, ids)
 
     def nearest_indexed(
-        self, table: VectorTable, vector: np.ndarray, k: int, condition: str | None = None
+        self, table: VectorTable, vector: np.ndarray, k: int, accept: Accept | None = None
+    ) -> pa.Table | None:
+        """The k nearest rows by the table's index; see `nearest_rows`."""
+        check()
+        return self._vectors.nearest_indexed(table.name, vector, k, table.level, accept)
+
+    def nearest_among(
+        self, table: VectorTable, vector: np.ndarray, k: int, condition: str
     ) -> pa.Table:
-        """The k nearest rows by the table's index; see `Vectors.nearest_indexed`."""
-        return self._vectors.nearest_indexed(table.name, vector, k, table.level, condition)
+        """The k nearest of the rows that meet a condition of Lance's on the key columns."""
+        check()
+        return self._vectors.nearest_among(table.name, vector, k, table.level, condition)
+
+    def search(self, table: VectorTable) -> Measured:
+        """How a table is searched by its index, and the recall that was measured so."""
+        return self._vectors.measured(table.name)
 
     def rows_by_chunk(self, name: str) -> dict[int, int]:
         """How many rows each chunk has in a vector table."""

@@ -13,7 +13,9 @@ from platonic_store.storage.files import Files
 from platonic_store.storage.lance_tables import open_table, rows_by_chunk
 from platonic_store.storage.layout import HUB, Level, Points, key_names
 from platonic_store.storage.manifest import Manifest
+from platonic_store.storage.nearest_rows import Accept, nearest_among, nearest_rows
 from platonic_store.storage.sqltext import literals
+from platonic_store.storage.vector_index import Measured, measured
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 CACHE_BYTES = 1 << 30
 WHOLE_BYTES = 1 << 26
 MANY = 4  # one row of so many asked for: then all are read
-# Recall@10 >= 0.99 at 283,000 x 128; tests/store/test_vectors.py holds them to it.
-NPROBES = 64
-REFINE = 5
 
 
 class PointsCache:
@@ -102,7 +101,7 @@ class Vectors:
             table = pa.Table.from_batches(batches)
         else:
             table = self._open(name).schema.empty_table().select(columns)
-        points = self._points(name, level, table)
+        points = self._points(level, table)
         if condition is None:
             _cache.put(key, points)
         return points
@@ -111,7 +110,7 @@ class Vectors:
         has_hubs = HUB in self._open(name).schema.names
         return [*key_names(level), "vector", *[HUB] * has_hubs]
 
-    def _points(self, name: str, level: Level, table: pa.Table) -> Points:
+    def _points(self, level: Level, table: pa.Table) -> Points:
         return Points(
             table.select(key_names(level)).combine_chunks(),
             vector_matrix(table["vector"]),
@@ -120,10 +119,8 @@ class Vectors:
 
     def stream(self, name: str, level: Level, condition: str | None = None) -> Iterator[Points]:
         """The rows as `points`, some at a time, kept nowhere."""
-        for batch in self.read(name, [*key_names(level), "vector"], condition):
-            table = pa.Table.from_batches([batch])
-            keys = table.drop_columns("vector").combine_chunks()
-            yield Points(keys, vector_matrix(table["vector"]))
+        for batch in self.read(name, self._columns(name, level), condition):
+            yield self._points(level, pa.Table.from_batches([batch]))
 
     def of_structure(self, name: str, level: Level, id_: str) -> Points:
         """The rows of one structure: from memory if the table is there, else read by themselves.
@@ -138,6 +135,21 @@ class Vectors:
         if known is None:
             return self.points(name, level, f"structure_id = {literals([id_])}")
         rows = np.flatnonzero(known.is_of(id_))
+        hubs = None if known.hubs is None else known.hubs[rows]
+        return Points(known.keys.take(rows), known.vectors[rows], hubs)
+
+    def of_structures(self, name: str, level: Level, ids: list[str]) -> Points:
+        """The rows of some structures: from memory if the table is there or is of moderate size."""
+        import pyarrow.compute as pc
+
+        known = _cache.get(self.checksum(name))
+        size = sum(file.size for file in self._manifest.vectors[name].files)
+        if known is None and size <= WHOLE_BYTES:
+            known = self.points(name, level)
+        if known is None:
+            return self.points(name, level, f"structure_id IN ({literals(ids) or 'NULL'})")
+        wanted = pc.is_in(known.keys["structure_id"], pa.array(ids, pa.string()))
+        rows = np.flatnonzero(np.asarray(wanted))
         hubs = None if known.hubs is None else known.hubs[rows]
         return Points(known.keys.take(rows), known.vectors[rows], hubs)
 
@@ -169,7 +181,7 @@ class Vectors:
         columns = self._columns(name, level)
         with self._files.location.explained():
             found = self._open(name).take(rows[order].tolist(), columns=columns)
-        return self._points(name, level, found.take(np.argsort(order)))
+        return self._points(level, found.take(np.argsort(order)))
 
     def checksum(self, name: str) -> str:
         """Of the table's content: copies that went different ways have the same versions."""
@@ -177,26 +189,24 @@ class Vectors:
         return next(file.sha256 for file in files if "/_versions/" in file.path)
 
     def nearest_indexed(
-        self, name: str, vector: np.ndarray, k: int, level: Level, condition: str | None = None
-    ) -> pa.Table:
-        """The k nearest rows by the table's ANN index: keys, cosine `_distance`, and hub scores.
-
-        condition: of Lance's SQL, on the key columns, such as `structure_id IN ('a', 'b')`. Rows
-        that do not meet it are left out before the nearest are chosen: k are found where k are
-        there. Of atoms only one of each set of equivalent sites answers. Memory stays flat.
-        """
-        nearest = {"column": "vector", "q": vector, "k": k, "metric": "cosine"}
-        nearest |= {"minimum_nprobes": NPROBES, "refine_factor": REFINE}
-        conditions = ["site_index = orbit"] * (level == "atom")
-        if condition is not None:
-            conditions.append(f"({condition})")
-            # To find the rows costs more than to look for them in all partitions.
-            nearest["search_effort"] = 1.0
+        self, name: str, vector: np.ndarray, k: int, level: Level, accept: Accept | None = None
+    ) -> pa.Table | None:
+        """The k nearest rows by the table's ANN index: see `nearest_rows`. Memory stays flat."""
         table = self._open(name)
         with self._files.location.explained():
-            return table.to_table(
-                columns=[*key_names(level), "_distance", *({HUB} & {*table.schema.names})],
-                nearest=nearest,
-                filter=" AND ".join(conditions) or None,
-                prefilter=True,
-            )
+            return nearest_rows(table, level, vector, k, measured(table).probes, accept)
+
+    def nearest_among(
+        self, name: str, vector: np.ndarray, k: int, level: Level, condition: str
+    ) -> pa.Table:
+        """The k nearest of the rows that meet a condition of Lance's on the key columns.
+
+        Such as `structure_id IN ('a', 'b')`. See `nearest_rows.nearest_among`.
+        """
+        with self._files.location.explained():
+            return nearest_among(self._open(name), level, vector, k, condition)
+
+    def measured(self, name: str) -> Measured:
+        """How the table is searched by its index, and the recall that was measured so."""
+        with self._files.location.explained():
+            return measured(self._open(name))

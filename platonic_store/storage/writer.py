@@ -27,7 +27,6 @@ from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.cleanup import clean_up
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.lance_tables import Deletion
-from platonic_store.storage.layout import Level
 from platonic_store.storage.lease import Lease, take
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import Manifest, StoredFile, VectorFiles, describe
@@ -57,6 +56,7 @@ class _Changes:
     deletions: dict[str, list[Deletion]] = field(default_factory=dict)
     created: dict[str, int] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
+    files: list[StoredFile] = field(default_factory=list)
 
     def copy(self) -> "_Changes":
         return _Changes(
@@ -65,6 +65,7 @@ class _Changes:
             {name: [*deletions] for name, deletions in self.deletions.items()},
             {**self.created},
             {*self.dropped},
+            [*self.files],
         )
 
     @property
@@ -123,16 +124,30 @@ class Writer:
         if not is_same:
             self._show_rows()
 
-    def create_table(self, name: str, level: Level, dim: int, *, hubs: bool = False) -> None:
-        """Make an empty vector table, with or without a column of hub scores."""
+    def create_table(self, name: str, schema: pa.Schema) -> None:
+        """Make an empty vector table."""
         uri, options = self._lance(name)
-        self._transaction.created[name] = lance_tables.create(uri, level, dim, options, hubs=hubs)
+        self._transaction.created[name] = lance_tables.create(uri, schema, options)
+
+    def schema_of(self, table: str) -> pa.Schema:
+        """The columns of a vector table, which never change."""
+        uri, options = self._lance(table)
+        return lance_tables.open_table(uri, None, options).schema
 
     def append(self, table: str, rows: pa.Table | pa.RecordBatchReader) -> None:
         """Add rows to a vector table."""
         uri, options = self._lance(table)
-        written = lance_tables.write_fragments(uri, rows, options)
-        self._transaction.fragments.setdefault(table, []).extend(written)
+        self.add_fragments(table, lance_tables.write_fragments(uri, rows, options))
+
+    def add_fragments(
+        self, table: str, fragments: "list[FragmentMetadata]", files: Collection[StoredFile] = ()
+    ) -> None:
+        """Add rows that are written already, here or elsewhere, to a vector table.
+
+        files: those of the fragments' files whose checksums are known.
+        """
+        self._transaction.fragments.setdefault(table, []).extend(fragments)
+        self._transaction.files.extend(files)
 
     def delete(self, table: str, condition: str) -> dict[int, int]:
         """Delete the published rows of a vector table that meet a condition.
@@ -213,6 +228,11 @@ class Writer:
         return self._snapshot
 
     @property
+    def witness(self) -> str:
+        """A file that this store has: who finds it sees the same store."""
+        return self._lease.key
+
+    @property
     def vector_tables(self) -> dict[str, int]:
         """How many rows each published vector table has."""
         return {name: table.rows for name, table in self._base.vectors.items()}
@@ -276,6 +296,7 @@ class Writer:
     def _publish_vectors(self, maintained: Collection[str]) -> dict[str, VectorFiles]:
         changes, published = self._changes, self._base.vectors
         known = {file.path: file for table in published.values() for file in table.files}
+        known |= {file.path: file for file in changes.files}
         found = {name: table for name, table in published.items() if name not in changes.dropped}
         for name in changes.tables | {*maintained} - changes.dropped:
             uri, options = self._lance(name)

@@ -2,11 +2,11 @@
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from gzip import BadGzipFile
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from platonic_store.errors import UnreadableSource
 from platonic_store.structures.records import Crystal, Rejected, StructureBatch, one_line
@@ -51,8 +51,30 @@ def describe(source: Any) -> str:
     return "<python objects>"
 
 
+class Group(NamedTuple):
+    """Records of one batch, before symmetry and hash are added."""
+
+    crystals: list[Crystal]
+    rejected: list[Rejected]
+
+
+class Part(NamedTuple):
+    """A file of a folder that is a source."""
+
+    root: Path
+    path: Path
+    format: str
+
+
+Assembled = Callable[[Iterable[Group]], Iterator[StructureBatch]]
+
+
 def read(
-    source: Any, *, format: str | None = None, batch_size: int = 512
+    source: Any,
+    *,
+    format: str | None = None,
+    batch_size: int = 512,
+    assembled: Assembled | None = None,
 ) -> Iterator[StructureBatch]:
     """Stream a source of structures as Arrow batches, in the source's order.
 
@@ -61,13 +83,29 @@ def read(
     Crystal; an iterable of these or of (id, object); a dict id -> object.
     format: one of FORMATS; by default the one that the file's name says.
     batch_size: records (accepted and rejected together) a batch.
+    assembled: makes batches of groups, in their order; by default `assemble` in this process.
 
     A record that cannot be used is in a batch's `rejected` and does not end the stream.
 
     Raises: UnreadableSource for a path that is missing, empty, truncated or of an unknown format;
     at once where that is known, else after all good batches.
     """
-    return _batches(records(source, format), batch_size)
+    return _batches(records(source, format), batch_size, assembled)
+
+
+def read_parts(parts: Iterable[Part], batch_size: int) -> Iterator[StructureBatch]:
+    """What `read` gives of some files of a folder."""
+    return _batches(_each_file(parts), batch_size)
+
+
+def parts(source: Any, format: str | None = None) -> list[Part]:
+    """The files of a folder that `read` reads, in its order; none of another source.
+
+    Raises: UnreadableSource.
+    """
+    is_place = isinstance(source, str | Path) and not str(source).startswith("builtin:")
+    path = Path(source).expanduser() if is_place else None
+    return _parts(path, format) if path is not None and path.is_dir() else []
 
 
 def records(source: Any, format: str | None = None) -> Iterator[Record]:
@@ -75,6 +113,8 @@ def records(source: Any, format: str | None = None) -> Iterator[Record]:
 
     Raises: UnreadableSource as `read` does.
     """
+    if files := parts(source, format):
+        return _each_file(files)
     return _checked(_records(source, format))
 
 
@@ -94,8 +134,6 @@ def _records(source: Any, format: str | None) -> Iterator[Record]:
     path = Path(source).expanduser()
     if not path.exists():
         raise UnreadableSource(f"{path} does not exist", "check the path")
-    if path.is_dir():
-        return _folder(path, format)
     format = format or _format_of(path)
     if format is None:
         raise UnreadableSource(f"the format of {path} cannot be told from its name", KNOWN_FORMATS)
@@ -115,23 +153,23 @@ def _stem(path: Path, relative: Path) -> str | None:
     return (relative.parent / bare).as_posix()
 
 
-def _folder(root: Path, format: str | None) -> Iterator[Record]:
-    """Every file of a known format; one that cannot be read is a rejected record."""
+def _parts(root: Path, format: str | None) -> list[Part]:
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]
     chosen = [(path, format or _format_of(path)) for path in files]
-    readable = [(path, found) for path, found in chosen if found]
+    readable = [Part(root, path, found) for path, found in chosen if found]
     if not readable:
         raise UnreadableSource(
             f"{root} has no readable file in it", f"readable are: {'; '.join(FORMATS.values())}"
         )
-    return _each_file(root, readable)
+    return readable
 
 
-def _each_file(root: Path, files: list[tuple[Path, str]]) -> Iterator[Record]:
-    for path, format in files:
+def _each_file(parts: Iterable[Part]) -> Iterator[Record]:
+    """Every record of some files; a file that cannot be read is a rejected record."""
+    for root, path, format in parts:
         relative = path.relative_to(root)
         try:
-            for record in _file(path, format, _stem(path, relative)):
+            for record in _checked(_file(path, format, _stem(path, relative))):
                 if isinstance(record, Rejected):
                     record = record._replace(record=f"{relative.as_posix()}: {record.record}")
                 yield record
@@ -176,27 +214,39 @@ def _with_clear_errors(records: Iterator[Record], path: Path, format: str) -> It
         raise UnreadableSource(f"{path} is empty: it has no records", "give a file with structures")
 
 
-def _batches(records: Iterable[Record], batch_size: int) -> Iterator[StructureBatch]:
+def _batches(
+    records: Iterable[Record], batch_size: int, assembled: Assembled | None = None
+) -> Iterator[StructureBatch]:
+    failures: list[UnreadableSource] = []
+    yield from (assembled or _assembled)(_groups(records, batch_size, failures))
+    for failure in failures:
+        raise failure
+
+
+def _assembled(groups: Iterable[Group]) -> Iterator[StructureBatch]:
     from platonic_store.structures.assemble import assemble
 
-    crystals: list[Crystal] = []
-    rejected: list[Rejected] = []
-    failure: UnreadableSource | None = None
+    return (assemble(*group) for group in groups)
+
+
+def _groups(
+    records: Iterable[Record], batch_size: int, failures: list[UnreadableSource]
+) -> Iterator[Group]:
+    """Records in groups; what ends them before their end is put by until all are used."""
+    group = Group([], [])
     try:
         for number, record in enumerate(records, 1):
             if isinstance(record, Rejected):
-                rejected.append(record)
+                group.rejected.append(record)
             else:
-                crystals.append(record)
+                group.crystals.append(record)
             if number % batch_size == 0:
-                yield assemble(crystals, rejected)
-                crystals, rejected = [], []
+                yield group
+                group = Group([], [])
     except UnreadableSource as error:
-        failure = error
-    if crystals or rejected:
-        yield assemble(crystals, rejected)
-    if failure:
-        raise failure
+        failures.append(error)
+    if group.crystals or group.rejected:
+        yield group
 
 
 def _checked(records: Iterable[Record]) -> Iterator[Record]:

@@ -20,7 +20,7 @@ SAVE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from ingest.families import load
+from ingest.families import load, part
 
 def lightning(network, configuration):
     # As Lightning saves the module of Chemeleon-DNG around a network.
@@ -75,6 +75,7 @@ AUTHORS = {
     "nequip-oam-l": "package(model.network)",
     "allegro-oam-l": "package(model.network)",
     "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
+    "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
     "mattersim-v1-1m": "potential(model.network)",
     "dpa-3.1-3m": "training(model.network, model.made_from, card['modality'])",
     "dpa-3.1-mptrj": "torch.jit.script(model.network).save(path)",  # as `dp freeze` does

@@ -1,5 +1,6 @@
 """The committee of real and of fake models, against numpy and where the answer is known."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -101,6 +102,17 @@ def test_kin_do_not_count_as_agreement(labelled):
         connection.exec_driver_sql(
             """UPDATE models SET card = json_merge_patch(card, '{"training_sets": ["X", "Y"]}')"""
         )
+    with pytest.raises(InvalidQuery, match="different lineage"):
+        labelled.committee()
+    with labelled._writing("lineage") as writer, writer.writing() as connection:
+        for name, parent in (("fake-a", "elsewhere"), ("fake-b", "fake-a")):
+            of = {"relation": "fine-tuned from", "model": parent}
+            card = json.dumps({"training_sets": [name], "lineage": [of]})
+            connection.exec_driver_sql(
+                f"UPDATE models SET card = json_merge_patch(card, '{card}') WHERE name = '{name}'"
+            )
+    kin = labelled.sql("FROM kin ORDER BY model")
+    assert kin.to_numpy().tolist() == [["fake-a", "fake-b"], ["fake-b", "fake-a"]]
     with pytest.raises(InvalidQuery, match="different lineage"):
         labelled.committee()
     asked = labelled.committee(k=1, models=["fake-b", "fake-a"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from platonic_store.geometry.neighbours import distances
-from platonic_store.questions.shared import nearest
+from platonic_store.questions.shared import indexed
 from platonic_store.storage import lookup, vectors
 
 
@@ -57,7 +57,7 @@ def test_neighbours_of_all_are_those_of_each(prototypes):
 def test_the_index_gives_the_corrected_order_too(prototypes, monkeypatch):
     ask = {"site": 0, "model": "sevennet-0", "across": "chgnet-0.3.0", "k": 20}
     exact = prototypes.similar("Spinel", **ask)
-    monkeypatch.setattr(nearest, "fits_cache", lambda _: False)
+    monkeypatch.setattr(indexed, "fits_cache", lambda _: False)
     monkeypatch.setattr(vectors, "fits_cache", lambda _: False)
     by_index = prototypes.similar("Spinel", **ask)
     assert by_index["structure_id"].tolist() == exact["structure_id"].tolist()

@@ -43,7 +43,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="session")
 def written(prototypes, tmp_path_factory):
-    path = prototypes.report(tmp_path_factory.mktemp("report") / "page.html", seed=3)
+    page = tmp_path_factory.mktemp("report") / "page.html"
+    path = prototypes.report(page, seed=3, reference=prototypes.location.uri)
     return path, Page(path.read_text())
 
 
@@ -88,6 +89,25 @@ def test_numbers_are_those_of_the_questions(written, prototypes):
     assert f"{moved['own_atom'][0]:.0%} of a model's" in page.sections["summary"]
 
 
+def test_what_is_in_the_reference_is_covered(written):
+    path, page = written
+    near = numbers(path, "coverage")
+    assert near["distance"].max() < 1e-6
+    assert near["lacks"].map(len).sum() == 0
+    assert "these shares are far from" in page.sections["coverage"]
+
+
+def test_pairs_that_every_model_names_come_first(written, prototypes):
+    path, page = written
+    pairs = numbers(path, "near_duplicate_pairs")
+    assert pairs["models"].is_monotonic_decreasing
+    first = prototypes.near_duplicates(model="sevennet-0")
+    assert len(numbers(path, "near_duplicates").query("side.str.startswith('sevennet')")) == len(
+        first
+    )
+    assert "for StructureMatcher to say" in page.sections["summary"]
+
+
 def test_what_cannot_be_asked_is_said_and_the_rest_is_written(written):
     path, page = written
     assert "a numeric property" in page.sections["stitching"]
@@ -100,6 +120,7 @@ def test_one_model_has_a_page_too(prototypes, tmp_path):
     path = prototypes.report(tmp_path / "page.html", models=["sevennet-0"])
     page = Page(path.read_text())
     assert "Not run here" not in page.sections["space"] + page.sections["typicality"]
+    assert "out='report.html', reference=URI" in page.sections["coverage"]
     for name in ("layers", "transport"):
         assert "Not run here" in page.sections[name]
         assert "store.ingest(models=['NAME'])" in page.sections[name]

@@ -8,13 +8,21 @@ import sys
 import time
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from platonic_store import errors
-from platonic_store.runtimes import environments, installation
+from platonic_store import errors, models, resources
+from platonic_store.runtimes import (
+    cards,
+    environments,
+    installation,
+    installers,
+    locks,
+    torch_builds,
+)
 from platonic_store.runtimes.environments import Environment
 from platonic_store.runtimes.interpreters import interpreter
 
@@ -182,6 +190,100 @@ def test_an_interrupted_installation_is_begun_again(family, wheelhouse, tmp_path
     assert done.returncode == 0, done.stderr
     assert embedded(tmp_path / "one.store") == 287
     assert not installing.is_running()
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("tool", ["uv", "pip"])
+def test_from_a_wheelhouse_without_a_network(family, wheelhouse, tmp_path, monkeypatch, tool):
+    if tool == "pip":
+        monkeypatch.setattr(installers, "find_uv", lambda: None)
+    family(TINY)
+    house = tmp_path / "house"
+    ((name, files),) = models.bundle(["tiny"], house)
+    assert (name, files) == ("tiny", len(list(house.glob("*.whl"))))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    for setting in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.setenv(setting, "")
+    wheel = house / "tiny_potential-1.0-py3-none-any.whl"
+    good = wheel.read_bytes()
+    wheel.write_bytes(good + b" ")
+    with pytest.raises(errors.EnvironmentNotReady, match="could not be created"):
+        models.install(["tiny-1"], wheelhouse=house)
+    wheel.write_bytes(good)
+    ((_, python),) = models.install(["tiny-1"], wheelhouse=house)
+    assert subprocess.check_output([python, "-c", "import tiny_potential as t; print(t.ANSWER)"])
+
+
+def test_a_wheelhouse_of_something_else(family, tmp_path):
+    family(TINY)
+    with pytest.raises(errors.EnvironmentNotReady, match=r"does not hold tiny-.* for Python"):
+        models.install(["tiny"], wheelhouse=tmp_path)
+
+
+def test_uv_is_told_what_pip_is_configured_with(monkeypatch, tmp_path):
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    lines = ["[global]", "index-url = https://one/simple", "extra-index-url = https://a https://b"]
+    lines += ["constraint = pins.txt", "cert = /cert.pem", "[install]", "index-url = https://two"]
+    (tmp_path / "pip.conf").write_text("\n".join(lines))
+    for name in [name for name in os.environ if name.startswith("PIP_") and "CONFIG" not in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    tool = installers.Installer("uv", installers.pip_settings())
+    told = " ".join(tool.install(Path("/env/bin/python"), "numpy"))
+    for option in ("--default-index https://two", "--extra-index-url https://a",
+                   "--extra-index-url https://b", f"--find-links {tmp_path}",
+                   "--constraints pins.txt", "unsafe-best-match"):  # fmt: skip
+        assert option in told
+    assert "https://one" not in told
+    assert tool.variables["SSL_CERT_FILE"] == "/cert.pem"
+    assert tool.names_places
+    locked = tool.install(Path("/env/bin/python"), "--require-hashes", "-r", "lock.txt")
+    assert "--constraints" not in locked
+    assert "--find-links" not in tool.install(Path("/env/bin/python"), offline=True)
+
+
+def test_the_cpu_build_of_torch_where_there_is_no_gpu(family, monkeypatch):
+    environment = Environment.of(family({"requires": ["torch", "numpy==0.1"]}))
+    monkeypatch.setattr(torch_builds, "_is_reachable", lambda url: True)
+    monkeypatch.setattr(torch_builds, "has_nvidia", lambda: False)
+    for name in ("UV_TORCH_BACKEND", "UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    plain = installers.Installer(None, {})
+    asked = torch_builds.places(environment, plain)
+    assert asked == (["--extra-index-url", torch_builds.CPU_BUILDS] * (sys.platform == "linux"))
+    assert torch_builds.places(environment, plain._replace(settings={"find-links": ["/x"]})) == []
+    monkeypatch.setattr(torch_builds, "has_nvidia", lambda: True)
+    assert torch_builds.places(environment, plain) == []
+    cuda = {"torch": "2.13.0", "nvidia-cublas": "13"}
+    assert torch_builds.described(environment, cuda, []) == "some 4.8 GB with torch 2.13.0 (CUDA)"
+    cpu = {"torch": "2.13.0+cpu"}
+    assert torch_builds.described(environment, cpu, []).endswith("2.13.0+cpu (for the CPU)")
+
+
+LOCKED = sorted((resources.folder("ingest") / "families").glob("*/lock.txt"))
+
+
+@pytest.mark.parametrize("lock", LOCKED, ids=lambda path: path.parent.name)
+def test_a_lock_is_of_its_specification(lock):
+    """Every line has a hash, and no build of torch is among them."""
+    card = next(card for card in cards.load_cards().values() if card.family == lock.parent.name)
+    requirements = locks.read(Environment.of(card))
+    assert all("--hash=sha256:" in line for line in requirements)
+    assert not [line for line in requirements if line.startswith(("torch==", "nvidia-", "triton"))]
+
+
+def test_a_lock_of_another_specification_is_refused(family):
+    environment = Environment.of(family(TINY))
+    assert locks.pins(environment) == []
+    before = environment.folder
+    text = f"# tiny\n{locks._of(environment)}\n\nnumpy==2.0 ; python_version >= '3' \\\n"
+    environment.lock_file.write_text(f"{text}    --hash=sha256:{'0' * 64}\n")
+    assert locks.pins(environment) == ["numpy==2.0 ; python_version >= '3'"]
+    assert environment.folder != before, "another lock is another environment"
+    other = replace(environment, requires=("numpy==2.1",))
+    with pytest.raises(errors.EnvironmentNotReady, match=r"is not of its environment\.yaml"):
+        locks.read(other)
 
 
 def test_cleaning_leaves_what_is_being_made(family, home):

@@ -55,6 +55,19 @@ def test_the_conformance_kit_as_a_frame(home):
     assert results["check"][0] == "matches_card"
 
 
+def test_the_kit_is_remembered_and_run_on_several(home, family):
+    family(downloads=["http://127.0.0.1:9/tiny.pt"])
+    table = models.check_all(["control:composition", "tiny-1"], device="cpu").set_index("name")
+    assert table.loc["control:composition", ["weights", "failed"]].tolist() == ["published", ""]
+    assert table.loc["control:composition", "atoms_per_second"] > 0
+    assert table.loc["control:composition", "rotation"] == 0
+    assert "no weights to replace" not in table.loc["tiny-1", "failed"]
+    passed = models.show("control:composition")["kit_passed"]
+    assert passed["when"].startswith("20")
+    assert "python 3" in passed["versions"]
+    assert "kit_passed" not in models.show("chgnet-0.3.0")
+
+
 def test_environments_are_removed(home):
     folder = home.cache / "environments" / "tiny-0123456789ab"
     folder.mkdir(parents=True)

@@ -16,7 +16,9 @@ import pytest
 from platonic_store import errors
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cards import Card, Layer, resolve
+from platonic_store.runtimes.forkserver import servers_ahead
 from platonic_store.runtimes.interpreters import interpreter
+from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import Worker
 from platonic_store.runtimes.workers import WorkerPool
 
@@ -184,7 +186,7 @@ def test_workers_killed_from_outside_lose_nothing():
 
 def test_a_structure_at_which_its_worker_hangs_is_found_and_rejected(monkeypatch):
     monkeypatch.setattr("platonic_store.runtimes.workers.HANG_SECONDS", 1.0)
-    monkeypatch.setattr("platonic_store.runtimes.workers.SLOW_ATOM", 0.0)
+    monkeypatch.setattr("platonic_store.runtimes.workers.HANG_ATOM_SECONDS", 0.0)
     ids = names(12)
     ids.insert(7, "hangs")
     with WorkerPool(card(), (1,), workers=2) as pool:
@@ -195,7 +197,7 @@ def test_a_structure_at_which_its_worker_hangs_is_found_and_rejected(monkeypatch
 
 def test_a_stopped_worker_is_replaced(monkeypatch):
     monkeypatch.setattr("platonic_store.runtimes.workers.HANG_SECONDS", 2.0)
-    monkeypatch.setattr("platonic_store.runtimes.workers.SLOW_ATOM", 0.0)
+    monkeypatch.setattr("platonic_store.runtimes.workers.HANG_ATOM_SECONDS", 0.0)
 
     def stop_one(index):
         if index == 3:
@@ -360,3 +362,19 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
     for inline, ahead in zip(*answers, strict=True):
         assert inline.table == ahead.table
         assert inline.rejected == ahead.rejected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_servers_begin_one_model_ahead_and_end_with_the_block():
+    models = [RunnableModel(card(), Path(sys.executable))] * 3
+    with servers_ahead(models, "cpu") as pairs:
+        assert len(psutil.Process().children()) == 1, "before the first is asked for"
+        for place, (model, server) in enumerate(pairs, 1):
+            if place == 2:  # whose server is never used, nor the third's
+                break
+            assert len(psutil.Process().children()) == 2
+            with WorkerPool(model.card, (1,), workers=2, server=server) as pool:
+                assert run(pool, batch(names(10))) == {}
+    assert psutil.Process().children() == []
+    with servers_ahead(models, "cuda") as pairs:
+        assert [server for _, server in pairs] == [None] * 3, "CUDA does not survive a fork"

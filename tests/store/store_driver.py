@@ -25,18 +25,18 @@ from platonic_store.store import Store
 def acknowledge() -> None:
     """Say which structures are published, as soon as they are."""
     committed: list[tuple[str, ...]] = []
-    commit_chunk, publish = commits.commit_chunk, writer.Writer.publish
+    commit_written, publish = commits.commit_written, writer.Writer.publish
 
-    def commit(to, run_id, structure_ids, appends, record):
-        committed.append((appends[0].table.split(".")[0], *structure_ids))
-        return commit_chunk(to, run_id, structure_ids, appends, record)
+    def commit(to, run_id, structure_ids, chunk, record):
+        committed.append((chunk.tables[0].table.split(".")[0], *structure_ids))
+        commit_written(to, run_id, structure_ids, chunk, record)
 
     def published(self, *arguments, **options):
         publish(self, *arguments, **options)
         while committed:
             print("ok", *committed.pop(), flush=True)
 
-    commits.commit_chunk, writer.Writer.publish = commit, published
+    commits.commit_written, writer.Writer.publish = commit, published
 
 
 def die_at(point: int) -> None:

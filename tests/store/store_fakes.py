@@ -11,8 +11,8 @@ from fake.adapter import Fake, embedding
 from benchmarks.made_crystals import crystals  # noqa: F401 (for the tests)
 from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
-from platonic_store.jobs import ingest as ingestion
-from platonic_store.runtimes import cards, workers
+from platonic_store.engines import local
+from platonic_store.runtimes import cards, forkserver, workers
 from platonic_store.runtimes.batching import rebatch
 from platonic_store.runtimes.cards import Card, Layer
 from platonic_store.runtimes.process import Embedded
@@ -76,10 +76,11 @@ def know_fakes(
     patch(cards, "load_cards", lambda: fakes)
     if small_chunks:
         patch(workers, "REQUEST_ATOMS", 16)
-        patch(ingestion, "CHUNK_SECONDS", -1.0)
+        patch(local, "CHUNK_SECONDS", -1.0)
     if in_process:
-        patch(ingestion, "WorkerPool", PoolOfNone)
+        patch(local, "WorkerPool", PoolOfNone)
         patch(workers, "WorkerPool", PoolOfNone)
+        patch(forkserver, "may_fork", lambda device: False)
 
 
 def vectors_of(atoms: ase.Atoms, model: str, layer: int) -> np.ndarray:

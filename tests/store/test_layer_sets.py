@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from store_fakes import content, crystals
 
-from platonic_store.errors import InvalidQuery, LayerNotFound
+from platonic_store.errors import InvalidQuery, LayerNotFound, worded
 from platonic_store.geometry.projection import project
 from platonic_store.storage import layer_sets, lookup
 from platonic_store.storage.side_points import side_points
@@ -71,6 +71,23 @@ def test_questions_find_them_by_name(spaced):
         spaced.similar(id_, model="fake-a@0+2")
     with pytest.raises(InvalidQuery, match="one layer"):
         spaced.project(SIDES, recipe="cosine")
+
+
+def test_a_space_of_some_models_alone_is_used_where_it_is_named(spaced):
+    id_ = next(iter(POOL))
+    ask = {"model": "fake-a", "across": "fake-b", "k": 30}
+    shared, before = spaced.snapshot().spaces[0][0], spaced.similar(id_, **ask)
+    (one, other) = spaced.project(SIDES, recipe="alone")
+    assert one.space == other.space != shared
+    assert [row.new_atoms for row in spaced.project(SIDES, recipe="alone")] == [0, 0]
+    assert spaced.similar(id_, **ask).equals(before)
+    assert spaced.similar(id_, **ask, space="alone").equals(
+        spaced.similar(id_, **ask, space=one.space)
+    )
+    assert {row.space for row in spaced.project()} == {shared}
+    with pytest.raises(InvalidQuery, match="two models or more") as raised:
+        spaced.project(["fake-a"], recipe="alone")
+    assert "recipe='alone'" in worded(raised.value.hint)
 
 
 def test_a_layer_that_came_later_joins_by_structure(tmp_path, spaced):

@@ -20,7 +20,7 @@ from store_fakes import MODELS, content, crystals, embedded, know_fakes
 from test_kills import holds_what_was_published
 
 from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew
-from platonic_store.jobs import ingest
+from platonic_store.jobs import runs
 from platonic_store.storage import commits, files, lance_tables, manifest, migrate, records, writer
 from platonic_store.storage.revision import REVISION
 from platonic_store.store import Store
@@ -84,7 +84,7 @@ def older(tmp_path_factory) -> Older:
     ids = count(1)
     with pytest.MonkeyPatch.context() as patched:
         know_fakes(in_process=True, patch=patched.setattr)
-        for module in (commits, ingest, records):
+        for module in (commits, records, runs):
             patched.setattr(module, "new_id", lambda: next(ids))
         fill(store := Store.open(folder / "today.store"))
     for revision in ("0004", "0005"):

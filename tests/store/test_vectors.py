@@ -10,20 +10,22 @@ import pyarrow as pa
 import pytest
 
 from platonic_store.arrow import vector_array
-from platonic_store.storage import lance_tables, manifest
+from platonic_store.storage import lance_tables, manifest, vector_index
 from platonic_store.storage import vectors as module
 from platonic_store.storage.files import Files
 from platonic_store.storage.layout import schema
 from platonic_store.storage.location import Disk
+from platonic_store.storage.nearest_rows import REFINE
 from platonic_store.storage.sqltext import literals
-from platonic_store.storage.vectors import NPROBES, REFINE, Vectors
+from platonic_store.storage.vectors import Vectors
 
 DIM = 32
 # With partitions of a fourth of their size, so many that not all of them are probed.
-PARTITION_ROWS = lance_tables.PARTITION_ROWS // 4
+PARTITION_ROWS = vector_index.PARTITION_ROWS // 4
 ROWS = 100_000
 TAIL = 10_000
 QUERIES = 30
+PROBES = 64  # through the plain client
 NAME = "synthetic.0.atom"
 
 
@@ -53,7 +55,7 @@ class Tables:
         return self.location.lance_uri(name)
 
     def create(self, name: str, level: str, dim: int) -> int:
-        return lance_tables.create(self.uri(name), level, dim)
+        return lance_tables.create(self.uri(name), schema(level, dim))
 
     def append(self, name: str, base: int, rows: pa.Table) -> int:
         written = lance_tables.write_fragments(self.uri(name), rows)
@@ -178,13 +180,27 @@ def test_lance_filters_and_reads_no_table_whole(tables, monkeypatch, level):
     for wanted in ({3, 4, 9}, set(range(0, 250, 7))):
         condition = f"structure_id IN ({literals(f's{i}' for i in wanted)})"
         may = np.isin(site // 2, list(wanted)) & speaks
-        hits = snapshot.nearest_indexed("t", data[0], 10, level, condition).to_pandas()
+        hits = snapshot.nearest_among("t", data[0], 10, level, condition).to_pandas()
         expected = np.sort(1 - (unit(data[may]) @ unit(data[:1]).T)[:, 0])[:10]
         assert np.allclose(hits["_distance"], expected, atol=1e-5)
     either = "structure_id = 's1' OR structure_id = 's2'"
-    hits = snapshot.nearest_indexed("t", data[0], 10, level, either).to_pandas()
+    hits = snapshot.nearest_among("t", data[0], 10, level, either).to_pandas()
     assert set(hits["structure_id"]) == {"s1", "s2"}
     assert level == "structure" or (hits["site_index"] == hits["orbit"]).all()
+
+
+def test_half_precision_is_read_as_single(tables):
+    data = np.random.default_rng(0).normal(size=(40, DIM)).astype(np.float32)
+    made = schema("atom", DIM, half=True)
+    base = lance_tables.create(tables.uri("t"), made)
+    version = tables.append("t", base, rows(data, 1).cast(made))
+    snapshot = tables.at(t=version)
+    read = snapshot.points("t", "atom").vectors
+    assert read.dtype == np.float32
+    assert (read == data.astype(np.float16)).all()
+    found = snapshot.nearest_indexed("t", data[2], 3, "atom")
+    assert (found["structure_id"][0].as_py(), found["site_index"][0].as_py()) == ("s1", 0)
+    assert 0 < found["_distance"][0].as_py() < 1e-6
 
 
 @pytest.fixture(scope="session")
@@ -207,7 +223,7 @@ def indexed(synthetic, tmp_path_factory) -> tuple[Tables, list[int]]:
     tables = Tables(tmp_path_factory.mktemp("indexed"))
     base = tables.append(NAME, tables.create(NAME, "atom", DIM), rows(data[:ROWS], 1))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lance_tables, "PARTITION_ROWS", PARTITION_ROWS)
+        patched.setattr(vector_index, "PARTITION_ROWS", PARTITION_ROWS)
         base = tables.maintain(NAME, base)
     with_tail = tables.append(NAME, base, rows(data[ROWS:], 2, start=ROWS))
     return tables, [with_tail, tables.maintain(NAME, with_tail)]
@@ -255,15 +271,46 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
     condition = f"structure_id IN ({literals(f's{i}' for i in some)})"
     found = []
     for query in queries:
-        hits = snapshot.nearest_indexed(NAME, query, 10, "atom", condition).to_pandas()
+        hits = snapshot.nearest_among(NAME, query, 10, "atom", condition).to_pandas()
         found.append((2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]).tolist())
     assert all(len(one) == 10 for one in found)
     reached = recall(found, exact(data, queries, among))
     print(f"recall@10 among {among.sum()} atoms: {reached:.4f}")
     assert reached >= 0.99
     table = snapshot._open(NAME)
-    (index,) = table.describe_indices()
-    assert index.num_rows_indexed == table.count_rows()
+    for index in table.describe_indices():
+        assert index.num_rows_indexed == table.count_rows()
+
+
+def test_probes_follow_from_the_recall_that_was_measured(indexed):
+    tables, versions = indexed
+    found = tables.at(**{NAME: versions[-1]}).measured(NAME)
+    assert found.probes in vector_index.PROBES
+    assert found.recall >= 0.99
+    assert found.lists_of == ROWS
+
+
+def test_what_is_accepted_by_one_in_a_hundred_is_found(indexed, synthetic):
+    data, queries = synthetic
+    tables, versions = indexed
+    snapshot = tables.at(**{NAME: versions[-1]})
+    site = np.arange(len(data))
+    speaks = (site // 2 % 2 == 1) | (site % 2 == 0)
+    expected = exact(data, queries, speaks & (site // 2 % 100 == 1))
+
+    def accept(rows: pa.Table) -> np.ndarray:
+        return np.array([int(id_[1:]) % 100 == 1 for id_ in rows["structure_id"].to_pylist()])
+
+    found = []
+    for query in queries:
+        hits = snapshot.nearest_indexed(NAME, query, 10, "atom", accept).to_pandas()
+        found.append((2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]).tolist())
+    assert all(len(one) == 10 for one in found)
+    assert recall(found, expected) >= 0.99
+    none = snapshot.nearest_indexed(
+        NAME, queries[0], 10, "atom", lambda rows: np.zeros(len(rows), dtype=bool)
+    )
+    assert none is None
 
 
 def test_recall_of_the_index_through_duckdb(indexed, synthetic):
@@ -277,7 +324,7 @@ def test_recall_of_the_index_through_duckdb(indexed, synthetic):
             connection.execute(
                 "SELECT 2 * structure_id[2:]::INT + site_index "
                 f"FROM lance_vector_search('vectors.main.\"{NAME}\"', 'vector', ?::FLOAT[{DIM}], "
-                f"k := 10, nprobs := {NPROBES}, refine_factor := {REFINE}) ORDER BY _distance",
+                f"k := 10, nprobs := {PROBES}, refine_factor := {REFINE}) ORDER BY _distance",
                 [query.tolist()],
             ).fetchall()
             for query in queries

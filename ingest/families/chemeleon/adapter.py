@@ -44,7 +44,7 @@ def network(card: Mapping[str, Any]) -> tuple[CSPNet, str]:
         return module.model, sha256
     torch.manual_seed(card["seed"])
     model = CSPNet(**card["architecture"])
-    return model, weights_sha256(model.state_dict())
+    return model, weights_sha256(dict(model.named_parameters()), model.state_dict())
 
 
 class Chemeleon:

@@ -64,7 +64,7 @@ def network(card: Mapping[str, Any]) -> tuple[CHGNet, str]:
         torch.manual_seed(card["seed"])
         # The composition model is fitted, and has no part in the features.
         model = CHGNet(**saved["model_args"] | more | {"composition_model": None})
-    return model, weights_sha256(model.state_dict())
+    return model, weights_sha256(dict(model.named_parameters()), model.state_dict())
 
 
 class Chgnet:

@@ -70,7 +70,7 @@ def potential(card: Mapping[str, Any], network: ModuleType) -> tuple[Potential, 
     if card["seed"] is not None:
         torch.manual_seed(card["seed"])
         found = Potential(network.build(symbols, **arguments))
-        return found, weights_sha256(found.model.state_dict())
+        return found, weights_sha256(dict(found.model.named_parameters()), found.model.state_dict())
     sha256 = verified(card["checkpoint"], card)
     state = torch.load(card["checkpoint"], map_location="cpu", weights_only=True)
     del state["element_refs.onehot"]  # the identity, which newer versions do without

@@ -4,9 +4,9 @@ Allegro is strictly local: its layers update edges, and an atom has their sum, w
 as the package sums the energies of edges.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from ingest.families import (
     Outputs,
     Structure,
     forces_of_edges,
+    pieces,
     sums,
     torch_device,
     verified,
@@ -30,6 +31,7 @@ from ingest.families import (
     weights_sha256,
 )
 
+CPU_EDGES = 1000  # in a forward pass on a CPU: what leaves the caches is slow
 COMPILED = (".nequip.pth", ".nequip.pt2")  # what nequip-compile writes
 
 
@@ -67,6 +69,24 @@ def untrained(card: Mapping[str, Any]) -> Any:
     )
 
 
+def contracted(product: Any, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """(edges, channels, k): Allegro's product of two tensors of an edge, as matrix products.
+
+    x1: (edges, channels, i), x2: (edges, channels, j). The package multiplies out all of i, j and k
+    for every edge and channel, a megabyte an edge, and sums then.
+    """
+    weights = torch.einsum(product._weight_w3j_einstr, product.weights, product.w3j)  # (u, i, j, k)
+    outer = (x1.unsqueeze(-1) * x2.unsqueeze(-2)).flatten(2)
+    return torch.bmm(outer.transpose(0, 1), weights.flatten(1, 2)).transpose(0, 1)
+
+
+def lean(product: Any) -> None:
+    """Let one of Allegro's modules do its product by `contracted`."""
+    if product.path_channel_coupling and not product.w3j_is_ij_diagonal:
+        product._contract = partial(contracted, product)  # allegro 0.7, of the published files
+        product._contract_conv = lambda x1, x2, atoms: contracted(product, x1, x2[atoms])
+
+
 class Nequip:
     """A packaged model or a checkpoint of NequIP or Allegro, or its architecture untrained."""
 
@@ -93,6 +113,11 @@ class Nequip:
         if "allegro" in self.modules:
             allegro = self.modules["allegro"]
             self.layers = dict.fromkeys(range(allegro.num_layers), allegro.num_scalar_features)
+            width = allegro.irreps_out["edge_features"].dim
+            if width != (allegro.num_layers + 1) * allegro.num_scalar_features:
+                raise ValueError(f"unsupported Allegro: its edges have {width} scalars in all")
+            for product in allegro.tps:
+                lean(product)
         else:
             self.scalars = [
                 scalar_columns(module.irreps_out["node_features"])
@@ -105,33 +130,42 @@ class Nequip:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the package's modules in order, and stops after the last requested layer."""
-        found: dict[int, np.ndarray] = {}
-        for layer, scalars in self._run(self._batch(graphs)):
-            if layer in layers:
-                found[layer] = scalars.cpu().numpy()
-            if layer == max(layers):
-                break
-        return found
+        found: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
+        for piece in self._pieces(graphs):
+            for layer, scalars in self._run(self._batch(piece)):
+                if layer in layers:
+                    found[layer].append(scalars.cpu().numpy())
+                if layer == max(layers):
+                    break
+        return {layer: np.concatenate(rows) for layer, rows in found.items()}
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """Runs all modules."""
-        data = self._batch(graphs)
-        vectors = data["edge_vectors"].requires_grad_(forces)
-        with torch.set_grad_enabled(forces):
-            found = {
-                layer: scalars.detach().cpu().numpy()
-                for layer, scalars in self._run(data)
-                if layer in layers
-            }
-        atoms = data["atomic_energy"][:, 0]
-        energies = sums(atoms, [len(graph["types"]) for graph in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
-        start, end = data["edge_index"]
-        gradient = forces_of_edges(atoms.sum(), vectors, start, end, len(atoms))
-        return found, Outputs(energies, gradient.astype(np.float32))
+        found: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
+        energies, gradients = [], []
+        for piece in self._pieces(graphs):
+            data = self._batch(piece)
+            vectors = data["edge_vectors"].requires_grad_(forces)
+            with torch.set_grad_enabled(forces):
+                for layer, scalars in self._run(data):
+                    if layer in layers:
+                        found[layer].append(scalars.detach().cpu().numpy())
+            atoms = data["atomic_energy"][:, 0]
+            energies.append(sums(atoms, [len(graph["types"]) for graph in piece]))
+            if forces:
+                start, end = data["edge_index"]
+                gradients.append(forces_of_edges(atoms.sum(), vectors, start, end, len(atoms)))
+        features = {layer: np.concatenate(rows) for layer, rows in found.items()}
+        both = np.concatenate(gradients).astype(np.float32) if forces else None
+        return features, Outputs(np.concatenate(energies), both)
+
+    def _pieces(self, graphs: Sequence[Any]) -> Iterator[list[Any]]:
+        """What goes through the network at once: on a GPU all of them."""
+        if self.device != "cpu":
+            return iter([list(graphs)])
+        return pieces(graphs, [graph["edges"].shape[1] for graph in graphs], CPU_EDGES)
 
     def _run(self, data: dict[str, torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
         """The layers in order, each with its atoms' scalars. `data` gets what modules make."""
@@ -151,12 +185,11 @@ class Nequip:
                     yield layer, self._sum_of_edges(data, data["edge_features"][:, columns])
 
     def _sum_of_edges(self, data: dict[str, torch.Tensor], edges: torch.Tensor) -> torch.Tensor:
-        """(atoms, dim), as the package's `edge_eng_sum` does."""
-        summed = edges.new_zeros(len(data["atom_types"]), edges.shape[1])
-        summed.index_add_(0, data["edge_index"][0], edges)
-        norm = self.modules["edge_eng_sum"].norm_module
-        normed: torch.Tensor = norm(data | {"node_features": summed})["node_features"] / sqrt(2)
-        return normed
+        """(atoms, dim), by the package's module that sums the energies of edges."""
+        reduce = copy.copy(self.modules["edge_eng_sum"])
+        reduce.field, reduce.out_field = "columns", "summed"
+        summed: torch.Tensor = reduce(data | {"columns": edges})["summed"]
+        return summed
 
     def _batch(self, graphs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """One disjoint graph of all, as the package's modules want it."""

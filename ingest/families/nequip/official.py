@@ -1,6 +1,7 @@
 """NequIP's own calculator, and the features that its modules hand on meanwhile."""
 
-from functools import partial
+import copy
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,28 @@ from nequip.integrations.utils import basic_transforms
 from ingest.families import Structure
 
 
+@cache
+def network(model: Any) -> Any:
+    """The network as the package has it: without what the adapter does otherwise."""
+    whole = copy.deepcopy(model.network)
+    if hasattr(whole.model.func, "allegro"):
+        for product in whole.model.func.allegro.tps:
+            for name in ("_contract", "_contract_conv"):
+                vars(product).pop(name, None)
+    return whole
+
+
 def calculator(model: Any) -> NequIPCalculator:
     """The package's ASE calculator, as it makes it of a saved model."""
-    names = model.network.type_names
-    metadata = model.network.metadata
+    names, metadata = model.network.type_names, model.network.metadata
     transforms = basic_transforms(metadata, model.cutoff, names, {name: name for name in names})
-    return NequIPCalculator(model.network, model.device, transforms=transforms)
+    return NequIPCalculator(network(model), model.device, transforms=transforms)
 
 
 def features(model: Any, structure: Structure) -> dict[int, np.ndarray]:
     """What leaves each convolution; Allegro's edges, summed by the package's own module."""
-    modules, found = model.modules, {}
+    modules = dict(network(model).model.func.named_children())
+    found: dict[int, np.ndarray] = {}
 
     def keep(layer: int, module: Any, _inputs: Any, output: dict[str, Any]) -> None:
         irreps = module.irreps_out["node_features"]
@@ -41,12 +53,11 @@ def features(model: Any, structure: Structure) -> dict[int, np.ndarray]:
     finally:
         for hook in hooks:
             hook.remove()
-    return found or edges_by_layer(model, output)
+    return found or edges_by_layer(model, modules["edge_eng_sum"], output)
 
 
-def edges_by_layer(model: Any, output: dict[str, Any]) -> dict[int, np.ndarray]:
+def edges_by_layer(model: Any, reduce: Any, output: dict[str, Any]) -> dict[int, np.ndarray]:
     """Allegro's `edge_features`, summed over an atom's edges by the package."""
-    reduce = model.modules["edge_eng_sum"]
     reduce.field, reduce.out_field = "edge_features", "summed"
     try:
         summed = reduce(dict(output))["summed"].detach().cpu().numpy()

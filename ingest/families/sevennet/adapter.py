@@ -58,7 +58,7 @@ def network(card: Mapping[str, Any]) -> tuple[torch.nn.Module, str]:
         config = DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG | species | card["architecture"]
     torch.manual_seed(card["seed"])
     model = build_E3_equivariant_model(config | UNTRAINED)
-    return model, weights_sha256(model.state_dict())
+    return model, weights_sha256(dict(model.named_parameters()), model.state_dict())
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:

@@ -19,7 +19,9 @@ class Twin:
         self.device = torch_device(device)
         if card["checkpoint"] is None:
             network = self._module.untrained(card["architecture"], card["seed"] or 0)
-            self.checkpoint_sha256 = weights_sha256(network.state_dict())
+            self.checkpoint_sha256 = weights_sha256(
+                dict(network.named_parameters()), network.state_dict()
+            )
         else:
             self.checkpoint_sha256 = verified(card["checkpoint"], card)
             network = self._module.trained(card["checkpoint"])

@@ -44,21 +44,20 @@ def asked_set(
         return external_set(query, seed)
     if query is not None and len(query) == 1:
         return one_set(snapshot, side, query[0], seed)
-    everything = references.load_set(snapshot, side, seed)
     if query is None:
-        return everything
-    return some_of(snapshot, everything, query, side)
+        return references.load_set(snapshot, side, seed)
+    return some_of(snapshot, side, query, seed)
 
 
-def some_of(
-    snapshot: Snapshot, everything: EmbeddedSet, ids: list[str], side: ModelLayer
-) -> EmbeddedSet:
-    """Of all that is embedded some structures. Raises: NotEmbedded."""
-    embedded = set(everything.ids)
+def some_of(snapshot: Snapshot, side: ModelLayer, ids: list[str], seed: int) -> EmbeddedSet:
+    """Some structures of the store. Raises: NotEmbedded."""
+    groups = references.compositions(snapshot, seed)
+    found = references.load_some(snapshot, side, ids, groups)
+    embedded = set(found.ids)
     for id_ in ids:
         if id_ not in embedded:
             query_vector(snapshot, id_, side)  # raises, and says why
-    return references.subset(everything, np.array(ids, dtype=object))
+    return found
 
 
 def one_set(snapshot: Snapshot, side: ModelLayer, id_: str, seed: int) -> EmbeddedSet:

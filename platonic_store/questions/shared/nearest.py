@@ -1,7 +1,5 @@
 """The rows of a vector table that are nearest to a query."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,15 +9,13 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.atom_sets import atom_sets
+from platonic_store.questions.shared.indexed import by_index, is_indexed, names_no_site
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import HUB, Level, Points
+from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import fits_cache
-
-# By an index, the fewest rows that are taken to be ordered anew by their hub scores.
-HUB_CANDIDATES = 500
 
 
 def nearest(
@@ -36,7 +32,7 @@ def nearest(
     `across`: another model asks. Rows are then ordered by distance + hub / 2 where the space has
     hub scores (`geometry.hubs`).
 
-    Exact while the table fits the cache; beyond, by index, where Lance applies the condition first.
+    Exact up to a quarter of a gigabyte of vectors; beyond, by index: see `indexed`.
     Atoms come one for each set of symmetry-equivalent sites.
 
     Returns: rank, structure_id, site_index (of atoms), distance.
@@ -46,11 +42,10 @@ def nearest(
         raise InvalidQuery(
             f"the query has {query.vector.size} numbers, vectors of {table.name} have {table.dim}"
         )
-    is_beyond = not fits_cache(table.nbytes)
-    if is_beyond and (where is None or _names_no_site(snapshot, where)):
-        keys, distances = _by_index(snapshot, table, query, k, where, across)
+    if is_indexed(snapshot, table):
+        keys, distances = by_index(snapshot, table, query, k, where, across)
     else:
-        points = snapshot.points(table, _structures_with(snapshot, where) if is_beyond else None)
+        points = snapshot.points(table)
         mask = _candidates(snapshot, table, points, query, where)
         indices, distances = nearest_to_one(
             query.vector, points.vectors, points.lengths, k, mask, points.hubs if across else None
@@ -80,7 +75,7 @@ def nearest_by_transport(
         side = ModelLayer(table.model, table.layer)
         pooled = lookup.vector_table(snapshot, side, "structure", table.space)
         found = nearest(snapshot, pooled, mean, max(50, 5 * k), where)
-        condition = _among(found["structure_id"])
+        condition = f"structure_id IN ({literals(found['structure_id']) or 'NULL'})"
     points = snapshot.points(table, condition)
     sets = atom_sets(points)
     mask = np.ones(len(sets.label), dtype=bool)
@@ -98,42 +93,6 @@ def _ranked(keys: pa.Table, distances: np.ndarray) -> pd.DataFrame:
     found = keys.add_column(0, "rank", rank).append_column("distance", pa.array(distances))
     frame: pd.DataFrame = found.to_pandas()
     return frame
-
-
-def _structures_with(snapshot: Snapshot, where: str | None) -> str | None:
-    """A condition of Lance's on the structures that hold a site for which `where` is true."""
-    if where is None:
-        return None
-    return _among(lookup.matching(snapshot, where, "atom")["structure_id"].unique())
-
-
-def _among(ids: Iterable[str]) -> str:
-    return f"structure_id IN ({literals(ids) or 'NULL'})"
-
-
-def _by_index(
-    snapshot: Snapshot,
-    table: VectorTable,
-    query: QueryVector,
-    k: int,
-    where: str | None,
-    across: bool,
-) -> tuple[pa.Table, np.ndarray]:
-    condition = None
-    if where is not None:
-        condition = _among(lookup.matching(snapshot, where, "structure")["structure_id"])
-    more = max(HUB_CANDIDATES, 10 * k) if across else k + 1
-    found = snapshot.nearest_indexed(table, query.vector, more, condition)
-    if query.structure_id is not None:
-        same = np.asarray(pc.equal(found["structure_id"], query.structure_id))
-        if table.level == "atom":
-            same = same & (np.asarray(found["orbit"]) == query.site_index)
-        found = found.filter(pa.array(~same))
-    distances = np.asarray(found["_distance"], dtype=np.float64)
-    if across and HUB in found.column_names:
-        order = np.argsort(distances + np.asarray(found[HUB]) / 2, kind="stable")
-        found, distances = found.take(order), distances[order]
-    return found.slice(0, k), distances[:k]
 
 
 def _candidates(
@@ -156,19 +115,10 @@ def rows_matching(snapshot: Snapshot, points: Points, level: Level, where: str) 
 
     Raises: InvalidQuery.
     """
-    if level == "structure" or _names_no_site(snapshot, where):
+    if level == "structure" or names_no_site(snapshot, where):
         ids = lookup.matching(snapshot, where, "structure")["structure_id"]
         is_one = pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string()))
         return np.asarray(is_one)
     keys = ["structure_id", "site_index"]
     wanted = pd.MultiIndex.from_frame(lookup.matching(snapshot, where, "atom")[keys])
     return pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas()).isin(wanted)
-
-
-def _names_no_site(snapshot: Snapshot, where: str) -> bool:
-    """Whether a condition speaks of structures alone, of which there are fewer than atoms."""
-    try:
-        lookup.matching(snapshot, f"false AND ({where}\n)", "structure")
-    except InvalidQuery:
-        return False
-    return True

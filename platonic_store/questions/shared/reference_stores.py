@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from platonic_store.errors import (
-    Call,
     CheckpointMismatch,
     InvalidQuery,
     LayerNotFound,
@@ -52,7 +51,7 @@ def reference_model(snapshot: Snapshot, reference: str, model: str | None) -> Re
     Raises: InvalidQuery, StoreNotFound, StoreUnreachable, ModelNotFound, LayerNotFound;
     CheckpointMismatch where the embeddings cannot be compared.
     """
-    other = _opened(snapshot, reference)
+    other = opened(snapshot, reference)
     name = f"{reference}@{other.id}"
     if model is None:
         model = next((one for one in snapshot.models if one in other.models), None)
@@ -70,8 +69,11 @@ def reference_model(snapshot: Snapshot, reference: str, model: str | None) -> Re
     return ReferenceModel(name, other, side)
 
 
-def _opened(snapshot: Snapshot, reference: str) -> Snapshot:
-    """Raises: InvalidQuery for what is no name where only names may be."""
+def opened(snapshot: Snapshot, reference: str) -> Snapshot:
+    """A reference's newest state, or the one that its owner opened.
+
+    Raises: StoreNotFound, StoreUnreachable; InvalidQuery for what is no name where only names are.
+    """
     if reference in snapshot.references:
         return snapshot.references[reference]
     if files_are_allowed():
@@ -94,7 +96,7 @@ def _newest(uri: str) -> Snapshot:
     try:
         return reader.snapshot()
     except PlatonicError as error:
-        raise type(error)(f"the reference: {error}", Call("ingest", "SOURCE")) from None
+        raise type(error)(f"the reference: {error}", "check its path or URL") from None
 
 
 def _require_same(one: Snapshot, other: Snapshot, side: ModelLayer, reference: str) -> None:

@@ -311,6 +311,7 @@ def _run(
 
     Raises: CheckpointMismatch, and what running a model raises.
     """
+    from platonic_store.runtimes.cards import is_same_weights
     from platonic_store.runtimes.preparation import prepare
     from platonic_store.runtimes.workers import WorkerPool
 
@@ -323,7 +324,7 @@ def _run(
         WorkerPool(runnable.card, layers, python=runnable.python) as pool,
         progress.bar(f"embedding with {model}", total, "atoms") as advance,
     ):
-        if pool.identity["checkpoint_sha256"] != known:
+        if not is_same_weights(known, pool.identity, runnable.card):
             raise CheckpointMismatch(f"the weights of {model} here are not those of the store")
         for answer in pool.embed(todo.to_batches()):
             for id, reason in answer.rejected:

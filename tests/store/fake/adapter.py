@@ -37,6 +37,8 @@ class Fake:
             time.sleep(0.01 * len(graphs))
         if self.quirk == "mortal" and int(time.monotonic() * 1000) % 5 == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.quirk in ("deadly", "deadlier") and any(one.id == "poison" for one in graphs):
+            os.kill(os.getpid() if self.quirk == "deadly" else os.getppid(), signal.SIGKILL)
         return {
             layer: np.concatenate([embedding(structure, self.name, layer) for structure in graphs])
             for layer in layers

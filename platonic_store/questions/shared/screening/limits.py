@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from platonic_store.geometry import screening as geometry
 from platonic_store.questions.shared import references
-from platonic_store.questions.shared.duplicates import first_alike
-from platonic_store.questions.shared.screening import Known, Measured
+from platonic_store.questions.shared.screening.duplicates import first_alike
+from platonic_store.questions.shared.screening.known import Known, Measured
 
 # In the order in which one computes them.
 CLASSES = ("frontier", "covered", "outside", "redundant", "implausible")
@@ -18,8 +18,10 @@ IMPLAUSIBLE = 0.001  # of known structures
 OUTSIDE, SPARSE = 0.05, 0.2
 
 Among = Annotated[str | None, 'SQL condition: what counts as known, e.g. "e_above_hull < 0.1".']
-Outside = Annotated[float, "Share of held-out structures that may be called outside.", Ge(0)]
-Sparse = Annotated[float, "Share of held-out structures whose region is called sparse.", Ge(0)]
+Outside = Annotated[float, "Share of held-out structures that may be called outside.", Ge(0), Le(1)]
+Sparse = Annotated[
+    float, "Share of held-out structures whose region is called sparse.", Ge(0), Le(1)
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Near duplicates: structures of one reduced formula that a model can hardly tell apart."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
@@ -10,9 +10,8 @@ from annotated_types import Ge
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.clusters import near_duplicate_groups
 from platonic_store.geometry.neighbours import nearest, unit_rows
-from platonic_store.questions.near_duplicates import POOLING, WITHIN
 from platonic_store.questions.shared.crystals import as_pymatgen, same
-from platonic_store.questions.shared.pooled import pooled
+from platonic_store.questions.shared.pooled import Pooled, pooled
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -20,21 +19,10 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
+POOLING = "by-element"  # see docs/structure-vectors.md
+WITHIN = 0.005  # finds some 95 % of copies rattled by 0.05 Å or strained by 2 %, by any model
 Within = Annotated[
     float, "Largest distance of near duplicates, as `near-duplicates` measures it.", Ge(0)
-]
-
-
-__all__ = [
-    "WITHIN",
-    "Fine",
-    "Known",
-    "Within",
-    "fine",
-    "first_alike",
-    "known_alike",
-    "match",
-    "spread_of",
 ]
 
 
@@ -53,28 +41,37 @@ class Fine(NamedTuple):
         return distance / self.scale
 
 
-def fine(
-    these: StructureSet, sides: Iterable[ModelLayer], spreads: dict[ModelLayer, float]
-) -> Fine:
+def fine(these: StructureSet, spreads: dict[ModelLayer, float]) -> Fine:
     """Structures as several models see them. spreads: each model's unit, see `spread_of`."""
-    weights = {side: 1 / spreads[side] for side in sides}
-    parts = [
-        unit_rows(these.pooled(side, POOLING)) * np.sqrt(weight) for side, weight in weights.items()
-    ]
-    return Fine(np.hstack(parts), float(np.mean(list(weights.values()))))
+    return combined([these.pooled(side, POOLING) for side in spreads], [*spreads.values()])
+
+
+def combined(parts: Sequence[np.ndarray], spreads: Sequence[float]) -> Fine:
+    """The same structures by each model, (n, D) by POOLING, and each model's unit."""
+    weights = 1 / np.array(spreads)
+    rows = [unit_rows(one) * np.sqrt(weight) for one, weight in zip(parts, weights, strict=True)]
+    return Fine(np.hstack(rows), float(weights.mean()))
+
+
+def told_apart(snapshot: Snapshot, side: ModelLayer) -> Pooled:
+    """All structures of a store as a model's near duplicates are told; `spread` is the unit.
+
+    Raises: InvalidQuery where no element has two atoms.
+    """
+    found = pooled(snapshot, lookup.vector_table(snapshot, side, "atom"), POOLING)
+    if np.isnan(found.spread):
+        raise InvalidQuery(
+            f"no element has two atoms that {side} has embedded", Call("ingest", "SOURCE")
+        )
+    return found
 
 
 def spread_of(snapshot: Snapshot, side: ModelLayer) -> float:
     """The mean 1 − cosine between two atoms of one element in a store, a model's own unit.
 
-    Raises: InvalidQuery where no element has two atoms.
+    Raises: as `told_apart`.
     """
-    found = pooled(snapshot, lookup.vector_table(snapshot, side, "atom"), POOLING).spread
-    if np.isnan(found):
-        raise InvalidQuery(
-            f"no element has two atoms that {side} has embedded", Call("ingest", "SOURCE")
-        )
-    return found
+    return told_apart(snapshot, side).spread
 
 
 class Known(NamedTuple):

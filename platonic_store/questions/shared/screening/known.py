@@ -19,9 +19,9 @@ from platonic_store.geometry import screening as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.typicality import SHARED, neighbourhoods
 from platonic_store.questions.shared import references
-from platonic_store.questions.shared.duplicates import Fine, fine, spread_of
 from platonic_store.questions.shared.reference_stores import reference_model
 from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.questions.shared.screening.duplicates import Fine, fine, spread_of
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -102,7 +102,7 @@ class Known:
     def fine(self, these: StructureSet) -> Fine:
         """Structures as near duplicates are told, by all models together."""
         spreads = {side: spread_of(self.snapshot, side) for side in self.references}
-        return fine(these, self.references, spreads)
+        return fine(these, spreads)
 
 
 _cache: OrderedDict[tuple[object, ...], Known] = OrderedDict()
@@ -220,5 +220,4 @@ def _reference(snapshot: Snapshot, side: ModelLayer, among: str | None) -> Refer
     stored = references.stored(snapshot, side)
     if stored is not None and among in (None, stored.among):
         return stored
-    fresh, everything = references.build_reference(snapshot, side, among=among)
-    return references.calibrated(fresh, everything)
+    return references.calibrated(*references.build_reference(snapshot, side, among=among))

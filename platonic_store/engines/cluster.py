@@ -1,0 +1,160 @@
+"""A cluster by Ray: to join one, and which of its nodes can work."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from platonic_store import progress
+from platonic_store.engines.node import passport
+from platonic_store.errors import Call, ClusterNotReady
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+_LOG = logging.getLogger(__name__)
+_INSTALL: Final = "pip install 'platonic-store[ray]'"
+# Ray tells its makers of each start, and warns of what it will do about GPUs.
+_VARIABLES: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class Cluster(NamedTuple):
+    """Which cluster, and what one actor is given of a node.
+
+    address: "auto" (the one that this machine belongs to), "local" (one that is started, and ends
+    with the job), or HOST:PORT. num_cpus: also the worker processes of an actor on CPUs.
+    """
+
+    address: str
+    num_cpus: int = 1
+    num_gpus: float = 0.0
+
+
+@contextmanager
+def joined(cluster: Cluster) -> Iterator[None]:
+    """Be part of a cluster, unless this process is already.
+
+    Raises: ClusterNotReady.
+    """
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        raise ClusterNotReady("Ray is not installed", f"run `{_INSTALL}`") from None
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address == "local":
+        options["include_dashboard"] = False
+    try:
+        with warnings.catch_warnings():
+            # Ray's processes are forked, and become other programs at once.
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            ray.init(address=cluster.address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ClusterNotReady(
+            f"no Ray cluster answers at {cluster.address} ({reason})",
+            "start a cluster with Ray",
+            Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Node(NamedTuple):
+    """A node that runs the same versions as the driver. room: how many actors it can hold."""
+
+    id: str
+    host: str
+    room: int
+
+
+class Nodes:
+    """The nodes of the cluster, as they come and go."""
+
+    def __init__(self, cluster: Cluster):
+        self._cluster = cluster
+        self._own = passport()
+        self._asked: dict[str, ObjectRef[dict[str, str]]] = {}
+        self._agrees: dict[str, bool] = {}
+        self.refusals: list[str] = []
+
+    def usable(self) -> list[Node]:
+        """Those that are alive, can hold an actor, and are known to agree with the driver."""
+        import ray
+
+        found = []
+        entries: Any = ray.nodes  # without types
+        for entry in entries():
+            node = Node(entry["NodeID"], entry["NodeManagerHostname"], self._room(entry))
+            if entry["Alive"] and node.room and self._is_same(node):
+                found.append(node)
+        return found
+
+    def avoid(self, node: Node, reason: str) -> None:
+        """Use a node no more."""
+        if self._agrees.get(node.id, True):
+            self._agrees[node.id] = False
+            self.refusals.append(f"{node.host}: {reason}")
+            progress.say(f"node {node.host} is left out: {reason}")
+            _LOG.warning("node %s is left out: %s", node.host, reason)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a node has not said yet which versions it has."""
+        return bool(self._asked)
+
+    def _room(self, entry: dict[str, Any]) -> int:
+        resources, wanted = entry["Resources"], self._cluster
+        by_cpus = resources.get("CPU", 0) // wanted.num_cpus
+        by_gpus = resources.get("GPU", 0) / wanted.num_gpus if wanted.num_gpus else by_cpus
+        return int(min(by_cpus, by_gpus))
+
+    def _is_same(self, node: Node) -> bool:
+        if node.id in self._agrees:
+            return self._agrees[node.id]
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        if node.id not in self._asked:
+            self._asked[node.id] = _ask(node)
+            return False
+        if not ray.wait([self._asked[node.id]], timeout=0)[0]:
+            return False
+        try:
+            told = ray.get(self._asked.pop(node.id))
+        except RayTaskError:  # one without this module
+            told = {}
+        except RayError as error:  # its process died, which says nothing of the node
+            _LOG.warning("node %s did not say its versions: %s", node.host, type(error).__name__)
+            return False
+        others = [
+            f"{name} {told.get(name, 'unknown')} (here {version})"
+            for name, version in self._own.items()
+            if told.get(name) != version
+        ]
+        if others:
+            self.avoid(node, f"it has {', '.join(others)}")
+        else:
+            self._agrees[node.id] = True
+        return not others
+
+
+def _ask(node: Node) -> "ObjectRef[dict[str, str]]":
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(passport)
+    return ask.options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+    ).remote()

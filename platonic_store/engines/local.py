@@ -1,0 +1,100 @@
+"""The engine of one machine: a pool of worker processes, whose rows this process writes."""
+
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from platonic_store.engines import Chunk, Lacking, TableOf
+from platonic_store.engines.written import chunk_of
+from platonic_store.runtimes.forkserver import Forkserver
+from platonic_store.runtimes.preparation import RunnableModel
+from platonic_store.runtimes.process import Embedded
+from platonic_store.runtimes.workers import WorkerPool
+from platonic_store.storage import records
+from platonic_store.storage.interrupts import uninterrupted
+from platonic_store.storage.records import Wanted
+from platonic_store.storage.writer import Writer
+
+# What a kill can cost: no more than this much work, or memory, is ever unacknowledged.
+CHUNK_SECONDS = 15.0
+CHUNK_BYTES = 64 << 20
+
+
+class LocalEngine:
+    """See `Engine`."""
+
+    identity: dict[str, Any]
+
+    def __init__(
+        self,
+        writer: Writer,
+        model: RunnableModel,
+        wanted: Wanted,
+        *,
+        device: str = "auto",
+        batch_atoms: int | None = None,
+        server: Forkserver | None = None,
+    ):
+        self._writer = writer
+        self._pool = WorkerPool(
+            model.card,
+            tuple(wanted.layers),
+            outputs=tuple(wanted.outputs),
+            python=model.python,
+            device=device,
+            batch_atoms=batch_atoms,
+            server=server,
+        )
+        self.identity = self._pool.identity
+
+    def __enter__(self) -> Self:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.__exit__(kind, error, traceback)
+
+    def embed(
+        self,
+        structures: Iterable[pa.RecordBatch],
+        lacking: Lacking,
+        table_of: TableOf,
+        commit: Callable[[Chunk], None],
+        advance: Callable[[float], None],
+    ) -> None:
+        answers: list[Embedded] = []
+        since = time.monotonic()
+
+        @uninterrupted()
+        def hand_over() -> None:
+            if answers:
+                location = self._writer.location
+                commit(chunk_of(answers, lacking, location, table_of, self._sites))
+                answers.clear()
+
+        try:
+            for answer in self._pool.embed(structures):
+                answers.append(answer)
+                size = sum(part.table.nbytes for part in answers)
+                if size > CHUNK_BYTES or time.monotonic() - since > CHUNK_SECONDS:
+                    hand_over()
+                    since = time.monotonic()
+                advance(answer.table.num_rows + self._sites_of(answer.rejected))
+        except KeyboardInterrupt:
+            hand_over()
+            raise
+        hand_over()
+
+    def _sites(self, structure_ids: list[str]) -> pa.Table:
+        return records.sites(self._writer, structure_ids)
+
+    def _sites_of(self, rejected: list[tuple[str, str]]) -> int:
+        return len(self._sites([id_ for id_, _ in rejected])) if rejected else 0

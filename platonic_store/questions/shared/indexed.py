@@ -1,0 +1,138 @@
+"""The rows nearest to a query in a table that does not fit in memory: by its index.
+
+A condition is asked of the rows that the index finds, nearest first, until enough meet it. Where
+too few do, those that meet it are listed and searched, or the table is read: k answers come where
+there are k.
+"""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.neighbours import nearest_to_one
+from platonic_store.questions.shared.inputs import QueryVector
+from platonic_store.storage import lookup
+from platonic_store.storage.layout import HUB, Level
+from platonic_store.storage.nearest_rows import Accept
+from platonic_store.storage.snapshot import Snapshot, VectorTable
+from platonic_store.storage.sqltext import literals
+from platonic_store.storage.vectors import fits_cache
+
+HUB_CANDIDATES = 500  # at least so many are ordered anew by their hub scores
+SCANNED_BYTES = 1 << 28  # a scan of so many takes some 30 ms
+LISTED = 20_000  # structures that meet a condition; more are not listed: the table is read
+
+
+def is_indexed(snapshot: Snapshot, table: VectorTable) -> bool:
+    """Whether a table is searched by its index: it is large, and the index is good or needed."""
+    if not fits_cache(table.nbytes):
+        return True
+    return table.nbytes > SCANNED_BYTES and snapshot.search(table).is_good
+
+
+def by_index(
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: QueryVector,
+    k: int,
+    where: str | None,
+    across: bool,
+) -> tuple[pa.Table, np.ndarray]:
+    """The k nearest rows' keys and distances; see `nearest.nearest`. Raises: InvalidQuery."""
+    wanted = max(HUB_CANDIDATES, 10 * k) if across else k
+    if where is None:
+        accept: Accept = partial(_is_other, table.level, query)
+        found = snapshot.nearest_indexed(table, query.vector, wanted, accept)
+    else:
+        # A condition is asked of structures where it names no site: there are fewer.
+        level: Level = "structure"
+        if table.level == "atom" and not names_no_site(snapshot, where):
+            level = "atom"
+        accept = partial(_accepted, snapshot, table.level, query, where, level)
+        found = snapshot.nearest_indexed(table, query.vector, wanted, accept)
+        if found is None:
+            found = _by_condition(snapshot, table, query, wanted, where, level)
+    if found is None:
+        found = _by_scan(snapshot, table, query, wanted, None)
+    distances = np.asarray(found["_distance"], dtype=np.float64)
+    if across and HUB in found.column_names:
+        order = np.argsort(distances + np.asarray(found[HUB]) / 2, kind="stable")
+        found, distances = found.take(order), distances[order]
+    return found.slice(0, k), distances[:k]
+
+
+def names_no_site(snapshot: Snapshot, where: str) -> bool:
+    """Whether a condition speaks of structures alone, of which there are fewer than atoms."""
+    try:
+        lookup.matching(snapshot, f"false AND ({where}\n)", "structure")
+    except InvalidQuery:
+        return False
+    return True
+
+
+def _is_other(level: Level, query: QueryVector, rows: pa.Table) -> np.ndarray:
+    """Which rows are not the query itself, or equivalent to it."""
+    if query.structure_id is None:
+        return np.ones(len(rows), dtype=bool)
+    other: np.ndarray = np.asarray(pc.not_equal(rows["structure_id"], query.structure_id))
+    if level == "atom":
+        other = other | (np.asarray(rows["orbit"]) != query.site_index)
+    return other
+
+
+def _accepted(
+    snapshot: Snapshot, of: Level, query: QueryVector, where: str, level: Level, rows: pa.Table
+) -> np.ndarray:
+    """Which rows are others and meet a condition, which is one on a level."""
+    ids = rows["structure_id"].unique().to_pylist()
+    meeting = lookup.matching(snapshot, where, level, ids)
+    may: np.ndarray = _is_other(of, query, rows) & _is_among(rows, meeting)
+    return may
+
+
+def _is_among(rows: pa.Table, meeting: pd.DataFrame) -> np.ndarray:
+    if "site_index" not in meeting:
+        ids = pa.array(meeting["structure_id"], pa.string())
+        return np.asarray(pc.is_in(rows["structure_id"], ids))
+    names = ["structure_id", "site_index"]
+    wanted = pd.MultiIndex.from_frame(meeting[names])
+    is_one: np.ndarray = pd.MultiIndex.from_frame(rows.select(names).to_pandas()).isin(wanted)
+    return is_one
+
+
+def _by_condition(
+    snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int, where: str, level: Level
+) -> pa.Table:
+    meeting = lookup.matching(snapshot, where, level)
+    if level == "atom" or len(meeting) > LISTED:
+        return _by_scan(snapshot, table, query, k, meeting)
+    condition = f"structure_id IN ({literals(meeting['structure_id']) or 'NULL'})"
+    # Of the query's own structure there may be one more row.
+    found = snapshot.nearest_among(table, query.vector, k + 1, condition)
+    return found.filter(pa.array(_is_other(table.level, query, found))).slice(0, k)
+
+
+def _by_scan(
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: QueryVector,
+    k: int,
+    meeting: pd.DataFrame | None,
+) -> pa.Table:
+    """Exactly, by reading the whole table."""
+    parts: list[pa.Table] = []
+    for points in snapshot.stream(table):
+        mask = points.is_distinct & _is_other(table.level, query, points.keys)
+        if meeting is not None:
+            mask &= _is_among(points.keys, meeting)
+        rows, far = nearest_to_one(query.vector, points.vectors, points.lengths, k, mask)
+        part = points.keys.take(rows).append_column("_distance", pa.array(far))
+        if points.hubs is not None:
+            part = part.append_column(HUB, pa.array(points.hubs[rows]))
+        both = pa.concat_tables([*parts, part])
+        parts = [both.sort_by("_distance").slice(0, k)]
+    return parts[0]

@@ -1,0 +1,124 @@
+"""The indices of a large vector table: made, measured, and kept up to date.
+
+Vectors are indexed by inverted lists of scalar-quantised rows (IVF_SQ), a quarter of the table's
+size. How many lists a search probes follows from a measurement: the fewest of `PROBES` by which
+`QUERIES` rows of the table find their ten nearest with a recall of `RECALL`. What was measured is
+kept in the table's configuration. Ids of structures are indexed by a B-tree.
+"""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from platonic_store.arrow import vector_matrix
+from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.storage.layout import Level
+from platonic_store.storage.nearest_rows import nearest_rows
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+# Below this an exact scan takes milliseconds; above it the plain DuckDB client wants an index.
+INDEX_FROM_ROWS = 100_000
+PARTITION_ROWS = 4096
+MOST_LISTS = 1_024  # to make lists takes the square of their number
+PROBES = (8, 16, 32, 64, 128, 256, 512)
+RECALL = 0.995
+GOOD = 0.99
+QUERIES = 50
+NEAREST = 10
+GROWN = 4  # times as many rows as when its lists were made: they are made anew
+MEASURED = 1.25  # times as many as when it was measured: it is measured again
+_KEY = "platonic.search"
+
+
+class Measured(NamedTuple):
+    """How a table is searched: lists probed, the recall@10 measured so, with how many rows."""
+
+    probes: int
+    recall: float
+    rows: int
+    lists_of: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was measured that the index finds what a scan would."""
+        return self.recall >= GOOD
+
+
+UNMEASURED = Measured(64, float("nan"), 0, 0)
+
+
+def measured(table: "LanceDataset") -> Measured:
+    """What was measured when a table was last indexed."""
+    text = table.config().get(_KEY)
+    return Measured(**json.loads(text)) if text else UNMEASURED
+
+
+def keep_indexed(table: "LanceDataset") -> None:
+    """Index a large table, or bring its indices up to date; measure what has changed."""
+    renew: Callable[[], None] = table.checkout_latest  # Lance gives it no types
+    rows = table.count_rows()
+    known = {tuple(index.field_names): index for index in table.describe_indices()}
+    if rows < INDEX_FROM_ROWS:
+        return
+    before = measured(table)
+    is_made = ("vector",) not in known or 0 < GROWN * before.lists_of < rows
+    if is_made:
+        table.create_index(
+            "vector", "IVF_SQ", metric="cosine", num_partitions=_lists(rows), replace=True
+        )
+    if ("structure_id",) not in known:
+        table.create_scalar_index("structure_id", "BTREE")
+    renew()
+    if any(index.num_rows_indexed < rows for index in table.describe_indices()):
+        table.optimize.optimize_indices()
+        renew()
+    if is_made or rows > MEASURED * before.rows:
+        found = measure(table)._replace(lists_of=rows if is_made else before.lists_of or rows)
+        table.update_config({_KEY: json.dumps(found._asdict())})
+
+
+def measure(table: "LanceDataset") -> Measured:
+    """The fewest probes that find enough, and the recall that they reach."""
+    level: Level = "atom" if "orbit" in table.schema.names else "structure"
+    queries = _queries(table, level)
+    limits = _exact(table, level, queries)[:, -1] + 2e-6  # in single precision
+    rows, recall = table.count_rows(), 0.0
+    for probes in PROBES:
+        hits = 0.0
+        for query, limit in zip(queries, limits, strict=True):
+            found = nearest_rows(table, level, query, NEAREST, probes)
+            hits += 0 if found is None else (np.asarray(found["_distance"]) <= limit).mean()
+        recall = hits / len(queries)
+        if recall >= RECALL or probes >= _lists(rows):
+            break
+    return Measured(probes, round(recall, 4), rows, 0)
+
+
+def _lists(rows: int) -> int:
+    return max(1, min(rows // PARTITION_ROWS, MOST_LISTS))
+
+
+def _queries(table: "LanceDataset", level: Level) -> np.ndarray:
+    places = np.random.default_rng(0).choice(table.count_rows(), 4 * QUERIES, replace=False)
+    keys = ["site_index", "orbit"] if level == "atom" else []
+    found = table.take(np.sort(places).tolist(), columns=["vector", *keys])
+    speaks = np.ones(len(found), dtype=bool)
+    if level == "atom":
+        speaks = np.asarray(found["site_index"]) == np.asarray(found["orbit"])
+    return vector_matrix(found["vector"])[speaks][:QUERIES]
+
+
+def _exact(table: "LanceDataset", level: Level, queries: np.ndarray) -> np.ndarray:
+    """(q, NEAREST) the least distances of the rows that speak for themselves, in one pass."""
+    condition = "site_index = orbit" if level == "atom" else None
+    unit = queries / np.maximum(row_lengths(queries), 1e-30)[:, None]
+    best = np.full((len(queries), NEAREST), 2, dtype=np.float32)
+    for batch in table.to_batches(columns=["vector"], filter=condition):
+        rows = vector_matrix(batch["vector"])
+        far = 1 - unit @ (rows / np.maximum(row_lengths(rows), 1e-30)[:, None]).T
+        best = np.sort(np.hstack([best, far]), axis=1)[:, :NEAREST]
+    return best

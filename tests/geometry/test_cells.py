@@ -1,0 +1,45 @@
+"""Neighbours by cells: nearly those of an exact search, and as many."""
+
+import numpy as np
+import pytest
+
+from platonic_store.geometry import cells
+from platonic_store.geometry.neighbours import nearest
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    """Rows around 300 centres, as atoms gather around environments."""
+    dice = np.random.default_rng(0)
+    centres = dice.normal(size=(300, 24))
+    near = centres[dice.integers(300, size=6_000)]
+    return (near + 0.15 * dice.normal(size=near.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("has_hubs", [False, True])
+def test_recall_is_what_was_measured(rows, has_hubs, monkeypatch):
+    monkeypatch.setattr(cells, "CELL", 100)
+    hubs = np.random.default_rng(1).uniform(0, 0.1, len(rows)) if has_hubs else None
+    hubs = None if hubs is None else hubs.astype(np.float32)
+    found = cells.cells_of(rows, rows)
+    assert sorted(np.concatenate(found.points)) == list(range(len(rows)))
+    around, recall = cells.measured(rows, rows, 10, found, hubs)
+    assert recall >= cells.RECALL
+    assert around < len(found.order)
+    exact = nearest(rows, rows, 10, hubs)[0]
+    hits = seen = 0
+    for some, index, distance in cells.nearest_by_cells(rows, rows, 10, found, around, hubs):
+        assert index.shape == distance.shape == (len(some), 10)
+        hits += sum(len({*a} & {*b}) for a, b in zip(index, exact[some], strict=True))
+        seen += len(some)
+    assert seen == len(rows)
+    assert hits / exact.size > 0.985
+
+
+def test_cells_all_around_give_the_exact_answer(rows, monkeypatch):
+    monkeypatch.setattr(cells, "CELL", 500)
+    found = cells.cells_of(rows[:100], rows)
+    exact = nearest(rows[:100], rows, 5)
+    for some, index, distance in cells.nearest_by_cells(rows[:100], rows, 5, found, 12):
+        assert (index == exact[0][some]).all()
+        assert (distance == exact[1][some]).all()
