@@ -36,6 +36,12 @@ def lightning(network, configuration):
     return {"pytorch-lightning_version": "2.6.0", "state_dict": module.state_dict(),
             "hyper_parameters": dict(module.hparams)}
 
+def training(network, made_from, head):
+    # As `dp train` saves several heads.
+    from deepmd.pt.train.wrapper import ModelWrapper
+    heads = {"model_dict": {head: made_from}}
+    torch.save({"model": ModelWrapper({head: network}, model_params=heads).state_dict()}, path)
+
 def potential(network):
     from mattersim.forcefield.potential import Potential
     Potential(network, device="cpu").save(path)
@@ -71,6 +77,8 @@ AUTHORS = {
     "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
     "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
     "mattersim-v1-1m": "potential(model.network)",
+    "dpa-3.1-3m": "training(model.network, model.made_from, card['modality'])",
+    "dpa-3.1-mptrj": "torch.jit.script(model.network).save(path)",  # as `dp freeze` does
 }
 PAPER = {
     "MACE-MP-0-small": "mace-mp-0-small",
