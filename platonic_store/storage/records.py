@@ -18,7 +18,7 @@ from platonic_store.storage.writer import Writer
 if TYPE_CHECKING:
     from platonic_store.structures import StructureBatch
 
-_PAGE = 1024
+_PAGE = 8192  # each looks through the statistics of all row groups
 _BULK = SCHEMAS["crystals"].names[1:]
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.
 _WIDER = {("BIGINT", "DOUBLE"), ("BOOLEAN", "BIGINT"), ("BOOLEAN", "DOUBLE")}
