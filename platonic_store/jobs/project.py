@@ -90,7 +90,7 @@ def _project_missing(
     has_hubs = sample is not None
     names = {
         level: commits.ensure_vector_table(
-            writer, side.model, side.layer, level, dim, space, hubs=has_hubs
+            writer, side.model, side.layer, level, dim, space, hubs=has_hubs, half=True
         )
         for level in levels
     }

@@ -51,7 +51,7 @@ def test_coordinates_are_of_the_layers_side_by_side(spaced):
     ]
     fitted = lookup.projection(snapshot, space, side)
     np.testing.assert_allclose(
-        there.vectors[order[1]], project(fitted, points.vectors[order[0]]), atol=1e-6
+        there.vectors[order[1]], project(fitted, points.vectors[order[0]]), atol=1e-3
     )
     assert spaced.sql("SELECT side FROM projection ORDER BY side")["side"].tolist() == SIDES
     layers = spaced.sql("SELECT layers FROM projection")["layers"].map(list).tolist()
