@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from platonic_store import errors
+from platonic_store.runtimes import forkserver
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.cards import Card, Layer, resolve
 from platonic_store.runtimes.forkserver import servers_ahead
@@ -365,7 +366,8 @@ def test_graph_processes_give_the_same_and_end_with_their_worker(name, tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
-def test_servers_begin_one_model_ahead_and_end_with_the_block():
+def test_servers_begin_one_model_ahead_and_end_with_the_block(monkeypatch):
+    monkeypatch.setattr(forkserver, "usable_cores", lambda: 2)
     models = [RunnableModel(card(), Path(sys.executable))] * 3
     with servers_ahead(models, "cpu") as pairs:
         assert len(psutil.Process().children()) == 1, "before the first is asked for"
