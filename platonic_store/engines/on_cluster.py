@@ -1,8 +1,9 @@
 """The engine of a cluster: this process cuts and commits, actors on the nodes embed and write.
 
 Of what goes through this process, structures and predictions are the most. An actor that dies, or
-whose node does, is replaced where there is room, and its pieces are sent again: a chunk is
-committed once, and what else was written of it is named by no manifest.
+whose node does, is replaced where there is room, and its pieces are sent again, each alone to an
+actor, so that it is known of which it dies. A chunk is committed once, and what else was written of
+it is named by no manifest.
 """
 
 import logging
@@ -53,21 +54,27 @@ PATIENCE = 60.0
 
 @dataclass(eq=False)
 class _Hand:
-    """An actor on a node, and what it was given, the oldest first.
-
-    suspect: of an actor that is gone, the call that it was at.
-    """
+    """An actor on a node, and what it was given."""
 
     actor: "ActorHandle[Embedder]"
     node: Node
     pieces: "dict[ObjectRef[Chunk], _Sent]" = field(default_factory=dict)
-    suspect: "ObjectRef[Chunk] | None" = None
+    is_lost: bool = False
+
+    def has_room(self, count: int) -> bool:
+        """Whether it has at most `count` pieces, none of which is to be alone."""
+        alone = any(sent.alone for sent in self.pieces.values())
+        return not self.is_lost and not alone and len(self.pieces) <= count
 
 
 class _Sent(NamedTuple):
-    """A piece, with how often its actor died of it and how often the store was out of reach."""
+    """A piece, with how often its actor died of it and how often the store was out of reach.
+
+    alone: an actor has died that had it and perhaps others.
+    """
 
     piece: Piece
+    alone: bool = False
     deaths: int = 0
     failures: int = 0
     since: float = 0.0
@@ -272,13 +279,15 @@ class ClusterEngine:
         """Send pieces to the actors that have room: the least busy first."""
         for count in range(PIECES_IN_FLIGHT):
             for hand in self._hands:
-                if hand.suspect is not None or len(hand.pieces) > count:
+                if not hand.has_room(count):
                     continue
                 if not todo:
                     piece = next(cut, None)
                     if piece is None:
                         return
                     todo.append(_Sent(piece))
+                if todo[0].alone and hand.pieces:
+                    continue
                 sent = todo.popleft()._replace(since=time.monotonic())
                 ref: ObjectRef[Chunk] = hand.actor.embed.remote(sent.piece, lacking, tables)
                 hand.pieces[ref] = sent
@@ -308,17 +317,16 @@ class ClusterEngine:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        oldest = next(iter(hand.pieces))
         sent = hand.pieces.pop(ref)
         try:
             chunk = ray.get(ref)
         except RayTaskError as error:
-            self._retry(hand, ref, sent, _plain(error), todo)
+            self._retry(hand, sent, _plain(error), todo)
             return
         except RayError as error:
-            self._let_go(hand, oldest, _short(error))
-            if ref != hand.suspect:  # what an actor did not embed yet did not kill it
-                todo.appendleft(sent)
+            self._let_go(hand, _short(error))
+            if not sent.alone:
+                todo.appendleft(sent._replace(alone=True))
                 return
             again = _after_death(sent)
             todo.extendleft(reversed(again))
@@ -335,7 +343,6 @@ class ClusterEngine:
     def _retry(
         self,
         hand: _Hand,
-        ref: "ObjectRef[Chunk]",
         sent: _Sent,
         failure: PlatonicError,
         todo: deque[_Sent],
@@ -347,12 +354,12 @@ class ClusterEngine:
         _log.warning("%s: a piece failed on %s: %s", self._model, hand.node.host, failure)
         todo.append(sent._replace(failures=failures))
         if isinstance(failure, WorkerFailed):  # its pool is closed
-            self._let_go(hand, ref, str(failure))
+            self._let_go(hand, str(failure))
 
-    def _let_go(self, hand: _Hand, suspect: "ObjectRef[Chunk]", reason: str) -> None:
+    def _let_go(self, hand: _Hand, reason: str) -> None:
         """An actor is gone; what else it was given comes back by itself, as calls that fail."""
-        if hand.suspect is None:
-            hand.suspect = suspect
+        if not hand.is_lost:
+            hand.is_lost = True
             _log.warning("%s: lost an actor on node %s (%s)", self._model, hand.node.host, reason)
             _kill(hand)
         if not hand.pieces and hand in self._hands:
@@ -367,14 +374,14 @@ class ClusterEngine:
 
 
 def _after_death(sent: _Sent) -> list[_Sent]:
-    """The pieces to send next, this one having killed its actor; none: reject it."""
+    """The pieces to send next, this one having killed its actor by itself; none: reject it."""
     deaths = sent.deaths + 1
     if deaths < ATTEMPTS - 1:
         return [sent._replace(deaths=deaths)]
     if len(sent.piece.ids) == 1:
         return []
     # One more death halves a half again; only a single structure has two attempts.
-    return [_Sent(half, deaths=len(half.ids) > 1) for half in halves(sent.piece)]
+    return [_Sent(half, alone=True, deaths=int(len(half.ids) > 1)) for half in halves(sent.piece)]
 
 
 def _actor(assignment: Assignment, node: Node, cluster: Cluster) -> "ActorHandle[Embedder]":

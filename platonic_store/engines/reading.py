@@ -60,7 +60,7 @@ def _read_files(files: Sequence[Part], batch_size: int) -> Iterator[StructureBat
 def _read(files: list[Part], batch_size: int) -> Iterator[StructureBatch]:
     for file in files:
         file.path.stat()
-    return read_parts(files, batch_size)
+    yield from read_parts(files, batch_size)
 
 
 def _together(files: Iterable[Part]) -> Iterator[list[Part]]:

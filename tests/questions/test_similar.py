@@ -114,7 +114,7 @@ def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
 
 
 def test_projecting_today_is_projecting_tomorrow(prototypes):
-    """A stored projection puts a stored structure where the store has it."""
+    """A stored projection puts a stored structure where the store has it, in half precision."""
     from platonic_store.geometry.projection import project
     from platonic_store.storage.side_points import side_points
 
@@ -127,7 +127,7 @@ def test_projecting_today_is_projecting_tomorrow(prototypes):
     order = atoms.keys.select(key).to_pandas().sort_values(key).index.to_numpy()
     there = stored.sort_by([(name, "ascending") for name in key])
     np.testing.assert_allclose(
-        project(fitted, atoms.vectors[order]), vector_matrix(there["vector"]), atol=1e-6
+        project(fitted, atoms.vectors[order]), vector_matrix(there["vector"]), atol=5e-4
     )
 
 

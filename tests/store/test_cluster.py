@@ -27,6 +27,7 @@ from platonic_store.store import Store
 
 pytest.importorskip("ray")
 POOL = crystals(40)
+STRUCTURES = "SELECT * EXCLUDE (added_at) FROM structure ORDER BY structure_id"
 QUARANTINE = "SELECT structure_id, reason FROM quarantine ORDER BY ALL"
 PREDICTIONS = "SELECT * EXCLUDE (run) FROM atom_prediction ORDER BY ALL"
 
@@ -162,7 +163,7 @@ def test_a_folder_is_read_by_tasks_as_by_one_machine(cluster, tmp_path, monkeypa
         here, _ = one.ingest(source)
         there, _ = many.ingest(source, ray=cluster.address)
         assert here == there
-    for query in ("FROM structure ORDER BY structure_id", QUARANTINE):
+    for query in (STRUCTURES, QUARANTINE):
         assert many.sql(query).equals(one.sql(query))
     assert len(many.sql(QUARANTINE)) == 1
 
