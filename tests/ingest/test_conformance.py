@@ -1,7 +1,7 @@
 """The conformance kit on every model, each in its family's own environment, made if need be.
 
 Weights that do not come with a package are looked for in the shared data; a model whose weights are
-not there is checked with random ones.
+not there is checked with random ones, once for each network that several cards share.
 """
 
 from dataclasses import replace
@@ -24,7 +24,20 @@ def at_hand(name: str, shared_weights) -> RunnableModel:
         return prepare([name], checkpoint=place)[0]
     if card.architecture is None:
         pytest.skip(f"neither the weights nor the architecture of {name} are at hand")
+    if (first := first_of_network(card)) != name:
+        pytest.skip(f"with random weights {name} is the same network as {first}")
     return prepare([f"control:random:{name}"])[0]
+
+
+def first_of_network(card: cards.Card) -> str:
+    """The first card, of those whose weights are downloaded, that has the same network."""
+    return next(
+        other.name
+        for other in cards.load_cards().values()
+        if checkpoints.requires_download(other)
+        and (other.family, other.architecture) == (card.family, card.architecture)
+        and (other.cutoff, other.elements) == (card.cutoff, card.elements)
+    )
 
 
 @pytest.mark.models
