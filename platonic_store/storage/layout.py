@@ -64,6 +64,11 @@ class Points:
     def column(self, name: str) -> np.ndarray:
         return np.asarray(self.keys[name])
 
+    def take(self, rows: np.ndarray) -> "Points":
+        """Some rows, in their order."""
+        hubs = None if self.hubs is None else self.hubs[rows]
+        return Points(self.keys.take(rows), self.vectors[rows], hubs)
+
 
 def schema(level: Level, dim: int, *, hubs: bool = False, half: bool = False) -> pa.Schema:
     """Arrow schema of a vector table, with or without a column of hub scores.

@@ -134,9 +134,7 @@ class Vectors:
         self._asked.add(name)
         if known is None:
             return self.points(name, level, f"structure_id = {literals([id_])}")
-        rows = np.flatnonzero(known.is_of(id_))
-        hubs = None if known.hubs is None else known.hubs[rows]
-        return Points(known.keys.take(rows), known.vectors[rows], hubs)
+        return known.take(np.flatnonzero(known.is_of(id_)))
 
     def of_structures(self, name: str, level: Level, ids: list[str]) -> Points:
         """The rows of some structures: from memory if the table is there or is of moderate size."""
@@ -149,9 +147,7 @@ class Vectors:
         if known is None:
             return self.points(name, level, f"structure_id IN ({literals(ids) or 'NULL'})")
         wanted = pc.is_in(known.keys["structure_id"], pa.array(ids, pa.string()))
-        rows = np.flatnonzero(np.asarray(wanted))
-        hubs = None if known.hubs is None else known.hubs[rows]
-        return Points(known.keys.take(rows), known.vectors[rows], hubs)
+        return known.take(np.flatnonzero(np.asarray(wanted)))
 
     def keys_of_structures(self, name: str, level: Level, ids: list[str]) -> pa.Table:
         """The keys of the rows of some structures, from memory if the table is there."""
@@ -175,8 +171,7 @@ class Vectors:
         if known is None and len(rows) * MANY >= self._manifest.vectors[name].rows:
             known = self.points(name, level)
         if known is not None:
-            hubs = None if known.hubs is None else known.hubs[rows]
-            return Points(known.keys.take(rows), known.vectors[rows], hubs)
+            return known.take(rows)
         order = np.argsort(rows)
         columns = self._columns(name, level)
         with self._files.location.explained():
