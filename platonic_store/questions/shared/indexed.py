@@ -48,10 +48,7 @@ def by_index(
         accept: Accept = partial(_is_other, table.level, query)
         found = snapshot.nearest_indexed(table, query.vector, wanted, accept)
     else:
-        # A condition is asked of structures where it names no site: there are fewer.
-        level: Level = "structure"
-        if table.level == "atom" and not names_no_site(snapshot, where):
-            level = "atom"
+        level = level_of(snapshot, table.level, where)
         accept = partial(_accepted, snapshot, table.level, query, where, level)
         found = snapshot.nearest_indexed(table, query.vector, wanted, accept)
         if found is None:
@@ -65,13 +62,17 @@ def by_index(
     return found.slice(0, k), distances[:k]
 
 
-def names_no_site(snapshot: Snapshot, where: str) -> bool:
-    """Whether a condition speaks of structures alone, of which there are fewer than atoms."""
+def level_of(snapshot: Snapshot, level: Level, where: str) -> Level:
+    """Of what a condition on rows of a level is asked: where it names no site, of structures, of
+    which there are fewer.
+    """
+    if level == "structure":
+        return level
     try:
         lookup.matching(snapshot, f"false AND ({where}\n)", "structure")
     except InvalidQuery:
-        return False
-    return True
+        return "atom"
+    return "structure"
 
 
 def _is_other(level: Level, query: QueryVector, rows: pa.Table) -> np.ndarray:
@@ -90,11 +91,12 @@ def _accepted(
     """Which rows are others and meet a condition, which is one on a level."""
     ids = rows["structure_id"].unique().to_pylist()
     meeting = lookup.matching(snapshot, where, level, ids)
-    may: np.ndarray = _is_other(of, query, rows) & _is_among(rows, meeting)
+    may: np.ndarray = _is_other(of, query, rows) & is_among(rows, meeting)
     return may
 
 
-def _is_among(rows: pa.Table, meeting: pd.DataFrame) -> np.ndarray:
+def is_among(rows: pa.Table, meeting: pd.DataFrame) -> np.ndarray:
+    """(n,) bool: which rows are of the structures, or are the sites, that meet a condition."""
     if "site_index" not in meeting:
         ids = pa.array(meeting["structure_id"], pa.string())
         return np.asarray(pc.is_in(rows["structure_id"], ids))
@@ -128,7 +130,7 @@ def _by_scan(
     for points in snapshot.stream(table):
         mask = points.is_distinct & _is_other(table.level, query, points.keys)
         if meeting is not None:
-            mask &= _is_among(points.keys, meeting)
+            mask &= is_among(points.keys, meeting)
         rows, far = nearest_to_one(query.vector, points.vectors, points.lengths, k, mask)
         part = points.keys.take(rows).append_column("_distance", pa.array(far))
         if points.hubs is not None:

@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.neighbours import nearest_to_one
 from platonic_store.geometry.sets import nearest_sets
 from platonic_store.questions.shared.atom_sets import atom_sets
-from platonic_store.questions.shared.indexed import by_index, is_indexed, names_no_site
+from platonic_store.questions.shared.indexed import by_index, is_among, is_indexed, level_of
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
@@ -115,10 +114,5 @@ def rows_matching(snapshot: Snapshot, points: Points, level: Level, where: str) 
 
     Raises: InvalidQuery.
     """
-    if level == "structure" or names_no_site(snapshot, where):
-        ids = lookup.matching(snapshot, where, "structure")["structure_id"]
-        is_one = pc.is_in(points.keys["structure_id"], pa.array(ids, pa.string()))
-        return np.asarray(is_one)
-    keys = ["structure_id", "site_index"]
-    wanted = pd.MultiIndex.from_frame(lookup.matching(snapshot, where, "atom")[keys])
-    return pd.MultiIndex.from_frame(points.keys.select(keys).to_pandas()).isin(wanted)
+    meeting = lookup.matching(snapshot, where, level_of(snapshot, level, where))
+    return is_among(points.keys, meeting)
