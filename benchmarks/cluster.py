@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from benchmarks.publishing import COLUMNS, FEATURES, PROPERTIES, STRUCTURES
 from platonic_store.arrow import vector_array
+from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS
 from platonic_store.engines.cutting import pieces
-from platonic_store.engines.on_cluster import CHUNK_SECONDS
 from platonic_store.storage import commits, manifest, records
 from platonic_store.storage.commits import WrittenChunk
 from platonic_store.storage.records import Wanted
@@ -191,7 +191,7 @@ def shares(one: Measured) -> dict[str, str]:
     """
     found = {}
     for name, rate in RATES.items():
-        atoms = min(rate * CHUNK_SECONDS, (64 << 20) / (4 * FEATURES))
+        atoms = min(rate * CHUNK_SECONDS, CHUNK_BYTES / (4 * FEATURES))
         for actors in ACTORS:
             work = actors * rate * (one.cutting / ATOMS + one.committing / atoms)
             share = work + one.publishing / max(PUBLISH_SECONDS, one.publishing)

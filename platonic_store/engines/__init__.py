@@ -13,6 +13,10 @@ import pyarrow as pa
 from platonic_store.storage.commits import WrittenChunk
 from platonic_store.storage.layout import Level
 
+# What a kill can cost of one pool's work, and what of it may be in memory.
+CHUNK_SECONDS = 15.0
+CHUNK_BYTES = 64 << 20
+
 # The name of the vector table for (layer, level, dim), made if there is none.
 TableOf = Callable[[int, Level, int], str]
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from platonic_store.engines import Chunk, Lacking, TableOf
+from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS, Chunk, Lacking, TableOf
 from platonic_store.engines.written import chunk_of
 from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import RunnableModel
@@ -17,10 +17,6 @@ from platonic_store.storage import records
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.records import Wanted
 from platonic_store.storage.writer import Writer
-
-# What a kill can cost: no more than this much work, or memory, is ever unacknowledged.
-CHUNK_SECONDS = 15.0
-CHUNK_BYTES = 64 << 20
 
 
 class LocalEngine:

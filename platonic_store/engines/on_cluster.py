@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import pyarrow as pa
 
 from platonic_store import progress, resources
-from platonic_store.engines import Chunk, Lacking, TableOf
+from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS, Chunk, Lacking, TableOf
 from platonic_store.engines.cluster import Cluster, Node, Nodes
 from platonic_store.engines.cutting import Piece, halves, pieces
 from platonic_store.engines.node import Assignment, Embedder, unexpected
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What a kill can cost of one actor's work, and what it may hold in memory.
-CHUNK_SECONDS = 15.0
-CHUNK_BYTES: Final = 64 << 20
 FIRST_EDGES = 100_000.0
 PIECES_IN_FLIGHT: Final = 2
 ATTEMPTS: Final = 3
