@@ -9,8 +9,6 @@ one core, one of which is killed), the S3 server moto's. Needs the packages of
 """
 
 import argparse
-import http.client
-import logging
 import os
 import threading
 import time
@@ -23,8 +21,9 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+from s3_server import bucket
 
-from platonic_store.engines import on_cluster
+from platonic_store.engines import CHUNK_SECONDS, on_cluster
 from platonic_store.storage import commits
 from platonic_store.storage.layout import key_names
 from platonic_store.store import Store
@@ -52,30 +51,6 @@ def cluster() -> Iterator[Any]:
         yield made
     finally:
         made.shutdown()
-
-
-@contextmanager
-def bucket() -> Iterator[dict[str, str]]:
-    """Storage options of an S3 server with a bucket named `bucket`."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    connection = http.client.HTTPConnection(host, port)
-    connection.request("PUT", "/bucket")
-    assert connection.getresponse().status == 200
-    try:
-        yield {
-            "aws_access_key_id": "key",
-            "aws_secret_access_key": "secret",
-            "aws_region": "us-east-1",
-            "aws_endpoint_url": f"http://{host}:{port}",
-            "aws_allow_http": "true",
-        }
-    finally:
-        server.stop()
 
 
 @contextmanager
@@ -135,13 +110,17 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="a table of CIF text, as MP-20's")
     parser.add_argument("--structures", type=int, help="the first so many; default: all")
     parser.add_argument("--model", action="append", help=f"default: {', '.join(MODELS)}")
-    parser.add_argument("--chunk-seconds", type=float, default=on_cluster.CHUNK_SECONDS)
+    parser.add_argument("--chunk-seconds", type=float, default=CHUNK_SECONDS)
     parser.add_argument("--kill-after", type=int, default=2, help="chunks")
     given = parser.parse_args()
     models = given.model or MODELS
-    on_cluster.CHUNK_SECONDS = given.chunk_seconds
-    on_cluster.FIRST_EDGES = min(on_cluster.FIRST_EDGES, 4000 * given.chunk_seconds)
-    with TemporaryDirectory() as folder, bucket() as options, cluster() as made:
+    first_edges = min(on_cluster.FIRST_EDGES, 4000 * given.chunk_seconds)
+    with (
+        patch.multiple(on_cluster, CHUNK_SECONDS=given.chunk_seconds, FIRST_EDGES=first_edges),
+        TemporaryDirectory() as folder,
+        bucket() as options,
+        cluster() as made,
+    ):
         os.environ.setdefault("PLATONIC_STORE_CACHE", f"{folder}/cache")
         source = Path(folder) / "source.csv"
         pd.read_csv(given.source, nrows=given.structures).to_csv(source, index=False)

@@ -10,7 +10,6 @@ Numbers are medians, and the smallest in brackets.
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import statistics
@@ -18,15 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import publishing
 from rich.console import Console
 from rich.table import Table
+from s3_server import bucket
 from warm import QUERIES
 
 from platonic_store.runtimes.cores import usable_cores
@@ -125,27 +122,6 @@ def published(folder: Path, sizes: list[int]) -> Table:
     return table
 
 
-@contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """moto's S3 server on this machine with a `bucket`: the variables with which it is reached."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    bucket = urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")
-    urllib.request.urlopen(bucket).close()
-    yield {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-    }
-    server.stop()
-
-
 def object_store(version: Version, folder: Path) -> Table:
     """`similar` on an S3 server, with an empty cache, and with what the first call left there."""
     table = Table(title="similar on moto's S3 server of this machine, seconds")
@@ -153,11 +129,10 @@ def object_store(version: Version, folder: Path) -> Table:
         table.add_column(name, justify="right")
     uri = "s3://bucket/mp.store"
     ids = some_ids(version.stores[0], 11)
-    with s3_server() as variables:
+    with bucket() as options:
+        variables = {name.upper(): value for name, value in options.items()}
         start = time.perf_counter()
-        Store.open(version.stores[0]).copy(
-            uri, storage_options={name.lower(): value for name, value in variables.items()}
-        )
+        Store.open(version.stores[0]).copy(uri, storage_options=options)
         table.add_row("copy the store there", f"{time.perf_counter() - start:.1f}", "")
         cold: list[float] = []
         again: list[float] = []
