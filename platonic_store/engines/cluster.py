@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ _VARIABLES: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+ANSWER_SECONDS: Final = 10.0
 
 
 class Cluster(NamedTuple):
@@ -50,6 +54,7 @@ def joined(cluster: Cluster) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _require_answer(cluster.address)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if cluster.address == "local":
         options["include_dashboard"] = False
@@ -59,16 +64,31 @@ def joined(cluster: Cluster) -> Iterator[None]:
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(address=cluster.address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ClusterNotReady(
-            f"no Ray cluster answers at {cluster.address} ({reason})",
-            "start a cluster with Ray",
-            Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
-        ) from None
+        raise _no_answer(cluster.address, error) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raises: ClusterNotReady where nothing answers at HOST:PORT. Ray ends the process there."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_answer(address, error) from None
+
+
+def _no_answer(address: str, error: Exception) -> ClusterNotReady:
+    reason = " ".join(str(error).split())[:200]
+    return ClusterNotReady(
+        f"no Ray cluster answers at {address} ({reason})",
+        "start a cluster with Ray",
+        Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
+    )
 
 
 class Node(NamedTuple):

@@ -45,9 +45,10 @@ def write(
     InvalidCard, WorkerFailed.
     """
     base = resolve(parent)
-    if name.lower() in load_cards() or not file.exists():
-        reason = f"there is a model {name} already" if file.exists() else f"there is no {file}"
-        raise errors.InvalidQuery(reason)
+    if not file.exists():
+        raise errors.InvalidQuery(f"there is no {file}", "check the path")
+    if name.lower() in load_cards():
+        raise errors.InvalidQuery(f"there is a model {name} already", "choose another name")
     its_sets = () if relation == "like" else base.training_sets
     card = replace(
         base,

@@ -286,6 +286,15 @@ def test_a_cluster_without_room_or_without_the_store_says_so(
         ingest(store, cluster)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port", "127.0.0.1", "ray://x:99999"])
+def test_an_address_at_which_nothing_answers_is_one_line(tmp_path, address):
+    store = Store.open(tmp_path / "none.store")
+    with pytest.raises(ClusterNotReady, match=f"no Ray cluster answers at {address}") as raised:
+        store.ingest(POOL, ["fake-a"], ray=address)
+    assert "\n" not in str(raised.value)
+    assert not Path(tmp_path / "none.store").exists()
+
+
 def test_without_a_cluster_it_says_how_to_get_one(tmp_path, monkeypatch):
     store = Store.open(tmp_path / "none.store")
     with monkeypatch.context() as patch:
