@@ -17,7 +17,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -162,6 +162,51 @@ def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int)
     forces.index_add_(0, start, gradient).index_add_(0, end, gradient, alpha=-1)
     found: np.ndarray = forces.cpu().numpy()
     return found
+
+
+def outputs_of_edges(
+    atoms: Any, sizes: Sequence[int], vectors: Any, start: Any, end: Any, *, forces: bool
+) -> Outputs:
+    """Of the energies of atoms, a tensor (atoms,) of the vectors of edges; see `forces_of_edges`.
+
+    sizes: how many atoms each structure has.
+    """
+    energies = sums(atoms, sizes)
+    if not forces:
+        return Outputs(energies, None)
+    return Outputs(energies, forces_of_edges(atoms.sum(), vectors, start, end, len(atoms)))
+
+
+def asked(features: Iterable[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
+    """Layer → array, of tensors that come in the order of layers, which end with the last asked."""
+    found: dict[int, np.ndarray] = {}
+    for layer, rows in enumerate(features):
+        if layer in layers:
+            found[layer] = rows.cpu().numpy().copy()
+        if layer == max(layers):
+            break
+    return found
+
+
+def disjoint(
+    graphs: Sequence[Mapping[str, np.ndarray]], points_into: Mapping[str, str], device: str
+) -> dict[str, Any]:
+    """The arrays of some graphs as tensors of one disjoint graph of all.
+
+    points_into: an array of indices → that whose rows they are. Indices are joined along their last
+    axis, all else along the first.
+    """
+    import torch
+
+    tensors = {}
+    for name in graphs[0]:
+        arrays, axis = [graph[name] for graph in graphs], 0
+        if name in points_into:
+            before = np.cumsum([0, *(len(graph[points_into[name]]) for graph in graphs[:-1])])
+            arrays = [array + first for array, first in zip(arrays, before, strict=True)]
+            axis = -1
+        tensors[name] = torch.from_numpy(np.concatenate(arrays, axis=axis)).to(device)
+    return tensors
 
 
 def torch_device(name: str) -> str:

@@ -19,9 +19,10 @@ from vesin import NeighborList
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
+    asked,
+    disjoint,
+    outputs_of_edges,
     periodic_atoms,
-    sums,
     torch_device,
     verified,
     versions,
@@ -135,11 +136,7 @@ class DeepMD:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the layers in order, and stops after the last requested one."""
-        found = {}
-        for layer, atoms in enumerate(self._run(self._batch(graphs), max(layers))):
-            if layer in layers:
-                found[layer] = atoms.cpu().numpy().copy()
-        return found
+        return asked(self._run(self._batch(graphs)), layers)
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
@@ -148,15 +145,11 @@ class DeepMD:
         types, (start, end), vectors, _ = batch = self._batch(graphs)
         vectors.requires_grad_(forces)
         with torch.set_grad_enabled(forces):
-            rows = list(self._run(batch, max(self.layers)))
+            rows = list(self._run(batch))
             atoms = self.energies(rows[-1], types)
         found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
-        energies = sums(atoms, [len(graph["types"]) for graph in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), vectors, start, end, len(types))
-        )
+        sizes = [len(graph["types"]) for graph in graphs]
+        return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 
     def energies(self, features: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
         """(atoms,) float64: the fitting net of the last layer, and what an element has alone."""
@@ -165,8 +158,8 @@ class DeepMD:
         found: torch.Tensor = model.apply_out_stat(fitted, types[None])["energy"]
         return found.view(-1).double()
 
-    def _run(self, batch: Sequence[torch.Tensor], last: int) -> Iterator[torch.Tensor]:
-        """The layers up to the last wanted, each with the features of atoms that leave it."""
+    def _run(self, batch: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The features of atoms that leave each layer."""
         flows, (types, edges, vectors, (first, second)) = self.flows, batch
         lengths = torch.linalg.norm(vectors, dim=1, keepdim=True)
         switch = self._switch(lengths, flows.e_rcut_smth, flows.e_rcut)
@@ -184,7 +177,7 @@ class DeepMD:
         angles = flows.angle_embd(cosines / torch.pi**0.5)
         atoms = flows.act(self.network.atomic_model.descriptor.type_embedding(types[None]))
         nowhere = torch.empty(1, len(types), 0, dtype=torch.long, device=self.device)
-        for layer in flows.layers[: last + 1]:
+        for layer in flows.layers:
             atoms, bonds, angles = layer(
                 atoms,
                 bonds,
@@ -208,15 +201,8 @@ class DeepMD:
 
     def _batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """One disjoint graph of all: types, edges, their vectors, and pairs of edges."""
-        atoms = np.cumsum([0, *(len(graph["types"]) for graph in graphs)])
-        bonds = np.cumsum([0, *(len(graph["vectors"]) for graph in graphs)])
-        arrays = (
-            np.concatenate([graph["types"] for graph in graphs]),
-            np.concatenate([g["edges"] + i for g, i in zip(graphs, atoms, strict=False)], axis=1),
-            np.concatenate([graph["vectors"] for graph in graphs]),
-            np.concatenate([g["pairs"] + i for g, i in zip(graphs, bonds, strict=False)], axis=1),
-        )
-        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+        points_into = {"edges": "types", "pairs": "vectors"}
+        return tuple(disjoint(graphs, points_into, self.device).values())
 
 
 load = DeepMD

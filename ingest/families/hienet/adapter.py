@@ -17,9 +17,10 @@ from torch_geometric.utils import scatter
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
+    asked,
+    disjoint,
+    outputs_of_edges,
     periodic_atoms,
-    sums,
     torch_device,
     verified,
     versions,
@@ -84,13 +85,7 @@ class HIENet:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the network's modules in order, and stops after the last requested layer."""
-        found = {}
-        for layer, rows in self._run(self.batch(graphs)):
-            if layer in layers:
-                found[layer] = rows.cpu().numpy().copy()
-            if layer == max(layers):
-                break
-        return found
+        return asked(self._run(self.batch(graphs)), layers)
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
@@ -100,18 +95,17 @@ class HIENet:
         vectors = data[KEY.EDGE_VEC].requires_grad_(forces)
         start, end = data[KEY.EDGE_IDX]
         with torch.set_grad_enabled(forces):
-            rows = dict(self._run(data))
+            rows = list(self._run(data))
         atoms = data[KEY.ATOMIC_ENERGY].view(-1)
         found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
-        energies = sums(atoms, [len(graph["types"]) for graph in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), vectors, start, end, len(atoms))
-        )
+        sizes = [len(graph["types"]) for graph in graphs]
+        return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 
-    def _run(self, data: dict[str, torch.Tensor]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Runs modules on `data`, up to the atoms' energies. Scalars come first in irreps."""
+    def _run(self, data: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The scalars that leave each layer, which come first in irreps.
+
+        Runs modules on `data`, up to the atoms' energies.
+        """
         for name, module in self.network.named_children():
             if name == "reduce_total_enegy":
                 return
@@ -119,19 +113,16 @@ class HIENet:
                 continue
             data = module(data)
             if (layer := self._layer.get(name)) is not None:
-                yield layer, data[KEY.NODE_FEATURE][:, : self.layers[layer]]
+                yield data[KEY.NODE_FEATURE][:, : self.layers[layer]]
 
     def batch(self, graphs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """One disjoint graph of all, in the keys that the network's modules read."""
-        first = np.cumsum([0, *(len(graph["types"]) for graph in graphs)])
-        arrays = {
-            KEY.NODE_FEATURE: np.concatenate([graph["types"] for graph in graphs]),
-            KEY.EDGE_IDX: np.concatenate(
-                [g["edges"] + i for g, i in zip(graphs, first, strict=False)], axis=1
-            ),
-            KEY.EDGE_VEC: np.concatenate([graph["vectors"] for graph in graphs]),
+        whole = disjoint(graphs, {"edges": "types"}, self.device)
+        return {
+            KEY.NODE_FEATURE: whole["types"],
+            KEY.EDGE_IDX: whole["edges"],
+            KEY.EDGE_VEC: whole["vectors"],
         }
-        return {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}
 
 
 def scalars(module: Any) -> int:

@@ -15,8 +15,7 @@ from e3nn import o3  # after mace, which sees to it that torch reads e3nn's own 
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
-    sums,
+    outputs_of_edges,
     torch_device,
     verified,
     versions,
@@ -121,12 +120,8 @@ class Mace:
                 )
             alone = network.atomic_energies_fn(node_attrs)[rows, heads]
             atoms = alone + network.scale_shift(interaction, heads)
-        energies = sums(atoms, [len(graph["numbers"]) for graph in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), vectors, edges[0], edges[1], len(rows))
-        )
+        sizes = [len(graph["numbers"]) for graph in graphs]
+        return found, outputs_of_edges(atoms, sizes, vectors, edges[0], edges[1], forces=forces)
 
     def _scalars(self, layer: int, node_feats: torch.Tensor) -> np.ndarray:
         """Irreps are sorted: 0e is first."""

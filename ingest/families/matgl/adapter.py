@@ -20,10 +20,11 @@ from matgl.ext.ase import Atoms2Graph
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
+    asked,
+    disjoint,
+    outputs_of_edges,
     part,
     periodic_atoms,
-    sums,
     torch_device,
     verified,
     versions,
@@ -53,14 +54,7 @@ def build_graph(structure: Structure, convert: Atoms2Graph) -> dict[str, np.ndar
 
 def batch(graphs: Sequence[Mapping[str, np.ndarray]], device: str) -> SimpleNamespace:
     """One disjoint graph of all."""
-    tensors = {}
-    for name in graphs[0]:
-        arrays = [graph[name] for graph in graphs]
-        if name in POINTS_INTO:
-            before = np.cumsum([0, *(len(graph[POINTS_INTO[name]]) for graph in graphs[:-1])])
-            arrays = [array + first for array, first in zip(arrays, before, strict=True)]
-        tensors[name] = torch.from_numpy(np.concatenate(arrays)).to(device)
-    return SimpleNamespace(**tensors)
+    return SimpleNamespace(**disjoint(graphs, POINTS_INTO, device))
 
 
 def potential(card: Mapping[str, Any], network: ModuleType) -> tuple[Potential, str]:
@@ -98,14 +92,8 @@ class MatGL:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the network's blocks in order, and stops after the last requested layer."""
-        found = {}
         features = self._network.features(self.potential.model, batch(graphs, self.device))
-        for layer, rows in enumerate(features):
-            if layer in layers:
-                found[layer] = rows.cpu().numpy().copy()
-            if layer == max(layers):
-                break
-        return found
+        return asked(features, layers)
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
@@ -122,13 +110,9 @@ class MatGL:
             if potential.element_refs is not None:
                 atoms = atoms + potential.element_refs.property_offset[graph.node_type]
         found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
-        energies = sums(atoms, [len(one["node_type"]) for one in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
-        ends = graph.start, graph.end
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), graph.vectors, *ends, len(atoms))
-        )
+        sizes = [len(one["node_type"]) for one in graphs]
+        edges = graph.vectors, graph.start, graph.end
+        return found, outputs_of_edges(atoms, sizes, *edges, forces=forces)
 
 
 load = MatGL

@@ -17,9 +17,10 @@ from mattersim.forcefield.m3gnet.modules.message_passing import polynomial
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
+    asked,
+    disjoint,
+    outputs_of_edges,
     periodic_atoms,
-    sums,
     torch_device,
     verified,
     versions,
@@ -76,11 +77,7 @@ class MatterSim:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the network's blocks in order, and stops after the last requested layer."""
-        found = {}
-        for layer, atoms in enumerate(self._blocks(self._batch(graphs), max(layers))):
-            if layer in layers:
-                found[layer] = atoms.cpu().numpy().copy()
-        return found
+        return asked(self._blocks(self._batch(graphs)), layers)
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
@@ -90,25 +87,21 @@ class MatterSim:
         numbers, (start, end), vectors, _ = batch
         vectors.requires_grad_(forces)
         with torch.set_grad_enabled(forces):
-            rows = list(self._blocks(batch, max(self.layers)))
+            rows = list(self._blocks(batch))
             atoms = network.normalizer(network.final(rows[-1]).view(-1), numbers)
         found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
-        energies = sums(atoms, [len(graph["numbers"]) for graph in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), vectors, start, end, len(numbers))
-        )
+        sizes = [len(graph["numbers"]) for graph in graphs]
+        return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 
-    def _blocks(self, batch: Sequence[torch.Tensor], last: int) -> Iterator[torch.Tensor]:
-        """The blocks up to the last wanted, each with the features of atoms that leave it."""
+    def _blocks(self, batch: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The features of atoms that leave each block."""
         network, (numbers, (start, end), vectors, (first, second)) = self.network, batch
         lengths = torch.linalg.norm(vectors, dim=1)
         basis = network.rbf(lengths)
         surroundings = self._surroundings(vectors, lengths, first, second)
         atoms = network.atom_embedding(network.one_hot_atoms(numbers))
         bonds = network.edge_encoder(basis)
-        for block in network.graph_conv[: last + 1]:
+        for block in network.graph_conv:
             three = block.three_body
             bonds = bonds + three.edge_gate_mlp(surroundings * three.atom_mlp(atoms)[start])
             bonds = bonds + gated(block.gated_mlp_edge, atoms, start, end, bonds) * (
@@ -143,15 +136,8 @@ class MatterSim:
 
     def _batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """One disjoint graph of all: numbers, edges, their vectors, and pairs of edges."""
-        atoms = np.cumsum([0, *(len(graph["numbers"]) for graph in graphs)])
-        bonds = np.cumsum([0, *(len(graph["vectors"]) for graph in graphs)])
-        arrays = (
-            np.concatenate([graph["numbers"] for graph in graphs]),
-            np.concatenate([g["edges"] + i for g, i in zip(graphs, atoms, strict=False)], axis=1),
-            np.concatenate([graph["vectors"] for graph in graphs]),
-            np.concatenate([g["pairs"] + i for g, i in zip(graphs, bonds, strict=False)], axis=1),
-        )
-        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+        points_into = {"edges": "numbers", "pairs": "vectors"}
+        return tuple(disjoint(graphs, points_into, self.device).values())
 
 
 def legendre(cosines: torch.Tensor, count: int) -> torch.Tensor:

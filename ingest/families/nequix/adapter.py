@@ -21,8 +21,7 @@ from nequix.torch_impl.model import (
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
-    sums,
+    outputs_of_edges,
     torch_device,
     verified,
     versions,
@@ -119,13 +118,9 @@ class Nequix:
                     found[layer] = scalars.cpu().numpy().copy()
             sites = network.readout(features)[:, 0] * network.scale + network.shift
             atoms = sites + network.atom_energies[species]
-        energies = sums(atoms, [len(graph["species"]) for graph in graphs])
-        if not forces:
-            return found, Outputs(energies, None)
+        sizes = [len(graph["species"]) for graph in graphs]
         # A vector is from its receiver to its sender.
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), vectors, receivers, senders, len(atoms))
-        )
+        return found, outputs_of_edges(atoms, sizes, vectors, receivers, senders, forces=forces)
 
     def _run(
         self, tensors: Sequence[torch.Tensor], last: int

@@ -17,8 +17,7 @@ from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 from ingest.families import (
     Outputs,
     Structure,
-    forces_of_edges,
-    sums,
+    outputs_of_edges,
     torch_device,
     verified,
     versions,
@@ -115,13 +114,8 @@ class SevenNet:
         with torch.set_grad_enabled(forces):
             found = dict(self._layers(data, layers))
         atoms = data[KEY.ATOMIC_ENERGY].view(-1)
-        energies = sums(atoms, data[KEY.NUM_ATOMS].tolist())
-        if not forces:
-            return found, Outputs(energies, None)
-        start, end = data[KEY.EDGE_IDX]
-        return found, Outputs(
-            energies, forces_of_edges(atoms.sum(), vectors, start, end, len(atoms))
-        )
+        sizes, (start, end) = data[KEY.NUM_ATOMS].tolist(), data[KEY.EDGE_IDX]
+        return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 
     def _layers(
         self, data: dict[str, torch.Tensor], layers: Sequence[int], after: int | None = None
