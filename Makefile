@@ -17,7 +17,7 @@ test: $(VENV)/dev
 test-faults: $(VENV)/dev
 	$(BIN)/pytest -m faults -n auto --dist worksteal
 
-# Every family of models in its own environment, which is made once (7 GB); or one family:
+# Every family of models in its own environment, which is made once; or one family:
 # make test-models FAMILY=mace
 test-models: $(VENV)/dev
 	$(BIN)/pytest -m models -n auto --dist loadgroup $(if $(FAMILY),--family $(FAMILY))
