@@ -12,6 +12,7 @@ import argparse
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,8 @@ def main() -> None:
     parser.add_argument("--chunk-seconds", type=float, default=CHUNK_SECONDS)
     parser.add_argument("--kill-after", type=int, default=2, help="chunks")
     given = parser.parse_args()
+    # Ray's processes are forked, and become other programs at once.
+    warnings.filterwarnings("ignore", "lance is not fork-safe")
     models = given.model or MODELS
     first_edges = min(on_cluster.FIRST_EDGES, 4000 * given.chunk_seconds)
     with (

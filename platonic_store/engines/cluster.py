@@ -81,8 +81,11 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
         return
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
+    if cluster.address != "local":  # whose processes would inherit it
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError:
         raise ClusterNotReady("Ray is not installed", f"run `{_INSTALL}`") from None
     if ray.is_initialized():
@@ -97,7 +100,7 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
             # Ray's processes are forked, and become other programs at once.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(address=cluster.address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise _no_answer(cluster.address, str(error)) from None
     try:
         yield
@@ -128,9 +131,13 @@ def _require_answer(address: str) -> None:
 
 def _no_answer(address: str, reason: str) -> ClusterNotReady:
     reason = " ".join(reason.split())[:200]
+    is_named = address not in ("auto", "local")
+    # Of an address that is named, Ray does not say that the cluster asks for a token.
+    token = ["set RAY_AUTH_MODE=token if it has a token"] if is_named else []
     return ClusterNotReady(
         f"no Ray cluster answers at {address} ({reason})",
         "start a cluster with Ray",
+        *token,
         Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
     )
 
