@@ -81,8 +81,6 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
         return
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
-    if cluster.address != "local":  # whose processes would inherit it
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
         from ray.exceptions import RayError
@@ -101,7 +99,10 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(address=cluster.address, **options)
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        raise _no_answer(cluster.address, str(error)) from None
+        # Where an address is named, Ray does not say that the cluster asks for a token.
+        is_named = cluster.address not in ("auto", "local")
+        token = ["set RAY_AUTH_MODE=token if the cluster asks for one"] if is_named else []
+        raise _no_answer(cluster.address, str(error), *token) from None
     try:
         yield
     finally:
@@ -129,15 +130,11 @@ def _require_answer(address: str) -> None:
         raise _no_answer(address, "another server does")
 
 
-def _no_answer(address: str, reason: str) -> ClusterNotReady:
+def _no_answer(address: str, reason: str, *hint: str) -> ClusterNotReady:
     reason = " ".join(reason.split())[:200]
-    is_named = address not in ("auto", "local")
-    # Of an address that is named, Ray does not say that the cluster asks for a token.
-    token = ["set RAY_AUTH_MODE=token if it has a token"] if is_named else []
     return ClusterNotReady(
         f"no Ray cluster answers at {address} ({reason})",
-        "start a cluster with Ray",
-        *token,
+        *(hint or ["start a cluster with Ray"]),
         Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
     )
 
