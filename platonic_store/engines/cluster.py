@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _INSTALL: Final = "pip install 'platonic-store[ray]'"
-# Ray tells its makers of each start, and warns of what it will do about GPUs.
+# Ray tells its makers of each start, warns of what it will do about GPUs, and prints to stdout, a
+# screen long, of nodes that are lost: lines that match the last one are left out.
 _VARIABLES: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 
 ANSWER_SECONDS: Final = 10.0
