@@ -286,3 +286,18 @@ def test_weights_and_interpreters_by_name(tmp_path):
         refused = command(*words, *option, cwd=tmp_path, check=1)
         assert reason in refused.stderr
         assert refused.stderr.count(b"\n") == 1
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    from platonic_store import cli
+    from platonic_store.store import Store
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "open", stop)
+    monkeypatch.setattr(sys, "argv", ["platonic-store", "ingest", "some.csv"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("error: stopped; what was committed is kept")

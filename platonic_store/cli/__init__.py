@@ -103,8 +103,11 @@ def main() -> None:
     except PlatonicError as error:
         complain(hints.line(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        complain("stopped; what was committed is kept: the same command again goes on from there")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == 130:  # typer's, where Ctrl-C was pressed
+            complain(
+                "stopped; what was committed is kept: the same command again goes on from there"
+            )
+        raise
     except BrokenPipeError:
         sys.exit(141)
