@@ -381,7 +381,7 @@ def loaded_whole(model: Model, card: Mapping[str, Any]) -> float:
 
 def _draw_elsewhere() -> None:
     """Leave the random numbers of this process where another process would not be."""
-    np.random.seed(20_241_224)
+    np.random.seed(20_241_224)  # noqa: NPY002 — packages draw from it
     random.seed(20_241_224)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(20_241_224)
@@ -459,9 +459,7 @@ def speed(model: Model, card: Mapping[str, Any], official: Any) -> Result:
     return Result("speed", True, ours, None, f"{unit}, {ratio:.1f} times its calculator")
 
 
-def _seconds(
-    work: Callable[[], None], clock: Callable[[], float], enough: float = 1.0
-) -> float:
+def _seconds(work: Callable[[], None], clock: Callable[[], float], enough: float = 1.0) -> float:
     """Of the fastest of some runs, after two that warm up; of one that takes long, of that one."""
     best, since = math.inf, clock()
     for run in count():
