@@ -190,11 +190,11 @@ def check_all(names: Iterable[str] = (), *, device: str = "auto") -> "pd.DataFra
 def checked(names: Iterable[str] = ()) -> "pd.DataFrame":
     """What the conformance kit last found of all models, or some, on this machine: one a row.
 
-        Columns: name; family; weights ("published" or "random"; None where it was never checked);
-        failed (the checks, with commas); checks (how many); when; platform; versions; environment_gb
-    (its size, files that environments share counted in each); layers; atoms_per_second (up to the
-        default layer; on a CPU of one core) and times_calculator (against the package's own, which
-        gives energy and forces); then each check with its largest deviation.
+    Columns: name; family; weights ("published" or "random"; None where it was never checked);
+    failed (the checks, with commas); checks (how many); when; platform; versions; environment_gb
+    (files that environments share counted in each); atoms_per_second (up to the default layer; on
+    a CPU of one core) and times_calculator (against the package's own, which gives energy and
+    forces); layers; then each check with its largest deviation.
     """
     import pandas as pd
 
