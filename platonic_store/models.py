@@ -87,9 +87,9 @@ def show(name: str) -> dict[str, Any]:
 
     The fields are those of `ingest/schemas/card.json` that are known, but `layers` is {index:
     dimension} and `elements` are symbols; `weights_here` is where the weights are, else what it
-    takes, `environment` likewise; `kit_passed` is when, on which platform and at which versions the
-    conformance kit last passed here, `kit_failed` a later time that it did not. Raises
-    ModelNotFound.
+    takes, `environment` likewise; `kit_passed` is when, on which platform, at which versions, with
+    which weights and deviations and how fast the conformance kit last passed here, `kit_failed` a
+    later time that it did not. Raises ModelNotFound.
     """
     from ase.data import chemical_symbols
 
@@ -207,8 +207,8 @@ def checked(names: Iterable[str] = ()) -> "pd.DataFrame":
         environment = environments.Environment.of(one)
         if one.family not in sizes:
             sizes[one.family] = environments.size_gb(environment.folder) or environment.size_gb
-        found = check_records.newest(one.name) or {}
-        deviations = found.pop("deviations", {})
+        found = check_records.newest(one.name)
+        deviations = found.get("deviations", {})
         about = {name: found.get(name) for name in _OF_A_RECORD}
         about |= {
             "failed": ", ".join(found.get("failed", ())),

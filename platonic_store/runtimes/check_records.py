@@ -28,6 +28,7 @@ def remember(card: Card, results: Sequence[Result]) -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": f"{platform.system()} {platform.machine()}",
         "versions": next((each.remark for each in results if each.check == "matches_card"), ""),
+        "weights": "published" if card.seed is None else "random",
         "weights_sha256": card.checkpoint_sha256,
         "checks": len(results),
         "atoms_per_second": speed.measured,
@@ -57,13 +58,11 @@ def last(name: str) -> dict[str, Any]:
     return found.get(name) or found.get(f"{RANDOM}{name}") or {}
 
 
-def newest(name: str) -> dict[str, Any] | None:
-    """The last record of `last`, with `weights`: "published" or "random"; None where none is."""
+def newest(name: str) -> dict[str, Any]:
+    """The newer record of `last`; empty where there is none."""
     records = last(name)
-    if not records:
-        return None
-    weights = "published" if name in _read() else "random"
-    return {"weights": weights, **records.get("failed", records.get("passed", {}))}
+    found: dict[str, Any] = records.get("failed") or records.get("passed") or {}
+    return found
 
 
 def _path() -> Path:
