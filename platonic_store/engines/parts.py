@@ -17,7 +17,8 @@ from platonic_store.runtimes.cores import usable_cores
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-Part, Result = TypeVar("Part"), TypeVar("Result")
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 def ahead(
