@@ -116,6 +116,7 @@ class Hands:
         """An actor is gone; what else it was given comes back by itself, as calls that fail."""
         if not hand.is_lost:
             hand.is_lost = True
+            progress.say(f"lost an actor on node {hand.node.host}, others go on ({reason})")
             _log.warning("%s: lost an actor on node %s (%s)", self._model, hand.node.host, reason)
             _kill(hand)
         if not hand.pieces and hand in self._hands:
