@@ -1,5 +1,8 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from platonic_store.geometry import hubs
 from platonic_store.geometry.neighbours import nearest, nearest_to_one, row_lengths, unit_rows
@@ -11,15 +14,24 @@ SAMPLE = hubs.Sample.of(RNG.normal(size=(90, 12)), np.arange(90) % 3)
 SCORES = hubs.hubness(POINTS, SAMPLE.without(None))
 
 
-def test_a_hub_score_is_the_mean_cosine_with_the_nearest_of_the_sample():
+def test_a_hub_score_is_the_inverted_softmax_over_the_sample():
     others = SAMPLE.without(1)
-    rows = others.rows
-    cosines = np.sort(unit_rows(POINTS) @ rows.T, axis=1)[:, -10:].mean(1)
-    np.testing.assert_allclose(hubs.hubness(POINTS, others), cosines, atol=1.5e-5)
-    assert len(rows) == 60
+    cosines = unit_rows(POINTS) @ others.rows.T
+    expected = logsumexp(100 * cosines, axis=1, b=1 / len(others.rows)) / 100
+    np.testing.assert_allclose(hubs.hubness(POINTS, others), expected, atol=1.5e-5)
+    assert len(others.rows) == 60
     np.testing.assert_array_equal(hubs.hubness(4 * POINTS, others), hubs.hubness(POINTS, others))
     few = hubs.hubness(POINTS, others._replace(share=0.25))
-    np.testing.assert_allclose(few, hubs.hubness(POINTS, others) / 2, atol=1e-5)
+    np.testing.assert_allclose(few, hubs.hubness(POINTS, others) / 4, atol=1e-5)
+
+
+def test_an_older_spaces_scores_stay_the_mean_cosine_with_the_ten_nearest():
+    stored = np.load(BytesIO(hubs.to_bytes({"atom": SAMPLE})))
+    older = BytesIO()
+    np.savez(older, **{name: stored[name] for name in stored if "sharpness" not in name})
+    sample = hubs.from_bytes(older.getvalue())["atom"]._replace(share=0.25)
+    cosines = np.sort(unit_rows(POINTS) @ SAMPLE.rows.T, axis=1)[:, -10:].mean(1)
+    np.testing.assert_allclose(hubs.hubness(POINTS, sample), cosines / 2, atol=1.5e-5)
 
 
 def test_a_row_has_the_same_score_alone_as_among_others():
@@ -57,3 +69,4 @@ def test_samples_survive_being_stored():
     stored = hubs.from_bytes(hubs.to_bytes({"atom": SAMPLE}))
     np.testing.assert_array_equal(stored["atom"].rows, SAMPLE.rows)
     np.testing.assert_array_equal(stored["atom"].model, SAMPLE.model)
+    assert stored["atom"].sharpness == SAMPLE.sharpness
