@@ -230,6 +230,7 @@ def card(
     parent: str,
     relation: "Relation" = "fine-tuned from",
     training_sets: Iterable[str] = (),
+    modality: str | None = None,
     python: "str | Path | None" = None,
 ) -> "Path":
     """Write a card for a checkpoint of yours, so that its `name` is a model like any other.
@@ -237,6 +238,7 @@ def card(
     file: the checkpoint, as the parent's package saves it; it is loaded, which can run code.
     parent: the model that it was fine-tuned from (or that `relation` says); "like" for one that was
     trained from nothing with the same package. training_sets: what it was trained on itself.
+    modality: which of its heads or tasks, if not the parent's.
     python: an interpreter that has the family's packages. Returns where the card is: correct it
     there. Raises ModelNotFound, InvalidQuery, WeightsNotFound, WorkerFailed, EnvironmentNotReady.
     """
@@ -244,7 +246,7 @@ def card(
 
     from platonic_store.runtimes import own_cards
 
-    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, python)
+    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, modality, python)
     return path
 
 

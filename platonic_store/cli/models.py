@@ -115,6 +115,10 @@ def card(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--training-set", help="What it was trained on; once for each."),
     ] = None,
+    modality: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--modality", help="Which of its heads or tasks; by default the parent's."),
+    ] = None,
     python: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--python", help="An interpreter that has the packages of its family."),
@@ -127,6 +131,7 @@ def card(
         parent=parent,
         relation=cast("Relation", relation),
         training_sets=training_set or (),
+        modality=modality,
         python=python,
     )
     say(f"{name}: {path}")

@@ -1,6 +1,6 @@
 """Where fine-tuning moved a model's embedding: by element and coordination, beside nulls."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -96,7 +96,8 @@ def _coordination(snapshot: Snapshot, keys: pd.DataFrame) -> np.ndarray:
         "WHERE structure_id IN (SELECT unnest(?))",
         [keys["structure_id"].unique().tolist()],
     )
-    of = {row["structure_id"]: coordination(row) for row in crystals.to_dict("records")}
+    rows = cast("list[dict[str, object]]", crystals.to_dict("records"))
+    of = {row["structure_id"]: coordination(row) for row in rows}
     pairs = zip(keys["structure_id"], keys["site_index"], strict=True)
     return np.array([of[structure][site] for structure, site in pairs])
 

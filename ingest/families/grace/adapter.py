@@ -36,6 +36,9 @@ from tensorpotential.metadata_utils import resolve_param_dtype
 from tensorpotential.potentials import get_preset
 from tensorpotential.tpmodel import extract_cutoff_and_elements, extract_cutoff_matrix
 
+# As torch and OpenMP have it in a worker; 0 is all cores.
+tf.config.threading.set_intra_op_parallelism_threads(int(os.environ.get("OMP_NUM_THREADS", "0")))
+
 
 def build_graph(
     structure: Structure, type_of: Mapping[int, int], cutoff: float

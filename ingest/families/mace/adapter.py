@@ -72,7 +72,7 @@ def head_of(network: Any, named: str | None) -> int:
     wanted = named or (heads[0] if len(heads) == 1 else "default")
     found = [i for i, head in enumerate(heads) if head == wanted or head.lower() == wanted]
     if not found:
-        raise ValueError(f"modality must name one of its heads: {', '.join(heads)}")
+        raise ValueError(f"it has no head {wanted}: the modality must be one of {', '.join(heads)}")
     return found[0]
 
 
