@@ -33,8 +33,9 @@ def test_a_fine_tuned_checkpoint_beside_its_parent(family, weights, tmp_path, ho
     _, runs = store.ingest("builtin:aflow-prototypes", ["my-tiny", "tiny-1"])
     assert [run.structures for run in runs] == [287, 287]
     weights.write_bytes(b"another")
-    with pytest.raises(errors.CheckpointMismatch, match=r"has .*make another card"):
+    with pytest.raises(errors.CheckpointMismatch, match="has") as changed:
         prepare(["my-tiny"])
+    assert "another card" in changed.value.hint[0]
 
 
 def test_a_head_can_be_named(family, weights):
