@@ -203,11 +203,11 @@ class Hands:
 
 
 def plain(error: Exception) -> PlatonicError:
-    """What an actor raised, without its traceback; what nobody expected may hold credentials."""
+    """What a node raised, without its traceback; what nobody expected may hold credentials."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, PlatonicError):
         return cause
-    return WorkerFailed(f"an actor failed by {type(cause or error).__name__}", "see its node's log")
+    return WorkerFailed(f"a node failed by {type(cause or error).__name__}", "see its log")
 
 
 def short(error: Exception) -> str:
