@@ -5,9 +5,9 @@ Of a store that was thinned the scale and the census are those of all that it wa
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -100,10 +100,8 @@ def is_thinned(snapshot: Snapshot, side: ModelLayer) -> bool:
 
 def kept_background(snapshot: Snapshot, side: ModelLayer) -> Background | None:
     """That of what a store was thinned from; None for a store that was not."""
-    rows = snapshot.rows(
-        "SELECT background FROM catalog.main.covers WHERE model = ? AND layer = ?", list(side)
-    )
-    return Background.from_bytes(rows[0][0]) if rows else None
+    content = lookup.parameters(snapshot, lookup.cover_name(side))
+    return None if content is None else Background.from_bytes(content)
 
 
 def calibration_ids(ids: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -139,15 +137,14 @@ def census(snapshot: Snapshot) -> np.ndarray:
     return counts
 
 
-def coordination(row: dict[str, object]) -> np.ndarray:
+def coordination(row: Mapping[Any, Any]) -> np.ndarray:
     """The coordination number of each atom of a crystal, (n,)."""
-    found = coordination_numbers(row["numbers"], row["positions"], row["cell"], row["pbc"])  # type: ignore[arg-type]
+    found = coordination_numbers(row["numbers"], row["positions"], row["cell"], row["pbc"])
     return np.minimum(found, MOST_NEIGHBOURS)
 
 
 def crystals(snapshot: Snapshot, ids: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The crystals of a store, or some, in batches."""
     some = "" if ids is None else f"WHERE structure_id IN ({literals(ids) or 'NULL'})"
-    cursor = snapshot.cursor()
-    cursor.execute(f"SELECT structure_id, numbers, positions, cell, pbc FROM crystals {some}")
-    yield from cursor.to_arrow_reader(_PAGE)
+    sql = f"SELECT structure_id, numbers, positions, cell, pbc FROM crystals {some}"
+    yield from snapshot.execute(sql).to_arrow_reader(_PAGE)
