@@ -85,7 +85,6 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     try:
         import ray
-        from ray.exceptions import RayError
     except ImportError:
         raise ClusterNotReady("Ray is not installed", f"run `{_INSTALL}`") from None
     if ray.is_initialized():
@@ -100,10 +99,10 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
             # Ray's processes are forked, and become other programs at once.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(address=cluster.address, **options)
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    except Exception as error:  # of a node that starts too slowly Ray raises just this
         # Where an address is named, Ray does not say that the cluster asks for a token.
-        is_named = cluster.address not in ("auto", "local")
-        token = ["set RAY_AUTH_MODE=token if the cluster asks for one"] if is_named else []
+        token = ["set RAY_AUTH_MODE=token if the cluster asks for one"]
+        token = [] if cluster.address == "auto" else token
         raise _no_answer(cluster.address, str(error), *token) from None
     try:
         yield
@@ -134,10 +133,12 @@ def _require_answer(address: str) -> None:
 
 def _no_answer(address: str, reason: str, *hint: str) -> ClusterNotReady:
     reason = " ".join(reason.split())[:200]
+    if address == "local":
+        return ClusterNotReady(f"Ray does not start here ({reason})", "do without a cluster")
     return ClusterNotReady(
         f"no Ray cluster answers at {address} ({reason})",
         *(hint or ["start a cluster with Ray"]),
-        Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
+        "name it `local` to try one of this machine alone",
     )
 
 
