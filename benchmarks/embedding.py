@@ -6,8 +6,8 @@ the same AFLOW prototypes that pymatgen ships: its ASE calculator (energy and fo
 has one, its own way to atom features, one structure at a time. In brackets: how many times the
 calculator's speed. Loading is not counted. The last column is ours through a pool of a worker for
 each core, over all of the prototypes. Models whose weights are not at hand (`--checkpoint` names
-some) run with random ones, which cost the same. Printed is the Markdown table of docs/models.md, a
-line a model as it comes.
+some) run with random ones, which cost the same. Printed is a Markdown table, a line a model
+as it comes.
 """
 
 import argparse

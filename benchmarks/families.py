@@ -33,6 +33,7 @@ MODELS = (
     "pet-omat-xs",
     "uma-s-1p1-omat",
     "mattersim-v1-1m",
+    "grace-1l-oam-l",
     "dpa-3.1-3m",
     "hienet",
     "control:soap",

@@ -6,11 +6,16 @@ and all is fitted to anchors alone. Half of the compositions are asked, one site
 symmetry-equivalent ones, at most `--asked` by content, and every distinct atom of the store may
 answer; or with `--structures N` those of the first N by id are asked and are all that may answer.
 
-Four tables in Markdown, each by itself with `--only`:
+A correction for hubs may help an atom to find itself and blur what else is near it. So `same` is
+printed too: of the ten nearest atoms of other crystals, the part that the answering model's own
+ten nearest are too.
+
+Five tables in Markdown, each by itself with `--only`:
 
 layers    each model's layers and sets of them, in a consensus with `--partner` at its default set;
 recipes   recipe × K for the joint space of all trained models, mean over all ordered pairs;
 models    that space with most anchors: every model and control asks every other;
+hubs      the same space, trained models: no hub scores, CSLS, ours, ours at whole weight;
 pairs     pairs with an equal say: a consensus of two trained models, or of one and a control.
 
 The store needs all layers: `ingest --layers all`. λ and layers are found by cross-validation on the
@@ -29,7 +34,7 @@ import pandas as pd
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import JOINING, choose, consensus, join, refine
-from platonic_store.geometry.hubs import Sample, hubness
+from platonic_store.geometry.hubs import Sample, Seen, hubness
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
 from platonic_store.jobs.hub_sample import MOST_ATOMS
@@ -40,18 +45,24 @@ from platonic_store.storage.layer_sets import number_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened", "aligned")
-TABLES = ("layers", "recipes", "models", "pairs")
+TABLES = ("layers", "recipes", "models", "hubs", "pairs")
 Layers = list[np.ndarray]
 
 
 class Found(NamedTuple):
-    """recall@1 and @10, plain and with hub scores."""
+    """recall@1, @10 and `same`, plain and with hub scores; the null of @10; λ, if there is one."""
 
     plain: np.ndarray
     hubs: np.ndarray
+    null: float
+    penalty: float | None
 
     def __str__(self) -> str:
-        return "{:.3f} / {:.3f} → {:.3f} / {:.3f}".format(*self.plain, *self.hubs)
+        return f"{_said(self.plain)} → {_said(self.hubs)}"
+
+
+def _said(found: np.ndarray) -> str:
+    return " / ".join(f"{one:.3f}" for one in found)
 
 
 class Split:
@@ -68,6 +79,7 @@ class Split:
         else:
             asked = known[random_rows(known, len(known) // 2, seed=1)]
             self.answers = np.arange(len(keys))
+        self.structures = keys["structure_id"].to_numpy()[self.answers]
         is_asked = np.isin(self.compositions, asked)
         self.pool = np.flatnonzero(~is_asked)
         may_ask = np.flatnonzero(is_asked[self.answers])
@@ -112,22 +124,22 @@ class Data:
 
 def spaces(
     data: Data, sides: Sequence[ModelLayer], k: int, recipe: Recipe, agreeing: Iterable[int]
-) -> list[np.ndarray]:
-    """The answers' coordinates by each side, (n, d) float32 of unit length."""
+) -> tuple[list[np.ndarray], float | None]:
+    """The answers' coordinates by each side, (n, d) float32 of unit length; λ if it has one."""
     split, anchors = data.split, data.split.anchors(k)
     layers = [data.layers(side) for side in sides]
     at_anchors = [[one[anchors] for one in layer] for layer in layers]
     if recipe != "aligned":
         fitted = [fit(recipe, side_by_side(one).rows) for one in at_anchors]
         whole = [side_by_side([layer[split.answers] for layer in one]).rows for one in layers]
-        return [_unit(project(one, rows)) for one, rows in zip(fitted, whole, strict=True)]
+        return [_unit(project(one, rows)) for one, rows in zip(fitted, whole, strict=True)], None
     models = [side_by_side(at_anchors[i]).rows for i in agreeing]
     groups = split.compositions[anchors]
     penalty = refine(models, groups, choose(models, groups)).penalty
     if penalty is None:
         return spaces(data, sides, k, "whitened", agreeing)
     targets = consensus(models, penalty)
-    return [
+    seen = [
         _unit(
             project(
                 join(few, targets, penalty * JOINING),
@@ -136,6 +148,7 @@ def spaces(
         )
         for few, all_ in zip(at_anchors, layers, strict=True)
     ]
+    return seen, penalty
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -143,14 +156,21 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def hubs_of(seen: Sequence[np.ndarray], agreeing: Sequence[int]) -> list[np.ndarray]:
-    """Each side's hub scores: by a sample of the other agreeing sides, in turn."""
+    """Each side's hub scores, as `project` stores them."""
+    order = random_rows(np.arange(len(seen[0])), min(MOST_ATOMS, len(seen[0])), seed=0)
+    sample = Seen.of(np.stack([seen[i][order] for i in agreeing]), len(order) / len(seen[0]))
+    places = {side: place for place, side in enumerate(agreeing)}
+    return [hubness(rows, sample.by_others(places.get(i))) for i, rows in enumerate(seen)]
+
+
+def csls_of(seen: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The mean cosine with the ten nearest (Conneau et al., 2018), of the other sides in turn."""
     found = []
     for i, rows in enumerate(seen):
-        others = [seen[j] for j in agreeing if j != i]
+        others = [one for j, one in enumerate(seen) if j != i]
         order = random_rows(np.arange(len(rows)), min(MOST_ATOMS, len(rows)), seed=0)
         parts = [one[order[place :: len(others)]] for place, one in enumerate(others)]
-        sample = Sample.of(np.concatenate(parts), np.zeros(len(order)), len(order) / len(rows))
-        found.append(hubness(rows, sample))
+        found.append(hubness(rows, Sample(np.concatenate(parts), len(order) / len(rows), None)))
     return found
 
 
@@ -172,11 +192,31 @@ def recall(
     return found / len(asked)
 
 
+def same(
+    a: np.ndarray, b: np.ndarray, split: Split, hubs: np.ndarray | None = None, k: int = 10
+) -> float:
+    """Of the k nearest of other crystals in b, asked from a: the part that is so asked from b."""
+    found, half = 0, 0 if hubs is None else hubs / 2
+    for part in np.array_split(split.asked, max(1, len(split.asked) // 250)):
+        own = split.structures[part][:, None] == split.structures
+        across, within = a[part] @ b.T - half, b[part] @ b.T
+        across[own], within[own] = -np.inf, -np.inf
+        nearest = (np.argpartition(-one, k, axis=1)[:, :k] for one in (across, within))
+        found += sum(len(np.intersect1d(*both)) for both in zip(*nearest, strict=True))
+    return found / (k * len(split.asked))
+
+
+def measured(
+    a: np.ndarray, b: np.ndarray, split: Split, hubs: np.ndarray | None = None
+) -> np.ndarray:
+    return np.array([*recall(a, b, split.asked, hubs), same(a, b, split, hubs)])
+
+
 def compared(
     data: Data, sides: Sequence[ModelLayer], k: int, recipe: Recipe, agreeing: Sequence[int]
-) -> Iterator[tuple[int, int, Found, float]]:
-    """What each side finds among each other's atoms, and the null."""
-    seen = spaces(data, sides, k, recipe, agreeing)
+) -> Iterator[tuple[int, int, Found]]:
+    """What each side finds among each other's atoms."""
+    seen, penalty = spaces(data, sides, k, recipe, agreeing)
     scores, asked = hubs_of(seen, agreeing), data.split.asked
     orders = [np.random.default_rng(n).permutation(len(seen[0])) for n in range(3)]
     nulls = [
@@ -184,20 +224,20 @@ def compared(
         for i, a in enumerate(seen)
     ]
     for i, j in permutations(range(len(sides)), 2):
-        a, b, null = seen[i], seen[j], nulls[i]
-        yield i, j, Found(recall(a, b, asked), recall(a, b, asked, scores[j])), null
+        plain = measured(seen[i], seen[j], data.split)
+        hubs = measured(seen[i], seen[j], data.split, scores[j])
+        yield i, j, Found(plain, hubs, nulls[i], penalty)
 
 
 def mean(found: Iterable[Found]) -> Found:
     several = list(found)
-    return Found(
-        np.mean([one.plain for one in several], 0), np.mean([one.hubs for one in several], 0)
-    )
+    plain, hubs = (np.mean(of, 0) for of in list(zip(*several, strict=True))[:2])
+    return several[0]._replace(plain=plain, hubs=hubs, null=max(one.null for one in several))
 
 
 def by_layer(data: Data, models: list[str], partner: ModelLayer, k: int) -> None:
     """Single layers, neighbours, all; each model's own random twin beside it where it is stored."""
-    print(f"\nrecall@1 / @10, plain → with hub scores, K = {k}, both ways averaged\n")
+    print(f"\nrecall@1 / @10 / same, plain → with hub scores, K = {k}, both ways averaged\n")
     print("| side | partner | found | its random twin |\n|---|---|---|---|")
     for model in models:
         stored = data.stored(model)
@@ -218,7 +258,10 @@ def by_layer(data: Data, models: list[str], partner: ModelLayer, k: int) -> None
 
 
 def by_recipe(data: Data, sides: list[ModelLayer], ks: list[int]) -> None:
-    print(f"\nrecall@1 / @10, plain → with hub scores, mean over {', '.join(map(str, sides))}\n")
+    print(
+        "\nrecall@1 / @10 / same, plain → with hub scores, "
+        f"mean over {', '.join(map(str, sides))}\n"
+    )
     print(f"| K | {' | '.join(RECIPES)} | s |\n|{'---|' * (len(RECIPES) + 2)}")
     everybody = range(len(sides))
     for k in ks:
@@ -233,25 +276,47 @@ def by_recipe(data: Data, sides: list[ModelLayer], ks: list[int]) -> None:
 def by_model(data: Data, trained: list[ModelLayer], controls: list[ModelLayer], k: int) -> None:
     sides = [*trained, *controls]
     found = list(compared(data, sides, k, "aligned", range(len(trained))))
-    print(f"\nrecall@1 / @10 with hub scores, the joint space of all trained models, K = {k}")
+    print(
+        f"\nrecall@1 / @10 / same with hub scores, the joint space of all trained models, K = {k}, "
+        f"λ = {found[0][2].penalty}"
+    )
     print(f"\n| asks \\ answers | {' | '.join(map(str, sides))} | null |")
     print(f"|{'---|' * (len(sides) + 2)}")
     for i, side in enumerate(sides):
-        cells = {j: "{:.3f} / {:.3f}".format(*one.hubs) for a, j, one, _ in found if a == i}
-        null = max(null for a, _, _, null in found if a == i)
+        cells = {j: _said(one.hubs) for a, j, one in found if a == i}
+        null = max(one.null for a, _, one in found if a == i)
         row = " | ".join(cells.get(j, "") for j in range(len(sides)))
         print(f"| {side} | {row} | {null:.4f} |", flush=True)
 
 
+def by_hubs(data: Data, trained: list[ModelLayer], k: int) -> None:
+    """No correction, CSLS, ours, and ours at whole weight."""
+    everybody = range(len(trained))
+    seen, penalty = spaces(data, trained, k, "aligned", everybody)
+    ours = hubs_of(seen, everybody)
+    none = [np.zeros_like(one) for one in ours]
+    ways = [none, csls_of(seen), ours, [one / 0.75 for one in ours]]
+    print(
+        f"\nrecall@1 / @10 / same, the joint space of all trained models, K = {k}, λ = {penalty}\n"
+    )
+    print(
+        "| asks | answers | no hub scores | CSLS | ours | whole weight |\n|---|---|---|---|---|---|"
+    )
+    for i, j in permutations(everybody, 2):
+        cells = [_said(measured(seen[i], seen[j], data.split, way[j])) for way in ways]
+        print(f"| {trained[i]} | {trained[j]} | {' | '.join(cells)} |", flush=True)
+
+
 def by_pair(data: Data, trained: list[ModelLayer], controls: list[ModelLayer], k: int) -> None:
-    print(f"\nrecall@1 / @10, plain → with hub scores, a consensus of two alone, K = {k}\n")
-    print("| a | b | a asks | b asks |\n|---|---|---|---|")
+    print(f"\nrecall@1 / @10 / same, plain → with hub scores, a consensus of two alone, K = {k}\n")
+    print("| a | b | a asks | b asks | λ | null |\n|---|---|---|---|---|---|")
     pairs = [(a, b) for i, a in enumerate(trained) for b in trained[i + 1 :]]
     pairs += [(a, b) for a in trained for b in controls if b.model.endswith(f":{a.model}")]
     pairs += [(trained[0], b) for b in controls if (trained[0], b) not in pairs]
     for a, b in pairs:
         there, back = (one[2] for one in compared(data, [a, b], k, "aligned", (0, 1)))
-        print(f"| {a} | {b} | {there} | {back} |", flush=True)
+        null = max(there.null, back.null)
+        print(f"| {a} | {b} | {there} | {back} | {there.penalty} | {null:.4f} |", flush=True)
 
 
 def main() -> None:
@@ -285,6 +350,8 @@ def main() -> None:
             by_recipe(data, trained, ks)
         if "models" in wanted:
             by_model(data, trained, controls, ks[-1])
+        if "hubs" in wanted:
+            by_hubs(data, trained, ks[-1])
         if "pairs" in wanted:
             by_pair(data, trained, controls, ks[-1])
 

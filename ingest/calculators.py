@@ -22,6 +22,24 @@ def as_atoms(structure: Structure) -> Atoms:
     return Atoms(numbers, positions, cell=cell, pbc=pbc)
 
 
+def metatomic_features(calculator: Any, outputs: Mapping[int, str]) -> Features:
+    """Features of atoms that a metatomic model has among its outputs, such as `feature`.
+
+    calculator: its `MetatomicCalculator`. outputs: layer → the name of an output.
+    """
+    import torch
+    from metatomic.torch import ModelOutput
+
+    wanted = {name: ModelOutput(sample_kind="atom") for name in outputs.values()}
+
+    def features(atoms: Atoms) -> dict[int, Any]:
+        with torch.no_grad():
+            found = calculator.run_model(atoms, wanted)
+        return {layer: found[name].block().values for layer, name in outputs.items()}
+
+    return features
+
+
 class CalculatorModel:
     """A model of a card, by an ASE calculator and a function that gives its features of atoms.
 

@@ -9,6 +9,7 @@ from platonic_store.questions.compare_sets import compare_sets
 from platonic_store.questions.coverage import coverage
 from platonic_store.questions.disagreement import disagreement
 from platonic_store.questions.embedding import embedding
+from platonic_store.questions.moved import moved
 from platonic_store.questions.near_duplicates import near_duplicates
 from platonic_store.questions.neighbours import neighbours
 from platonic_store.questions.outliers import outliers
@@ -34,6 +35,7 @@ class Questions:
     coverage = Method(coverage)
     disagreement = Method(disagreement)
     embedding = Method(embedding)
+    moved = Method(moved)
     near_duplicates = Method(near_duplicates)
     neighbours = Method(neighbours)
     outliers = Method(outliers)

@@ -31,6 +31,8 @@ __all__ = [
     "card",
     "cards",
     "check",
+    "check_all",
+    "checked",
     "clean",
     "install",
     "lock",
@@ -85,9 +87,9 @@ def show(name: str) -> dict[str, Any]:
 
     The fields are those of `ingest/schemas/card.json` that are known, but `layers` is {index:
     dimension} and `elements` are symbols; `weights_here` is where the weights are, else what it
-    takes, `environment` likewise; `kit_passed` is when, on which platform and at which versions the
-    conformance kit last passed here, `kit_failed` a later time that it did not. Raises
-    ModelNotFound.
+    takes, `environment` likewise; `kit_passed` is when, on which platform, at which versions, with
+    which weights and deviations and how fast the conformance kit last passed here, `kit_failed` a
+    later time that it did not. Raises ModelNotFound.
     """
     from ase.data import chemical_symbols
 
@@ -164,51 +166,61 @@ def check(
 def check_all(names: Iterable[str] = (), *, device: str = "auto") -> "pd.DataFrame":
     """Run the conformance kit on all models, or some, with their weights where they are here.
 
-    A model whose weights are not is checked on its real architecture with random ones.
+    A model whose weights are not is checked on its real architecture with random ones. Returns
+    `checked`, in which `failed` says too why a model could not be checked.
+    """
+    from platonic_store.errors import PlatonicError
+    from platonic_store.runtimes import checkpoints
+    from platonic_store.runtimes.cards import RANDOM, resolve
 
-    Columns: name; weights ("published" or "random"; None where it was not checked); failed (checks,
-    or why there were none); environment_gb (its size, files that environments share counted in
-    each); layers; atoms_per_second and times_calculator (its speed against the package's own
-    calculator); then each check with its largest deviation.
+    chosen = [resolve(name) for name in names] or cards()
+    unchecked = {}
+    for one in chosen:
+        here = not checkpoints.requires_download(one) or checkpoints.find_local(one) is not None
+        try:
+            check(one.name if here else f"{RANDOM}{one.name}", device=device)
+        except PlatonicError as error:
+            unchecked[one.name] = str(error)
+    table = checked(one.name for one in chosen)
+    failed = zip(table["name"], table["failed"], strict=True)
+    table["failed"] = [unchecked.get(name, failure) for name, failure in failed]
+    return table
+
+
+def checked(names: Iterable[str] = ()) -> "pd.DataFrame":
+    """What the conformance kit last found of all models, or some, on this machine: one a row.
+
+    Columns: name; family; weights ("published" or "random"; None where it was never checked);
+    failed (the checks, with commas); checks (how many); when; platform; versions; environment_gb
+    (files that environments share counted in each); atoms_per_second (up to the default layer; on
+    a CPU of one core) and times_calculator (against the package's own, which gives energy and
+    forces); layers; then each check with its largest deviation.
     """
     import pandas as pd
 
-    from platonic_store.errors import PlatonicError
-    from platonic_store.runtimes import checkpoints, environments
+    from platonic_store.runtimes import check_records, environments
     from platonic_store.runtimes.cards import resolve
 
     rows: list[dict[str, Any]] = []
+    sizes: dict[str, float] = {}
     for one in [resolve(name) for name in names] or cards():
-        here = not checkpoints.requires_download(one) or checkpoints.find_local(one) is not None
-        row: dict[str, Any] = {"name": one.name, "layers": _layers(one)}
-        try:
-            found = check(one.name if here else f"control:random:{one.name}", device=device)
-        except PlatonicError as error:
-            rows.append(row | {"weights": None, "failed": str(error)})
-            continue
-        folder = environments.Environment.of(one).folder
-        speed = found.set_index("check").loc["speed"]
-        rows.append(
-            row
-            | {
-                "weights": "published" if here else "random",
-                "failed": ", ".join(found.loc[~found["passed"], "check"]),
-                "environment_gb": environments.size_gb(folder) or None,
-                "atoms_per_second": speed["measured"],
-                "times_calculator": _first_number(str(speed["remark"])),
-            }
-            | dict(found.dropna(subset="tolerance")[["check", "measured"]].to_numpy().tolist())
-        )
-    frame = pd.DataFrame(rows)
-    first = ["name", "weights", "failed", "environment_gb", "layers", "atoms_per_second"]
-    return frame[[*first, *(name for name in frame if name not in first)]]
+        environment = environments.Environment.of(one)
+        if one.family not in sizes:
+            sizes[one.family] = environments.size_gb(environment.folder) or environment.size_gb
+        found = check_records.newest(one.name)
+        deviations = found.get("deviations", {})
+        about = {name: found.get(name) for name in _OF_A_RECORD}
+        about |= {
+            "failed": ", ".join(found.get("failed", ())),
+            "environment_gb": round(sizes[one.family], 2),
+            "layers": _layers(one),
+        }
+        rows.append({"name": one.name, "family": one.family} | about | deviations)
+    return pd.DataFrame(rows)
 
 
-def _first_number(text: str) -> float | None:
-    import re
-
-    found = re.search(r"[0-9.]+", text)
-    return float(found[0]) if found else None
+_OF_A_RECORD = ("weights", "failed", "checks", "when", "platform", "versions",
+                "environment_gb", "atoms_per_second", "times_calculator")  # fmt: skip
 
 
 def card(
@@ -218,6 +230,7 @@ def card(
     parent: str,
     relation: "Relation" = "fine-tuned from",
     training_sets: Iterable[str] = (),
+    modality: str | None = None,
     python: "str | Path | None" = None,
 ) -> "Path":
     """Write a card for a checkpoint of yours, so that its `name` is a model like any other.
@@ -225,6 +238,7 @@ def card(
     file: the checkpoint, as the parent's package saves it; it is loaded, which can run code.
     parent: the model that it was fine-tuned from (or that `relation` says); "like" for one that was
     trained from nothing with the same package. training_sets: what it was trained on itself.
+    modality: which of its heads or tasks, if not the parent's.
     python: an interpreter that has the family's packages. Returns where the card is: correct it
     there. Raises ModelNotFound, InvalidQuery, WeightsNotFound, WorkerFailed, EnvironmentNotReady.
     """
@@ -232,7 +246,7 @@ def card(
 
     from platonic_store.runtimes import own_cards
 
-    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, python)
+    _, path = own_cards.write(Path(file), name, parent, relation, training_sets, modality, python)
     return path
 
 

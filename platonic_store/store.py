@@ -291,8 +291,8 @@ class Store(Questions):
         device: str = "auto",
         batch_atoms: int | None = None,
         ray: str | None = None,
-        num_cpus: int = 1,
-        num_gpus: float = 0.0,
+        num_cpus: int | None = None,
+        num_gpus: float | None = None,
     ) -> "tuple[SourceReport | None, list[RunReport]]":
         """Read structures, and embed with each model those that it has not embedded yet.
 
@@ -311,8 +311,8 @@ class Store(Questions):
         batch_atoms: atoms in one forward; by default what suits the device.
         ray: a Ray cluster that does the work: "auto" (the one that this machine belongs to), its
             address, or "local" (one of this machine, for the time being). See docs/cluster.md.
-        num_cpus: of the cluster, cores that one actor takes, and its worker processes.
-        num_gpus: of the cluster, GPUs that one actor takes.
+        num_cpus: of the cluster, cores that one actor takes, and its worker processes; default 1.
+        num_gpus: of the cluster, GPUs that one actor takes; default none.
 
         To run it again resumes, and does nothing where all is done. What cannot be read or
         embedded goes to the `quarantine` view with its reason.
@@ -321,7 +321,7 @@ class Store(Questions):
         LicenceNotAccepted, WeightsNotFound, EnvironmentNotReady, WorkerFailed, CheckpointMismatch,
         StoreBusy, StoreNotWritable, ClusterNotReady.
         """
-        from platonic_store.engines.cluster import Cluster, joined
+        from platonic_store.engines.cluster import joined, named
         from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
         from platonic_store.runtimes.forkserver import servers_ahead
@@ -332,34 +332,18 @@ class Store(Questions):
         for name in models:
             layers_wanted(resolve(name), layers)
             outputs_wanted(resolve(name), outputs)
-        cluster = None if ray is None else Cluster(ray, num_cpus, num_gpus)
+        cluster = named(ray, num_cpus, num_gpus)
         ready = (prepare if cluster is None else prepare_elsewhere)(
             models, python=python, checkpoint=checkpoint, trust=trust
         )
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
         with (
-            joined(cluster) if cluster else nullcontext(),
-            self._writing(change, create=source is not None) as writer,
+            joined(cluster),
             servers_ahead(ready, device) as servers,
+            self._writing(change, create=source is not None) as writer,
         ):
-            source_id, report = None, None
-            if source is not None:
-                source_id, report = ingest.read_source(writer, source, format, cluster)
-            runs = [
-                ingest.embed(
-                    writer,
-                    model,
-                    source_id=source_id,
-                    layers=layers,
-                    outputs=outputs,
-                    device=device,
-                    batch_atoms=batch_atoms,
-                    cluster=cluster,
-                    server=server,
-                )
-                for model, server in servers
-            ]
-        return report, runs
+            asked = ingest.Asked(layers, outputs, device, batch_atoms, cluster)
+            return ingest.ingest(writer, source, format, servers, asked)
 
     def annotate(
         self,
@@ -466,6 +450,7 @@ class Store(Questions):
         *,
         recipe: str | None = None,
         anchors: str | None = None,
+        ray: str | None = None,
     ) -> "list[Projected]":
         """Bring models (all, if none is named) up to date in the space of a recipe and anchors.
 
@@ -476,19 +461,22 @@ class Store(Questions):
             trained models have embedded the anchors, else "whitened". "alone": a space that only
             the models named agree on; questions use it where they name it.
         anchors: an anchor set's id or its beginning; by default the newest set.
+        ray: a Ray cluster that computes the coordinates, as of `ingest`.
 
-        Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery.
+        Raises: AnchorsNotFound, ModelNotFound, LayerNotFound, InvalidQuery, ClusterNotReady.
         """
+        from platonic_store.engines.cluster import joined, named
         from platonic_store.jobs import project as job
         from platonic_store.jobs.space import open_space
 
-        with self._writing(" ".join(["project", *models])) as writer:
+        cluster = named(ray)
+        with joined(cluster), self._writing(" ".join(["project", *models])) as writer:
             _sides(writer.snapshot(), models)
             space = open_space(writer, recipe, anchors, models)
             snapshot = writer.snapshot()
             names = list(models) or list(snapshot.models)
             sides = [space.side_of(snapshot, name) for name in names]
-            return [job.project_model(writer, space, side) for side in sides]
+            return [job.project_model(writer, space, side, cluster) for side in sides]
 
     def score(
         self,
@@ -497,6 +485,7 @@ class Store(Questions):
         among: str | None = None,
         seed: int | None = None,
         renew: bool = False,
+        ray: str | None = None,
     ) -> "list[Scored]":
         """Score how typical each structure looks to models (all, if none is named), and keep it.
 
@@ -507,17 +496,21 @@ class Store(Questions):
             reference, with which all is scored anew.
         renew: make a new reference of all that the store holds now; else what was added since is
             scored by the reference that is there.
+        ray: a Ray cluster that computes the scores, as of `ingest`.
 
         Typicality is not confidence. The scores are in the views `typicality`, `atom_typicality`
         and `disagreement`. To run it again resumes, and does nothing where all is done.
 
-        Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions.
+        Raises: ModelNotFound, LayerNotFound, InvalidQuery with too few compositions,
+        ClusterNotReady.
         """
+        from platonic_store.engines.cluster import joined, named
         from platonic_store.jobs.score import score_model
 
-        with self._writing(" ".join(["score", *models])) as writer:
+        cluster = named(ray)
+        with joined(cluster), self._writing(" ".join(["score", *models])) as writer:
             return [
-                score_model(writer, side, among=among, seed=seed, renew=renew)
+                score_model(writer, side, among=among, seed=seed, renew=renew, cluster=cluster)
                 for side in _sides(writer.snapshot(), models)
             ]
 

@@ -22,6 +22,7 @@ ONE_OF_EACH = [
     "pet-omat-xs",
     "uma-s-1p1-omat",
     "mattersim-v1-1m",
+    "grace-1l-oam-l",
     "control:soap",
     "control:composition",
 ]

@@ -1,5 +1,12 @@
-"""docs/models.md: the table of cards; the rest of the page is written by hand."""
+"""docs/models.md: the table of cards, and of what `models check --all` found.
 
+The second is made from docs/checked.csv, which is that command's output:
+`platonic-store models check --all --format csv --out docs/checked.csv`. The rest of the page is
+written by hand.
+"""
+
+import csv
+from itertools import groupby
 from pathlib import Path
 
 from ase.data import chemical_symbols
@@ -7,6 +14,19 @@ from ase.data import chemical_symbols
 from platonic_store.runtimes.cards import Card, load_cards
 
 START, END = "<!-- The table is made by `make docs`. -->", "<!-- End of the table. -->"
+CHECKED = Path(__file__).parent.parent / "checked.csv"
+KIT = "<!-- These tables are made by `make docs` from checked.csv. -->"
+KIT_END = "<!-- End of the tables. -->"
+# Heading → the checks whose largest deviation it shows.
+DEVIATIONS = {
+    "loaded twice": ["loaded_whole", "deterministic"],
+    "batch, order": ["one_layer_at_a_time", "batch_independence", "site_order"],
+    "rotation, mirror": ["rotation", "mirror"],
+    "translation, lattice, supercell": ["translation", "lattice_choice", "supercell"],
+    "its features": ["official_features"],
+    "its energy, eV an atom": ["official_energy", "calculator_energy"],
+    "its forces, eV/Å": ["calculator_forces"],
+}
 
 
 def layers(card: Card) -> str:
@@ -61,9 +81,76 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def lines_of(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace("| --- ", "|---")
+
+
+def checked_rows() -> list[dict[str, str]]:
+    """What the command wrote, in the order of the cards."""
+    with CHECKED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def checked_model(row: dict[str, str]) -> list[str]:
+    """Speed and deviations of one model."""
+
+    def number(name: str, form: str) -> str:
+        return form.format(float(row[name])) if row.get(name) else "–"
+
+    def worst(checks: list[str]) -> str:
+        found = [float(row[check]) for check in checks if row.get(check)]
+        return f"{max(found):.0e}".replace("e-0", "e-").replace("0e+00", "0") if found else "–"
+
+    count = f"{int(float(row['checks']))} passed"
+    return [
+        f"`{row['name']}`",
+        row["weights"] or "–",
+        row["failed"] or count,
+        number("atoms_per_second", "{:,.0f}"),
+        number("times_calculator", "{:.1f}"),
+        *map(worst, DEVIATIONS.values()),
+    ]
+
+
+def checked_family(family: str, rows: list[dict[str, str]]) -> list[str]:
+    """Environment, versions and the last run of one family."""
+    last = max(rows, key=lambda row: row["when"])
+    size = f"{float(last['environment_gb']):.1f}"
+    return [
+        family,
+        size,
+        last["when"][:10] or "–",
+        last["platform"] or "–",
+        last["versions"] or "–",
+    ]
+
+
+def checked() -> str:
+    """Two tables: of the models, and of the families' environments; and what was not checked."""
+    every = checked_rows()
+    rows = [row for row in every if row["checks"]]
+    others = ", ".join(f"`{row['name']}`" for row in every if not row["checks"]) or "none"
+    families = [(name, list(some)) for name, some in groupby(rows, lambda row: row["family"])]
+    models = lines_of(
+        ["model", "weights", "checks", "atoms/s", "× its calculator", *DEVIATIONS],
+        [checked_model(row) for row in rows],
+    )
+    places = lines_of(
+        ["family", "environment, GB", "last run", "platform", "versions"],
+        [checked_family(*each) for each in families],
+    )
+    return f"{models}\n\nNot checked: {others}.\n\n{places}"
+
+
+def between(page: str, start: str, end: str, made: str) -> str:
+    """The page with something new between two marks."""
+    before, _, rest = page.partition(start)
+    return f"{before}{start}\n\n{made}\n\n{end}{rest.partition(end)[2]}"
+
+
 def page() -> str:
-    """The page as it is, with today's table between its marks."""
+    """The page as it is, with today's tables between their marks."""
     page = (Path(__file__).parent.parent / "models.md").read_text()
-    before, _, rest = page.partition(START)
-    after = rest.partition(END)[2]
-    return f"{before}{START}\n\n{table()}\n\n{END}{after}"
+    return between(between(page, START, END, table()), KIT, KIT_END, checked())

@@ -272,7 +272,7 @@ def weights_sha256(parameters: Mapping[str, Any], before: Mapping[str, Any] | No
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(parameters.items()):
-        array = tensor.detach().cpu().numpy()
+        array = _array(tensor)
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.packbits(np.signbit(array)).tobytes())
     found = digest.hexdigest()
@@ -289,10 +289,15 @@ def tensors_sha256(state: Mapping[str, Any]) -> str:
     """The SHA-256 of named tensors to the last bit, such as a `state_dict`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        array = np.ascontiguousarray(_array(tensor))
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """Of a tensor of torch, or what numpy takes for an array."""
+    return np.asarray(tensor.detach().cpu() if hasattr(tensor, "detach") else tensor)
 
 
 def versions(*packages: str) -> dict[str, str]:

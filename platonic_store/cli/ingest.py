@@ -10,6 +10,7 @@ from platonic_store.cli.options import (
     FormatOption,
     OutOption,
     PythonOption,
+    RayOption,
     StoreOption,
     TrustOption,
     by_name,
@@ -44,14 +45,15 @@ def run(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Atoms in one forward; by default what suits the device."),
     ] = None,
-    ray: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="On a Ray cluster: auto, HOST:PORT, or local; see docs/cluster.md."),
-    ] = None,
+    ray: RayOption = None,
     num_cpus: Annotated[
-        int, typer.Option(min=1, help="Cores, and so workers, of one actor of the cluster.")
-    ] = 1,
-    num_gpus: Annotated[float, typer.Option(min=0, help="GPUs of one actor of the cluster.")] = 0,
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Cores, and so workers, of one actor of the cluster; default: 1."),
+    ] = None,
+    num_gpus: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0, help="GPUs of one actor of the cluster; default: 0."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,

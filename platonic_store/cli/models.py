@@ -59,7 +59,7 @@ def check(
         Optional[str],  # noqa: UP045
         typer.Argument(help="A model's name or alias."),
     ] = None,
-    all: Annotated[bool, typer.Option("--all", help="Every model, a row each.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Run it on every model.")] = False,
     python: PythonOption = None,
     checkpoint: CheckpointOption = None,
     trust: TrustOption = None,
@@ -67,11 +67,12 @@ def check(
     format: FormatOption = Format.table,
     out: OutOption = None,
 ) -> None:
-    """Run the conformance kit on a model, on this machine; exit code 1 if a check fails."""
+    """Run the conformance kit on a model, on this machine; exit code 1 if a check fails.
+
+    With neither a name nor --all: what it last found of each model here.
+    """
     if all or name is None:
-        if not all:
-            raise typer.BadParameter("name a model, or give --all")
-        table = models.check_all(device=device)
+        table = models.check_all(device=device) if all else models.checked()
         show(table, format, out)
         if failed := table.loc[table["failed"] != "", "name"].tolist():
             complain(f"{len(failed)} of {len(table)} fail: {', '.join(failed)}")
@@ -114,6 +115,10 @@ def card(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--training-set", help="What it was trained on; once for each."),
     ] = None,
+    modality: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--modality", help="Which of its heads or tasks; by default the parent's."),
+    ] = None,
     python: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--python", help="An interpreter that has the packages of its family."),
@@ -126,6 +131,7 @@ def card(
         parent=parent,
         relation=cast("Relation", relation),
         training_sets=training_set or (),
+        modality=modality,
         python=python,
     )
     say(f"{name}: {path}")

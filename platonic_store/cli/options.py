@@ -48,6 +48,10 @@ PythonOption = Annotated[
         "--python", help="An interpreter that has the models' packages, or FAMILY=PATH for each."
     ),
 ]
+RayOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--ray", help="On a Ray cluster: auto, HOST:PORT, or local; see docs/cluster.md."),
+]
 CheckpointOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(

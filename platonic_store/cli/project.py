@@ -7,6 +7,7 @@ from platonic_store.cli.options import (
     Format,
     FormatOption,
     OutOption,
+    RayOption,
     StoreOption,
 )
 from platonic_store.cli.output import show
@@ -33,6 +34,7 @@ def run(
         Optional[str],  # noqa: UP045
         typer.Option(help="An anchor set, or how it begins; default: the newest."),
     ] = None,
+    ray: RayOption = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,
@@ -42,5 +44,5 @@ def run(
 
     from platonic_store.store import Store
 
-    done = Store.open(store).project(model or (), recipe=recipe, anchors=anchors)
+    done = Store.open(store).project(model or (), recipe=recipe, anchors=anchors, ray=ray)
     show(pd.DataFrame(done), format, out)

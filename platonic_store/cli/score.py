@@ -7,6 +7,7 @@ from platonic_store.cli.options import (
     Format,
     FormatOption,
     OutOption,
+    RayOption,
     StoreOption,
 )
 from platonic_store.cli.output import say, show
@@ -28,6 +29,7 @@ def run(
     renew: Annotated[
         bool, typer.Option("--renew", help="Take a new reference of all that is here now.")
     ] = False,
+    ray: RayOption = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,
@@ -38,6 +40,6 @@ def run(
     from platonic_store.questions.typicality import CAVEAT
     from platonic_store.store import Store
 
-    done = Store.open(store).score(model or (), among=among, seed=seed, renew=renew)
+    done = Store.open(store).score(model or (), among=among, seed=seed, renew=renew, ray=ray)
     show(pd.DataFrame(done), format, out)
     say(CAVEAT)

@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from platonic_store import progress
 from platonic_store.engines.node import passport
-from platonic_store.errors import Call, ClusterNotReady
+from platonic_store.errors import Call, ClusterNotReady, InvalidQuery
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
 _LOG = logging.getLogger(__name__)
 _INSTALL: Final = "pip install 'platonic-store[ray]'"
-# Ray tells its makers of each start, and warns of what it will do about GPUs.
+# Ray tells its makers of each start, warns of what it will do about GPUs, and prints to stdout, a
+# screen long, of nodes that are lost: lines that match the last one are left out.
 _VARIABLES: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 
-
 ANSWER_SECONDS: Final = 10.0
+# How a client of HTTP/2 begins, as gRPC's do: with no settings. A server begins with its own.
+_SETTINGS: Final = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 
 
 class Cluster(NamedTuple):
@@ -38,17 +42,50 @@ class Cluster(NamedTuple):
     num_cpus: int = 1
     num_gpus: float = 0.0
 
+    @property
+    def share(self) -> str:
+        """What one actor takes, in words."""
+        cpus = "1 CPU" if self.num_cpus == 1 else f"{self.num_cpus} CPUs"
+        gpus = "1 GPU" if self.num_gpus == 1 else f"{self.num_gpus:g} GPUs"
+        return f"{cpus} and {gpus}" if self.num_gpus else cpus
+
+
+def named(
+    address: str | None, num_cpus: int | None = None, num_gpus: float | None = None
+) -> Cluster | None:
+    """The cluster of an address, None if there is none.
+
+    Raises: InvalidQuery for actors without a cluster, or for actors of no CPU.
+    """
+    if address is None:
+        if num_cpus is None and num_gpus is None:
+            return None
+        raise InvalidQuery(
+            f"{'num_gpus' if num_cpus is None else 'num_cpus'} is for the actors of a cluster, and "
+            "none is named; this machine takes all its cores, and its GPU where it has one",
+            "leave it out",
+            Call("ingest", "SOURCE", models=["MODEL"], ray="auto"),
+        )
+    cluster = Cluster(address, 1 if num_cpus is None else num_cpus, num_gpus or 0.0)
+    if cluster.num_cpus < 1 or cluster.num_gpus < 0:
+        raise InvalidQuery(f"an actor cannot take {cluster.share}", "ask for one CPU or more")
+    return cluster
+
 
 @contextmanager
-def joined(cluster: Cluster) -> Iterator[None]:
-    """Be part of a cluster, unless this process is already.
+def joined(cluster: Cluster | None) -> Iterator[None]:
+    """Be part of a cluster, if there is one and this process is not yet.
 
     Raises: ClusterNotReady.
     """
+    if cluster is None:
+        yield
+        return
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError:
         raise ClusterNotReady("Ray is not installed", f"run `{_INSTALL}`") from None
     if ray.is_initialized():
@@ -63,8 +100,11 @@ def joined(cluster: Cluster) -> Iterator[None]:
             # Ray's processes are forked, and become other programs at once.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(address=cluster.address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_answer(cluster.address, error) from None
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        # Where an address is named, Ray does not say that the cluster asks for a token.
+        is_named = cluster.address not in ("auto", "local")
+        token = ["set RAY_AUTH_MODE=token if the cluster asks for one"] if is_named else []
+        raise _no_answer(cluster.address, str(error), *token) from None
     try:
         yield
     finally:
@@ -72,21 +112,31 @@ def joined(cluster: Cluster) -> Iterator[None]:
 
 
 def _require_answer(address: str) -> None:
-    """Raises: ClusterNotReady where nothing answers at HOST:PORT. Ray ends the process there."""
+    """Raises: ClusterNotReady where no gRPC server answers at HOST:PORT.
+
+    Ray ends the process where nobody does, and asks for ever where another server does.
+    """
     if address in ("auto", "local"):
         return
     host, _, port = address.rpartition(":")
+    is_encrypted = os.environ.get("RAY_USE_TLS") == "1"
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
+            if is_encrypted:
+                return
+            connection.sendall(_GREETING)
+            answer = connection.recv(len(_SETTINGS))
     except (OSError, ValueError, OverflowError) as error:
-        raise _no_answer(address, error) from None
+        raise _no_answer(address, str(error)) from None
+    if answer[3:4] != _SETTINGS[3:4]:
+        raise _no_answer(address, "another server does")
 
 
-def _no_answer(address: str, error: Exception) -> ClusterNotReady:
-    reason = " ".join(str(error).split())[:200]
+def _no_answer(address: str, reason: str, *hint: str) -> ClusterNotReady:
+    reason = " ".join(reason.split())[:200]
     return ClusterNotReady(
         f"no Ray cluster answers at {address} ({reason})",
-        "start a cluster with Ray",
+        *(hint or ["start a cluster with Ray"]),
         Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
     )
 

@@ -2,14 +2,18 @@
 
 In many dimensions a few points are the neighbours of most others (Radovanović, Nanopoulos and
 Ivanović, JMLR 11, 2487, 2010). Between two models' coordinates this decides who is found: a hub
-answers in the place of the right atom. Cross-domain similarity local scaling (CSLS: Conneau et al.,
-arXiv 1710.04087, equation 3) takes from each similarity what the candidate has with everybody:
+answers in the place of the right atom. So a candidate y is judged by both directions, how likely x
+finds it and how likely it finds x among all that might ask:
 
-    2 cos(x, y) − hub(y),   hub(y) = w · mean cosine of y with its k nearest of a sample.
+    log P(y|x) + log P(x|y) = β (2 cos(x, y) − hub(y)) + …
+    hub(y) = 1/β log mean_x' exp(β cos(x', y)),
 
-The asker's own term is the same for all candidates and changes no order. The sample is of the other
-models' coordinates, so that a candidate has one hub score, whoever asks. The fewer of all rows it
-holds, the more a score says of whose like happens to be in it: hence w = √share (docs/recipes.md).
+the inverted softmax (Smith et al., arXiv 1702.03859, equation 2). Two sides of equal noise want
+that; the candidates of a noisier side want more of it, so a stored score is 1.5 times this. The
+asker's own term is the same for all candidates and changes no order. Each x' is the mean of the
+other models' coordinates of an atom of a sample, so that a candidate has one hub score, whoever
+asks. The fewer of all rows the sample holds, the more a score says of whose like happens to be in
+it: so it is multiplied by the sample's share of the rows (docs/recipes.md).
 """
 
 from collections.abc import Mapping
@@ -21,82 +25,103 @@ from numpy.typing import ArrayLike, NDArray
 
 from platonic_store.geometry.neighbours import unit_rows
 
+SHARPNESS = 400.0  # β
+WEIGHT = 1.5
 NEIGHBOURS = 10
 BLOCK = 1_024  # rows compared with the sample at once
 
 
 class Sample(NamedTuple):
-    """Coordinates that hubs are measured by.
+    """What hubs of a model's coordinates are measured by.
 
-    rows: (n, d) float32 of unit length; model: (n,) the place of each row's model in a list; share:
-    of all rows, how many the others of a model see.
+    rows: (n, d) float32 of unit length; share: how many of all rows they are; sharpness: β, or None
+    in a space that an older program made: its scores are √share times the mean cosine with the ten
+    nearest (CSLS: Conneau et al., arXiv 1710.04087, equation 3).
     """
 
     rows: NDArray[np.float32]
-    model: NDArray[np.int8]
+    share: float = 1.0
+    sharpness: float | None = SHARPNESS
+
+
+class Seen(NamedTuple):
+    """The coordinates that each of the models that agreed on a space gives to the same rows.
+
+    coordinates: (m, n, d) float16 of unit length; share: how many of all rows they are.
+    """
+
+    coordinates: NDArray[np.float16]
     share: float = 1.0
 
     @classmethod
-    def of(cls, coordinates: ArrayLike, model: ArrayLike, share: float = 1.0) -> Self:
-        """Of coordinates (n, d) of any length, in half precision, as they are kept."""
-        rows = unit_rows(coordinates).astype(np.float16).astype(np.float32)
-        return cls(rows, np.asarray(model, dtype=np.int8), share)
+    def of(cls, coordinates: ArrayLike, share: float = 1.0) -> Self:
+        """Of coordinates (m, n, d) of any length."""
+        return cls(unit_rows(coordinates).astype(np.float16), share)
 
-    def without(self, model: int | None) -> Self:
-        """The rows of the other models."""
-        if model is None:
-            return self
-        others = self.model != model
-        return self._replace(rows=self.rows[others], model=self.model[others])
+    def by_others(self, model: int | None) -> Sample:
+        """What the others of a model see; None for one that is not among them."""
+        others = np.arange(len(self.coordinates)) != model
+        total = self.coordinates[others].sum(0, dtype=np.float32)
+        return Sample(unit_rows(total).astype(np.float32), self.share)
 
 
-def hubness(points: ArrayLike, sample: Sample, k: int = NEIGHBOURS) -> NDArray[np.float32]:
-    """How near each point is to everybody: its mean cosine with its k nearest of a sample.
-
-    Times the root of the sample's share.
+def hubness(points: ArrayLike, sample: Sample) -> NDArray[np.float32]:
+    """How near each point is to everybody: `hub` above, times the sample's share.
 
     Args:
         points: (n, d), of any length.
         sample: of other models' coordinates.
-        k: how many; all where the sample has fewer.
 
     Returns:
-        (n,) float32 within [-1, 1], rounded to five decimals; zeros where the sample is empty.
+        (n,) float32 within [-1.5, 1.5], rounded to five decimals; zeros where the sample is empty.
     """
     rows = np.asarray(points)
     found = np.zeros(len(rows), dtype=np.float32)
-    others = sample.rows
-    k = min(k, len(others))
-    for start in range(0, len(rows), BLOCK) if k else ():
+    for start in range(0, len(rows), BLOCK) if len(sample.rows) else ():
         block = slice(start, start + BLOCK)
-        cosines = unit_rows(rows[block]).astype(np.float32) @ others.T
-        found[block] = np.partition(cosines, len(others) - k, axis=1)[:, len(others) - k :].mean(1)
-    return np.round(np.float32(np.sqrt(sample.share)) * found, 5)
+        cosines = unit_rows(rows[block]).astype(np.float32) @ sample.rows.T
+        if sample.sharpness is None:
+            found[block] = np.sqrt(sample.share) * _mean_of_nearest(cosines)
+        else:
+            soft = _soft_maximum(cosines, sample.sharpness)
+            found[block] = WEIGHT * sample.share * soft
+    return np.round(found, 5)
 
 
-def to_bytes(samples: Mapping[str, Sample]) -> bytes:
+def _soft_maximum(cosines: NDArray[np.float32], sharpness: float) -> NDArray[np.float32]:
+    """1/β log mean exp(β c) of each row, in place."""
+    largest = cosines.max(1)
+    cosines -= largest[:, None]
+    cosines *= np.float32(sharpness)
+    np.exp(cosines, out=cosines)
+    means = cosines.mean(1, dtype=np.float64)
+    soft: NDArray[np.float32] = (largest + np.log(means) / sharpness).astype(np.float32)
+    return soft
+
+
+def _mean_of_nearest(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    n = cosines.shape[1]
+    first = n - min(NEIGHBOURS, n)
+    means: NDArray[np.float32] = np.partition(cosines, first, axis=1)[:, first:].mean(1)
+    return means
+
+
+def to_bytes(seen: Mapping[Any, Seen]) -> bytes:
     """An .npz archive without pickles; equal samples give equal bytes."""
     arrays: dict[str, Any] = {}
-    for name, one in samples.items():
-        arrays |= {
-            f"{name}_rows": one.rows.astype(np.float16),
-            f"{name}_model": one.model,
-            f"{name}_share": np.array(one.share),
-        }
+    for name, one in seen.items():
+        arrays[f"{name}_coordinates"] = one.coordinates
+        arrays[f"{name}_share"] = np.array(one.share)
     buffer = BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def from_bytes(data: bytes) -> dict[str, Sample]:
-    """What `to_bytes` wrote."""
+def from_bytes(data: bytes, level: str, model: int | None) -> Sample:
+    """The sample of a level for one of the models, of what `to_bytes` or an older program wrote."""
     with np.load(BytesIO(data), allow_pickle=False) as arrays:
-        names = sorted(key.removesuffix("_rows") for key in arrays if key.endswith("_rows"))
-        return {
-            name: Sample(
-                arrays[f"{name}_rows"].astype(np.float32),
-                arrays[f"{name}_model"],
-                float(arrays[f"{name}_share"]),
-            )
-            for name in names
-        }
+        share = float(arrays[f"{level}_share"])
+        if f"{level}_coordinates" in arrays:
+            return Seen(arrays[f"{level}_coordinates"], share).by_others(model)
+        others = arrays[f"{level}_model"] != (-1 if model is None else model)
+        return Sample(arrays[f"{level}_rows"][others].astype(np.float32), share, None)

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from platonic_store import progress
 from platonic_store.arrow import vector_array
+from platonic_store.engines.cluster import Cluster
+from platonic_store.engines.parts import ahead, calls
 from platonic_store.errors import AnchorsNotFound
 from platonic_store.geometry.hubs import Sample, hubness
 from platonic_store.geometry.pooling import mean_by_structure
@@ -34,15 +36,20 @@ class Projected(NamedTuple):
     new_atoms: int
 
 
-def project_model(writer: Writer, space: Space, side: ModelLayer) -> Projected:
-    """Bring a model's coordinates in a space up to date; only what is new is computed."""
+def project_model(
+    writer: Writer, space: Space, side: ModelLayer, cluster: Cluster | None = None
+) -> Projected:
+    """Bring a model's coordinates in a space up to date; only what is new is computed.
+
+    cluster: whose nodes compute them, in place of this machine.
+    """
     snapshot = writer.snapshot()
     try:
         fitted = lookup.projection(snapshot, space.id, side)
     except AnchorsNotFound:
         fitted = space.fit(anchor_embeddings(snapshot, side, space.anchors))
         _save_projection(writer, space, side, fitted)
-    new_atoms = _project_missing(writer, snapshot, space.id, side, fitted)
+    new_atoms = _project_missing(writer, snapshot, space.id, side, fitted, cluster)
     return Projected(space.id, side.model, text_of(side.layer), new_atoms)
 
 
@@ -81,7 +88,12 @@ def _save_projection(writer: Writer, space: Space, side: ModelLayer, fitted: Pro
 
 
 def _project_missing(
-    writer: Writer, snapshot: Snapshot, space: str, side: ModelLayer, fitted: Projection
+    writer: Writer,
+    snapshot: Snapshot,
+    space: str,
+    side: ModelLayer,
+    fitted: Projection,
+    cluster: Cluster | None = None,
 ) -> int:
     """Project the chunks that the space lacks; returns how many atoms those hold."""
     dim = fitted.dim
@@ -94,14 +106,25 @@ def _project_missing(
         )
         for level in levels
     }
+    project_chunk = calls(_project_chunk, (fitted, sample), cluster)
+
+    def projected(chunk: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        points = side_points(snapshot, side, rows_of_chunk(snapshot, side, chunk))
+        return project_chunk((chunk, points))
+
     groups = missing_chunks(writer, side, names["atom"])
     atoms = sum(sum(group["atom"].values()) for group in groups)
     with progress.bar(f"projecting {side.model}", atoms, "atoms") as advance:
         for group in groups:
             pooled: list[pa.RecordBatch] = []
-            coordinates = _coordinates(
-                snapshot, side, fitted, sample, group["atom"], pooled, advance
+            # Here a chunk at a time, whose matrices take all cores and much of the memory.
+            chunks = group["atom"]
+            done = (
+                map(projected, chunks)
+                if cluster is None
+                else (made for _, made in ahead(projected, chunks, cluster))
             )
+            coordinates = _coordinates(done, pooled, advance)
             schemas = {level: writer.schema_of(name) for level, name in names.items()}
             streams: dict[Level, Iterator[pa.RecordBatch]] = {
                 "atom": (_typed(batch, schemas["atom"]) for batch in coordinates),
@@ -125,27 +148,22 @@ def _typed(batch: pa.RecordBatch, target: pa.Schema) -> pa.RecordBatch:
 
 
 def _coordinates(
-    snapshot: Snapshot,
-    side: ModelLayer,
-    fitted: Projection,
-    sample: dict[Level, Sample] | None,
-    chunks: Iterable[int],
+    done: Iterable[tuple[pa.RecordBatch, pa.RecordBatch]],
     pooled: list[pa.RecordBatch],
     advance: Callable[[float], None],
 ) -> Iterator[pa.RecordBatch]:
     """Stream the atoms' coordinates, leaving those of their structures in `pooled`."""
-    for chunk in chunks:
-        points = side_points(snapshot, side, rows_of_chunk(snapshot, side, chunk))
-        atoms, structures = _project_chunk(points, fitted, sample, chunk)
+    for atoms, structures in done:
         pooled.append(structures)
         advance(atoms.num_rows)
         yield atoms
 
 
 def _project_chunk(
-    points: Points, fitted: Projection, sample: dict[Level, Sample] | None, chunk: int
+    given: tuple[Projection, dict[Level, Sample] | None], part: tuple[int, Points]
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Coordinates of a chunk's atoms, and of its structures: the mean over their atoms."""
+    (fitted, sample), (chunk, points) = given, part
     order = points.keys.to_pandas().sort_values(["structure_id", "site_index"]).index.to_numpy()
     keys = points.keys.take(order)
     coordinates = project(fitted, points.vectors[order])

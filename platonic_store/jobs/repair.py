@@ -227,11 +227,6 @@ def _embed_again(
     source = records.begin_source(writer, "repair")
     records.add_members(writer, source, sorted(ids))
     (ready,) = prepare([model])
-    report = ingest.embed(
-        writer,
-        ready,
-        source_id=source,
-        layers=",".join(map(str, sorted(layers))),
-        outputs=outputs,
-    )
+    asked = ingest.Asked(",".join(map(str, sorted(layers))), outputs)
+    report = ingest.embed(writer, ready, source, asked)
     return f"{report.structures} structures embedded again by {model}"

@@ -1,18 +1,15 @@
 """Scores of typicality, written into the store."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
 from platonic_store import progress
+from platonic_store.engines.cluster import Cluster
+from platonic_store.engines.parts import ahead, calls
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared import references, training_sets
 from platonic_store.questions.shared.references import Reference, Scored, Scores
-from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import bulk, deletions, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
@@ -29,8 +26,11 @@ def score_model(
     among: str | None = None,
     seed: int | None = None,
     renew: bool = False,
+    cluster: Cluster | None = None,
 ) -> Scored:
     """Bring a model's scores up to date; only structures without them are scored.
+
+    cluster: whose nodes compute the scores, in place of this machine.
 
     They are scored against the stored reference, unless there is none, another is asked for by
     `among` or `seed`, or `renew` asks for one of all that the store holds now.
@@ -54,7 +54,8 @@ def score_model(
             )
             reference = references.calibrated(reference, these)
             save_reference(writer, reference)
-        return Scored(reference.id, *side, _score_missing(writer, snapshot, reference, side))
+        scored = _score_missing(writer, snapshot, reference, side, cluster)
+        return Scored(reference.id, *side, scored)
 
 
 def save_reference(writer: Writer, reference: Reference) -> None:
@@ -93,7 +94,11 @@ def calibrate_again(writer: Writer, sides: list[ModelLayer]) -> None:
 
 
 def _score_missing(
-    writer: Writer, snapshot: Snapshot, reference: Reference, side: ModelLayer
+    writer: Writer,
+    snapshot: Snapshot,
+    reference: Reference,
+    side: ModelLayer,
+    cluster: Cluster | None,
 ) -> int:
     """Score and commit the structures without scores; returns how many those are."""
     done = sa.text("SELECT structure_id FROM structure_scores WHERE reference = :reference")
@@ -104,34 +109,20 @@ def _score_missing(
     todo = sorted(id_ for id_ in embedded if id_ not in known)
     groups = references.compositions(snapshot, reference.seed)
 
+    score = calls(references.scores, reference, cluster)
+
     def scored(ids: list[str]) -> Scores:
-        return references.scores(reference, references.load_some(snapshot, side, ids, groups))
+        return score(references.load_some(snapshot, side, ids, groups))
 
     parts = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
     with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
-        for ids, found in _ahead(scored, parts):
+        for ids, found in ahead(scored, parts, cluster):
             with writer.writing():
                 _add(writer, "structure_scores", reference, found.structures)
                 _add(writer, "atom_scores", reference, found.atoms)
             writer.publish_if_due()
             advance(len(ids))
     return len(todo)
-
-
-def _ahead(
-    scored: Callable[[list[str]], Scores], parts: Iterable[list[str]]
-) -> Iterator[tuple[list[str], Scores]]:
-    """The parts and their scores in their order, some computed while one is written."""
-    cores = usable_cores()
-    waiting: deque[tuple[list[str], Future[Scores]]] = deque()
-    with ThreadPoolExecutor(cores) as pool:
-        for part in parts:
-            waiting.append((part, pool.submit(scored, part)))
-            if len(waiting) > cores:
-                ids, found = waiting.popleft()
-                yield ids, found.result()
-        for ids, found in waiting:
-            yield ids, found.result()
 
 
 def _add(writer: Writer, table: str, reference: Reference, scores: pd.DataFrame) -> None:

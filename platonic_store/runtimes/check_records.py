@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,20 +12,28 @@ from typing import Any
 import filelock
 
 from platonic_store.runtimes import user_dirs
-from platonic_store.runtimes.cards import Card
+from platonic_store.runtimes.cards import RANDOM, Card
 from platonic_store.runtimes.conformance import Result
 
 
 def remember(card: Card, results: Sequence[Result]) -> None:
-    """Note when, where and at which versions the kit passed; a cache out of reach is ignored."""
+    """Note when, where, at which versions and how the kit ended; a cache out of reach is ignored.
+
+    The record of a model with random weights is its own: `control:random:MODEL`.
+    """
     failed = [result.check for result in results if not result.passed]
-    versions = next((each.remark for each in results if each.check == "matches_card"), "")
+    speed = next(each for each in results if each.check == "speed")
+    ratio = re.search(r"([0-9.]+) times", speed.remark)
     record = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": f"{platform.system()} {platform.machine()}",
-        "versions": versions,
+        "versions": next((each.remark for each in results if each.check == "matches_card"), ""),
+        "weights": "published" if card.seed is None else "random",
         "weights_sha256": card.checkpoint_sha256,
         "checks": len(results),
+        "atoms_per_second": speed.measured,
+        "times_calculator": float(ratio[1]) if ratio else None,
+        "deviations": {each.check: each.measured for each in results if each.tolerance is not None},
     }
     with suppress(OSError):
         path = _path()
@@ -41,8 +50,18 @@ def remember(card: Card, results: Sequence[Result]) -> None:
 
 
 def last(name: str) -> dict[str, Any]:
-    """ "passed": the last time that the kit passed; "failed": a later time that it did not."""
-    found: dict[str, Any] = _read().get(name, {})
+    """ "passed": the last time that the kit passed; "failed": a later time that it did not.
+
+    Of a model that was never checked, those of its network with random weights.
+    """
+    found = _read()
+    return found.get(name) or found.get(f"{RANDOM}{name}") or {}
+
+
+def newest(name: str) -> dict[str, Any]:
+    """The newer record of `last`; empty where there is none."""
+    records = last(name)
+    found: dict[str, Any] = records.get("failed") or records.get("passed") or {}
     return found
 
 

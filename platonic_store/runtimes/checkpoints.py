@@ -41,10 +41,13 @@ def resolve_checkpoint(
     allowed = {*card.known_sha256, *trusted, *trust_store.read()["trusted_sha256"]}
     if found not in allowed:
         known = " or ".join(sorted(card.known_sha256))
+        mend = "get the weights from where their authors publish them"
+        if card.own_checkpoint:
+            mend = "make another card, if the file was changed on purpose"
         raise CheckpointMismatch(
             f"{card.name}'s card names {f'the SHA-256 {known}' if known else 'no SHA-256'}, "
             f"{path} has {found}: not loaded, as a checkpoint can run code",
-            *(["get the weights from where their authors publish them"] if known else []),
+            *([mend] if known else []),
             Call("ingest", "SOURCE", models=[card.name], checkpoint=str(path), trust=[found]),
         )
     return replace(card, checkpoint=str(path), checkpoint_sha256=found)

@@ -36,11 +36,13 @@ def write(
     parent: str,
     relation: Relation = "fine-tuned from",
     training_sets: Iterable[str] = (),
+    modality: str | None = None,
     python: str | Path | None = None,
 ) -> tuple[Card, Path]:
     """Write the card of a checkpoint that the family of `parent` can load; the file is loaded.
 
-    Layers, cutoff and elements are the file's; defaults, symmetries and modality the parent's.
+    Layers, cutoff and elements are the file's; defaults and symmetries the parent's, and the
+    modality (a head or task) where none is given.
     Returns the card and where it is. Raises ModelNotFound, InvalidQuery, WeightsNotFound,
     InvalidCard, WorkerFailed.
     """
@@ -56,6 +58,7 @@ def write(
         training_sets=tuple(dict.fromkeys([*its_sets, *training_sets])),
         lineage=() if relation == "like" else (Ancestor(relation, base.name),),
         default_layer_reason=f"As {base.name}; not measured for these weights.",
+        modality=modality or base.modality,
         own_checkpoint=True,
         checkpoint=str(file.absolute()),
         checksums={},

@@ -8,14 +8,20 @@ projection, a layout. A table is the rows of all of its files; no key is in two 
 """
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from platonic_store.storage.sqltext import literals
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 _SCORES = [
     pa.field("atypicality", pa.float64()),
@@ -178,6 +184,48 @@ def export(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, Pat
         for table, rows in tables.items()
         if connection.execute(f"SELECT EXISTS({rows})").fetchone() == (True,)
     }
+
+
+def in_order(paths: Sequence[Path], table: str, ids: pa.StringArray) -> Iterator[pa.Table]:
+    """Stream the rows of some structures, by id, from a table with a row a structure.
+
+    ids: sorted. Each file is read once, but for the row groups without any of them; in memory are
+    some row groups of each.
+    """
+    from pyarrow import parquet
+
+    files = [parquet.ParquetFile(path) for path in paths]
+    try:
+        waiting = SCHEMAS[table].empty_table()
+        for first, last, file, group in sorted(_spans(files)):
+            asked = ids[bisect_left(ids, first, key=_text) : bisect_right(ids, last, key=_text)]
+            if not len(asked):
+                continue
+            is_done = pc.less(waiting["structure_id"], first)
+            if pc.any(is_done).as_py():
+                yield waiting.filter(is_done)
+                waiting = waiting.filter(pc.invert(is_done))
+            rows = files[file].read_row_group(group)
+            rows = rows.filter(pc.is_in(rows["structure_id"], asked))
+            waiting = pa.concat_tables([waiting, rows]).sort_by("structure_id")
+        yield waiting
+    finally:
+        for one in files:
+            one.close()
+
+
+def _spans(files: "Sequence[ParquetFile]") -> Iterator[tuple[str, str, int, int]]:
+    """The first and the last structure of each row group, its file's place, and its own."""
+    for place, file in enumerate(files):
+        column = file.schema_arrow.get_field_index("structure_id")
+        for group in range(file.num_row_groups):
+            known = file.metadata.row_group(group).column(column).statistics
+            yield known.min, known.max, place, group
+
+
+def _text(id_: pa.StringScalar) -> str:
+    text: str = id_.as_py()
+    return text
 
 
 def to_merge(sizes: list[int]) -> int:

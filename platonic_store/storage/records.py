@@ -18,7 +18,6 @@ from platonic_store.storage.writer import Writer
 if TYPE_CHECKING:
     from platonic_store.structures import StructureBatch
 
-_PAGE = 8192  # each looks through the statistics of all row groups
 _BULK = SCHEMAS["crystals"].names[1:]
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.
 _WIDER = {("BIGINT", "DOUBLE"), ("BOOLEAN", "BIGINT"), ("BOOLEAN", "DOUBLE")}
@@ -365,7 +364,7 @@ def structures_of_gap(
 ) -> Iterator[pa.RecordBatch]:
     """Stream the structures of a gap, by id: id, numbers, positions (Å), cell (Å), pbc, orbits.
 
-    A page at a time, so that commits may come between pages.
+    Commits may come between batches.
     """
     with writer.reading() as connection:
         ids = fetch_arrow(
@@ -374,15 +373,8 @@ def structures_of_gap(
             "AND outputs = ?::VARCHAR[] ORDER BY id",
             [*_parameters(source, wanted), gap.layers, gap.outputs],
         )["id"]
-    for start in range(0, len(ids), _PAGE):
-        some = literals(ids[start : start + _PAGE].to_pylist())
-        with writer.reading() as connection:
-            page = fetch_arrow(
-                connection,
-                "SELECT structure_id AS id, numbers, positions, cell, pbc, orbits FROM crystals "
-                f"WHERE structure_id IN ({some}) ORDER BY id",
-            )
-        yield from page.combine_chunks().to_batches()
+    for rows in writer.rows_of("crystals", ids.combine_chunks()):
+        yield from rows.rename_columns(["id", *_BULK]).combine_chunks().to_batches()
 
 
 def sites(writer: Writer, structure_ids: list[str]) -> pa.Table:

@@ -189,6 +189,10 @@ class Writer:
         if rows.num_rows:
             self._transaction.rows[table].append(bulk.write(rows, table, self._folder / "rows"))
 
+    def rows_of(self, table: str, structure_ids: pa.StringArray) -> Iterator[pa.Table]:
+        """Stream the bulk rows of some structures, both sorted, as they are when this begins."""
+        return bulk.in_order(self._changes.rows[table], table, structure_ids)
+
     def keep_parameters(self, name: str, content: bytes) -> None:
         """Keep what was fitted under a name, in the place of what was there."""
         self.delete_rows("parameters", f"name = {literals([name])}")

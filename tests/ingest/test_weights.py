@@ -19,7 +19,10 @@ from platonic_store.store import Store
 SAVE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import torch
+try:
+    import torch
+except ImportError:  # GRACE runs on TensorFlow
+    pass
 from ingest.families import load, part
 
 def lightning(network, configuration):
@@ -60,6 +63,19 @@ def package(network):
         whole = torch.nn.ModuleDict({"sole_model": network})
         exporter.save_pickle("model", "eager_model.pkl", whole)
 
+def archive(network):
+    # As `gracemaker` saves a fit, in an archive as it is published.
+    import tarfile, tempfile
+    import tensorflow as tf
+    from tensorpotential.instructions.base import save_instructions_dict
+    with tempfile.TemporaryDirectory() as folder:
+        instructions = dict(network.instructions)
+        save_instructions_dict(f"{folder}/model.yaml", instructions, network.param_dtype)
+        counts = {name: tf.Variable(0, trainable=False) for name in ("step", "epoch")}
+        tf.train.Checkpoint(model=network, **counts).write(f"{folder}/checkpoint")
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(folder, "GRACE-1L-OMAT-large-ft-AM")
+
 card, path = json.loads(sys.argv[2]), sys.argv[3]
 model = load(card, "cpu")
 %s
@@ -77,6 +93,7 @@ AUTHORS = {
     "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
     "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
     "mattersim-v1-1m": "potential(model.network)",
+    "grace-1l-oam-l": "archive(model.network)",
     "dpa-3.1-3m": "training(model.network, model.made_from, card['modality'])",
     "dpa-3.1-mptrj": "torch.jit.script(model.network).save(path)",  # as `dp freeze` does
 }

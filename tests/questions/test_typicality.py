@@ -7,6 +7,8 @@ import pytest
 from ase import Atoms
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
+from platonic_store.questions.shared.inputs import embed_external
+from platonic_store.storage import lookup
 
 
 def atoms_of(store, id_: str) -> Atoms:
@@ -54,6 +56,11 @@ def test_a_file_is_scored_as_if_it_were_stored(prototypes):
     np.testing.assert_allclose(asked["atypicality"], stored["atypicality"], rtol=1e-3)
     np.testing.assert_allclose(asked["p"], stored["p"], atol=0.02)
     assert asked["nearest_id"] == stored["nearest_id"]
+    with prototypes.snapshot() as snapshot:
+        side = lookup.model_layer(snapshot, "chgnet-0.3.0")
+    embedded = embed_external(atoms_of(prototypes, "Spinel"), side)
+    again = prototypes.typicality(embedded, model="chgnet-0.3.0").iloc[0]
+    assert (again["p"], again["nearest_id"]) == (asked["p"], asked["nearest_id"])
 
 
 def test_models_are_compared_by_the_neighbours_they_share(own_prototypes):

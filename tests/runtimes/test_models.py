@@ -65,7 +65,23 @@ def test_the_kit_is_remembered_and_run_on_several(home, family):
     passed = models.show("control:composition")["kit_passed"]
     assert passed["when"].startswith("20")
     assert "python 3" in passed["versions"]
+    assert passed["deviations"]["rotation"] == 0
     assert "kit_passed" not in models.show("chgnet-0.3.0")
+    again = models.checked(["control:composition", "chgnet-0.3.0"]).set_index("name")
+    assert again.loc["control:composition", "when"] == passed["when"]
+    assert again["checks"].isna().tolist() == [False, True]
+
+
+def test_a_checkpoint_that_is_not_loaded_whole_fails(family):
+    """Random numbers are finite, invariant and the same twice: only loading again tells."""
+    family(cutoff=0.0)
+    assert models.check("tiny-1").set_index("check").loc["loaded_whole", "passed"]
+    family(loader="in part")
+    results = models.check("tiny-1").set_index("check")
+    assert not results.loc["loaded_whole", "passed"]
+    assert "tensors that were not loaded" in results.loc["loaded_whole", "remark"]
+    assert results.loc[["deterministic", "rotation", "supercell"], "passed"].all()
+    assert models.show("tiny-1")["kit_failed"]["failed"]
 
 
 def test_environments_are_removed(home):

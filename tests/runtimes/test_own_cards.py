@@ -33,8 +33,16 @@ def test_a_fine_tuned_checkpoint_beside_its_parent(family, weights, tmp_path, ho
     _, runs = store.ingest("builtin:aflow-prototypes", ["my-tiny", "tiny-1"])
     assert [run.structures for run in runs] == [287, 287]
     weights.write_bytes(b"another")
-    with pytest.raises(errors.CheckpointMismatch, match="has"):
+    with pytest.raises(errors.CheckpointMismatch, match="has") as changed:
         prepare(["my-tiny"])
+    assert "another card" in changed.value.hint[0]
+
+
+def test_a_head_can_be_named(family, weights):
+    family(modality="omat")
+    models.card(weights, "my-tiny", parent="tiny-1")
+    models.card(weights, "my-other", parent="tiny-1", modality="Default")
+    assert [cards.resolve(name).modality for name in ("my-tiny", "my-other")] == ["omat", "Default"]
 
 
 def test_a_card_can_be_corrected_by_hand(family, weights):

@@ -20,6 +20,7 @@ ARGUMENTS = {
     "coverage": {"query": "Halite", "reference": "prototypes.store", "level": "atom"},
     "disagreement": None,  # of stored scores, which this store lacks
     "embedding": {"query": "Halite", "site": 1},
+    "moved": {"model": "chgnet-0.3.0", "parent": "sevennet-0", "atoms": 60},
     "near_duplicates": {"within": 0.01},
     "neighbours": {"k": 2},
     "outliers": {"k": 3},

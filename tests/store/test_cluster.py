@@ -5,6 +5,7 @@ Rows, ids and numbers are the same, none is there twice, and what dies is replac
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -19,8 +20,9 @@ import pytest
 from s3 import KEY, SECRET
 from store_fakes import PoolOfNone, content, crystals, know_fakes
 
-from platonic_store.engines import local, on_cluster, reading
-from platonic_store.errors import ClusterNotReady, StoreNotWritable, StoreUnreachable
+from platonic_store.engines import local, on_cluster, parts, reading, supervision
+from platonic_store.errors import ClusterNotReady, InvalidQuery, StoreNotWritable, StoreUnreachable
+from platonic_store.jobs import score
 from platonic_store.jobs.runs import RunReport
 from platonic_store.storage import commits, writer
 from platonic_store.store import Store
@@ -251,6 +253,24 @@ def test_a_structure_that_kills_wherever_it_comes(
     assert content(store) == content(expected)
 
 
+@pytest.mark.faults
+def test_scores_and_coordinates_are_those_of_one_machine(
+    cluster, prototypes_path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(score, "CHUNK", 60)
+    stores = []
+    for name, ray in (("one", None), ("many", cluster.address)):
+        store = Store.open(shutil.copytree(prototypes_path, tmp_path / name))
+        store.select_anchors("random", 64, seed=7)
+        stores.append((store, store.project(ray=ray), store.score(seed=7, ray=ray)))
+    (one, *here), (many, *there) = stores
+    assert there == here
+    assert content(many) == content(one)
+    for name in ("structure_scores", "atom_scores"):
+        rows = f"SELECT * FROM {name} ORDER BY structure_id, reference, site_index"
+        assert many.snapshot().rows(rows) == one.snapshot().rows(rows)
+
+
 @pytest.fixture
 def other_version(cluster, tmp_path):
     """A node that says that it has another version of platonic-store."""
@@ -273,11 +293,17 @@ def test_a_node_with_another_version_is_left_out(cluster, other_version, expecte
     assert f"(here {version('platonic-store')})" in said
 
 
+def test_a_task_on_a_node_with_another_version_is_one_line():
+    here = version("platonic-store")
+    with pytest.raises(ClusterNotReady, match=f"platonic-store {here} .here 0.0.1.$"):
+        parts._require((("platonic-store", "0.0.1"),))
+
+
 @pytest.mark.faults
 def test_a_cluster_without_room_or_without_the_store_says_so(
     cluster, tmp_path, monkeypatch, bucket
 ):
-    monkeypatch.setattr(on_cluster, "PATIENCE", 1.0)
+    monkeypatch.setattr(supervision, "PATIENCE", 1.0)
     store = Store.open(tmp_path / "many.store")
     with pytest.raises(ClusterNotReady, match="64 CPUs"):
         ingest(store, cluster, num_cpus=64)
@@ -292,6 +318,23 @@ def test_an_address_at_which_nothing_answers_is_one_line(tmp_path, address):
     with pytest.raises(ClusterNotReady, match=f"no Ray cluster answers at {address}") as raised:
         store.ingest(POOL, ["fake-a"], ray=address)
     assert "\n" not in str(raised.value)
+    assert not Path(tmp_path / "none.store").exists()
+
+
+def test_another_server_at_the_address_is_one_line(tmp_path, bucket):
+    store = Store.open(tmp_path / "none.store")
+    address = bucket.proxy.url.removeprefix("http://")
+    with pytest.raises(ClusterNotReady, match=f"answers at {address} .another server does"):
+        store.ingest(POOL, ["fake-a"], ray=address)
+
+
+@pytest.mark.parametrize("given", [{"num_gpus": 1}, {"num_cpus": 1}])
+def test_actors_without_a_cluster_are_refused(tmp_path, given):
+    store = Store.open(tmp_path / "none.store")
+    with pytest.raises(InvalidQuery, match=f"^{next(iter(given))} is for the actors of a cluster"):
+        store.ingest(POOL, ["fake-a"], **given)
+    with pytest.raises(InvalidQuery, match="cannot take 0 CPUs"):
+        store.ingest(POOL, ["fake-a"], ray="local", num_cpus=0)
     assert not Path(tmp_path / "none.store").exists()
 
 

@@ -5,7 +5,7 @@ import ase.io
 import pyarrow as pa
 import pytest
 
-from platonic_store.storage import records
+from platonic_store.storage import bulk, records
 from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.store import Store
 from platonic_store.structures import read
@@ -66,7 +66,7 @@ def test_sites_come_in_the_order_asked_for(writer):
 
 
 def test_missing_structures_come_by_id_with_their_atoms(writer, monkeypatch):
-    monkeypatch.setattr(records, "_PAGE", 2)
+    monkeypatch.setitem(bulk._ROW_GROUP, "crystals", 2)
     source = records.begin_source(writer, "a")
     atoms = {f"s{n}": nacl(0.01 * n) for n in range(7)}
     for part in (list(atoms)[::2], list(atoms)[1::2]):

@@ -1,4 +1,7 @@
-"""MACE: the invariant scalars that leave each product block."""
+"""MACE: the invariant scalars that leave each product block.
+
+A network may have several heads, each with its own energies: the card's `modality` names one.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -43,9 +46,10 @@ def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
 def random_network(card: Mapping[str, Any]) -> modules.ScaleShiftMACE:
     """The card's architecture as the package initialises it, nothing trained."""
     architecture, elements = dict(card["architecture"]), list(card["elements"])
+    heads = architecture.get("heads", ["Default"])
     for name in ("interaction_cls_first", "interaction_cls"):
         architecture[name] = modules.interaction_classes[architecture[name]]
-    for name in ("hidden_irreps", "MLP_irreps"):
+    for name in {"hidden_irreps", "MLP_irreps", "edge_irreps"} & architecture.keys():
         architecture[name] = o3.Irreps(architecture[name])
     architecture["gate"] = modules.gate_dict[architecture["gate"]]
     torch.manual_seed(card["seed"])
@@ -53,16 +57,31 @@ def random_network(card: Mapping[str, Any]) -> modules.ScaleShiftMACE:
         **architecture,
         atomic_numbers=elements,
         num_elements=len(elements),
-        atomic_energies=np.zeros(len(elements)),
-        atomic_inter_scale=1.0,
-        atomic_inter_shift=0.0,
+        atomic_energies=np.zeros((len(heads), len(elements))),
+        atomic_inter_scale=[1.0] * len(heads),
+        atomic_inter_shift=[0.0] * len(heads),
     )
+
+
+def head_of(network: Any, named: str | None) -> int:
+    """Which head: that named, the only one, or the one called default, as the package chooses.
+
+    Raises ValueError, naming them.
+    """
+    heads = list(getattr(network, "heads", ["Default"]))
+    wanted = named or (heads[0] if len(heads) == 1 else "default")
+    found = [i for i, head in enumerate(heads) if head == wanted or head.lower() == wanted]
+    if not found:
+        raise ValueError(f"it has no head {wanted}: the modality must be one of {', '.join(heads)}")
+    return found[0]
 
 
 def invariants(
     product: Any, node_feats: torch.Tensor, skip: torch.Tensor | None, node_attrs: torch.Tensor
 ) -> torch.Tensor:
     """A product block, its equivariant outputs left zero: most of its work, and 0e needs none."""
+    if getattr(product, "use_agnostic_product", False):  # it knows no elements
+        node_attrs = node_attrs.new_ones(len(node_attrs), 1)
     contracted = product.symmetric_contractions.contractions[0](node_feats, node_attrs)
     equivariant = product.linear.irreps_in.dim - contracted.shape[1]
     mixed: torch.Tensor = product.linear(torch.nn.functional.pad(contracted, (0, equivariant)))
@@ -82,8 +101,9 @@ class Mace:
             network = random_network(card)
             # Not the buffers: the last bits of their Clebsch-Gordan sums are the machine's.
             self.checkpoint_sha256 = weights_sha256(dict(network.named_parameters()))
-        if hasattr(network, "joint_embedding") or getattr(network, "use_agnostic_product", False):
-            raise ValueError("unsupported MACE: it has charges or spins, or agnostic products")
+        if hasattr(network, "joint_embedding") or getattr(network, "use_last_readout_only", False):
+            raise ValueError("unsupported MACE: it has charges or spins, or its last readout alone")
+        self.head = head_of(network, card["modality"])
         self.cutoff = float(network.r_max)
         self.elements = frozenset(network.atomic_numbers.tolist())
         irreps = [product.linear.irreps_out for product in network.products]
@@ -107,7 +127,7 @@ class Mace:
         network = self.network
         node_attrs, edges, vectors, lengths = tensors = self.batch(graphs, forces)
         rows = torch.arange(len(node_attrs), device=self.device)
-        heads = torch.zeros_like(rows)
+        heads = torch.full_like(rows, self.head)
         interaction, found = vectors.new_zeros(len(rows)), {}
         with torch.set_grad_enabled(forces):
             for layer, node_feats in self._run(tensors, max(self.layers)):

@@ -14,7 +14,13 @@ from ingest.families import Structure
 @cache
 def calculator(model: Any) -> MACECalculator:
     """The package's ASE calculator, made once for a model."""
-    return MACECalculator(models=[model.network], device=model.device, default_dtype="float32")
+    heads = getattr(model.network, "heads", ["Default"])
+    return MACECalculator(
+        models=[model.network],
+        device=model.device,
+        default_dtype="float32",
+        head=heads[model.head],
+    )
 
 
 def features(model: Any, structure: Structure) -> dict[int, np.ndarray]:
@@ -33,7 +39,7 @@ def energy(model: Any, structure: Structure) -> float:
     graph = model.graph(structure)
     node_attrs, edges, _, lengths = model.batch([graph])
     atoms = torch.arange(len(structure.numbers), device=model.device)
-    heads = torch.zeros_like(atoms)
+    heads = torch.full_like(atoms, model.head)
     interaction = torch.zeros(len(atoms), device=model.device)
     for layer, scalars in model.embed([graph], layers).items():
         # A readout reads 0e alone, but wants to be given all irreps.

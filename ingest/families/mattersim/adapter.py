@@ -54,7 +54,9 @@ def network_of(card: Mapping[str, Any]) -> tuple[M3Gnet, str]:
     sha256 = verified(card["checkpoint"], card)
     saved = torch.load(card["checkpoint"], map_location="cpu", weights_only=True)
     network = M3Gnet(device="cpu", **saved["model_args"])
-    network.load_state_dict(saved["model"], strict=False)  # as the package does
+    missing, _ = network.load_state_dict(saved["model"], strict=False)  # as the package does
+    if unknown := [name for name in missing if name in dict(network.named_parameters())]:
+        raise ValueError(f"the checkpoint lacks {', '.join(unknown[:3])}")
     return network, sha256
 
 

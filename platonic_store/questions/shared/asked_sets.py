@@ -24,8 +24,8 @@ def known_query(
 
     Raises: StructureNotFound, UnreadableSource, InvalidQuery for a vector; NotYetEmbedded.
     """
-    if query is None:
-        return None
+    if query is None or isinstance(query, ExternalStructure):
+        return query
     if isinstance(query, list | tuple):
         for id_ in query:
             lookup.require_structure(snapshot, id_)

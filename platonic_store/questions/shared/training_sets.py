@@ -5,9 +5,9 @@ Of a store that was thinned the scale and the census are those of all that it wa
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -137,9 +137,9 @@ def census(snapshot: Snapshot) -> np.ndarray:
     return counts
 
 
-def coordination(row: dict[str, object]) -> np.ndarray:
+def coordination(row: Mapping[Any, Any]) -> np.ndarray:
     """The coordination number of each atom of a crystal, (n,)."""
-    found = coordination_numbers(row["numbers"], row["positions"], row["cell"], row["pbc"])  # type: ignore[arg-type]
+    found = coordination_numbers(row["numbers"], row["positions"], row["cell"], row["pbc"])
     return np.minimum(found, MOST_NEIGHBOURS)
 
 
