@@ -20,11 +20,11 @@ from platonic_store.storage.manifest import StoredFile, VectorFiles, describe
 from platonic_store.storage.vector_index import keep_indexed
 
 if TYPE_CHECKING:
-    from lance import (
+    from lance import (  # type: ignore[attr-defined]  # of Session, which is documented there
         FragmentMetadata,
         LanceDataset,
         LanceFragment,
-        Session,  # type: ignore[attr-defined]  # it is documented there
+        Session,
     )
 
 Options = dict[str, str] | None
