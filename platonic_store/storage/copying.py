@@ -18,9 +18,11 @@ def copy(source: Location, wanted: Manifest, target: Location) -> int:
     Files that arrived before are not sent again: the same call resumes, and brings a copy up to
     date. Returns how many files were sent.
 
-    Raises: StoreNotWritable if the target holds another store, or a newer state of this one;
+    Raises: StoreNotWritable if the target is the source, or holds another store, or a newer state;
     StoreDamaged if a file of the source is not what its manifest says; StoreBusy.
     """
+    if _is_same(source, target):
+        raise StoreNotWritable(f"{target.uri} is what is to be copied", "name another place")
     target.require_conditional_create()
     with take(target):
         newest = _copied_before(target, wanted)
@@ -38,6 +40,12 @@ def copy(source: Location, wanted: Manifest, target: Location) -> int:
     return len(missing)
 
 
+def _is_same(one: Location, other: Location) -> bool:
+    if one.folder is None or other.folder is None:
+        return one.uri == other.uri
+    return one.folder.resolve() == other.folder.resolve()
+
+
 def _copied_before(target: Location, wanted: Manifest) -> Manifest | None:
     """The newest snapshot of the same store in the target, None if that is empty."""
     ids = manifest.ids(target)
@@ -46,8 +54,6 @@ def _copied_before(target: Location, wanted: Manifest) -> Manifest | None:
     there = manifest.load(target, ids[-1])
     if there.store != wanted.store:
         raise StoreNotWritable(f"{target.uri} holds another store", "name another place")
-    if there.id == wanted.id and not there.is_copy:
-        raise StoreNotWritable(f"{target.uri} is what is to be copied", "name another place")
     if there.id > wanted.id or not there.is_copy:
         raise StoreNotWritable(
             f"{target.uri} is at snapshot {there.id}, which was not copied from before {wanted.id}",

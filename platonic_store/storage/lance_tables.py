@@ -20,7 +20,12 @@ from platonic_store.storage.manifest import StoredFile, VectorFiles, describe
 from platonic_store.storage.vector_index import keep_indexed
 
 if TYPE_CHECKING:
-    from lance import FragmentMetadata, LanceDataset, LanceFragment, Session
+    from lance import (  # type: ignore[attr-defined]  # of Session, which is documented there
+        FragmentMetadata,
+        LanceDataset,
+        LanceFragment,
+        Session,
+    )
 
 Options = dict[str, str] | None
 
@@ -67,7 +72,9 @@ def readers_session() -> "Session":
     """
     import lance
 
-    return lance.Session(index_cache_size_bytes=INDEX_BYTES, metadata_cache_size_bytes=FILES_BYTES)
+    return lance.Session(  # type: ignore[attr-defined]
+        index_cache_size_bytes=INDEX_BYTES, metadata_cache_size_bytes=FILES_BYTES
+    )
 
 
 def create(uri: str, made: pa.Schema, options: Options = None) -> int:

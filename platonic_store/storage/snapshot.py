@@ -10,13 +10,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from platonic_store.errors import Call, StoreDamaged
 from platonic_store.storage import bulk, views
 from platonic_store.storage.files import Files
 from platonic_store.storage.layer_sets import layers_of, text_of
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.nearest_rows import Accept
-from platonic_store.storage.sqltext import literals
+from platonic_store.storage.sqltext import literals, one_line
 from platonic_store.storage.vector_index import Measured
 from platonic_store.storage.vectors import Vectors
 from platonic_store.storage.watch import check, watched
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Structures whose descriptions are kept in memory: about 60 MB with 25 columns.
 DESCRIBED_IN_MEMORY = 100_000
+# What DuckDB says of a file of rows that is damaged, or of a missing one where it is confined.
+_UNREADABLE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.PermissionException)
 
 
 class VectorTable(NamedTuple):
@@ -144,15 +147,24 @@ class Snapshot:
         It knows the views that a query names, or all: to make them all takes longer than to open
         the catalogue.
 
-        Raises: OutOfTime where a `Watch` was stopped.
+        Raises: OutOfTime where a `Watch` was stopped; StoreDamaged.
         """
         cursor = watched(self.connection.cursor())
         with self._making:
             for name in views.named(sql):
                 if name not in self._made:
-                    self.connection.execute(views.statement(name, self.row_files))
-                    self._made.add(name)
+                    self._make_view(cursor, name)
         return cursor
+
+    def _make_view(self, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
+        try:
+            cursor.execute(views.statement(name, self.row_files))
+        except _UNREADABLE as error:
+            raise StoreDamaged(
+                f"{name} of snapshot {self.id} cannot be read: {one_line(error)}",
+                Call("doctor", deep=True, repair=True),
+            ) from None
+        self._made.add(name)
 
     @cached_property
     def models(self) -> dict[str, StoredModel]:

@@ -46,7 +46,7 @@ properties = sa.Table(
     sa.Column("structure_id", sa.String, primary_key=True),
 )
 
-# No key here and in `chunk_structures`: its index would outweigh the rows.
+# No key here, in `chunk_structures` and in `reference_structures`: an index outweighs the rows.
 source_structures = sa.Table(
     "source_structures",
     metadata,
@@ -197,8 +197,8 @@ reference_sets = sa.Table(
 reference_structures = sa.Table(
     "reference_structures",
     metadata,
-    sa.Column("reference", sa.String, primary_key=True),
-    sa.Column("structure_id", sa.String, primary_key=True),
+    sa.Column("reference", sa.String, nullable=False),
+    sa.Column("structure_id", sa.String, nullable=False),
     sa.Column("part", sa.String, nullable=False),
 )
 

@@ -103,6 +103,8 @@ def test_it_overwrites_no_other_store_and_no_other_history(filled, tmp_path):
     with pytest.raises(StoreNotWritable, match="holds another store"):
         filled.copy(other.path)
     assert len(other.sql("FROM structure")) == 2
+    with pytest.raises(StoreNotWritable, match="is what is to be copied"):
+        filled.copy(filled.path / ".." / filled.path.name)
     filled.copy(tmp_path / "copy.store")
     copy = Store.open(tmp_path / "copy.store")
     copy.delete(["c0"])

@@ -62,6 +62,7 @@ def test_a_migration_keeps_calibrations_and_covers(tmp_path):
         for sql in (
             "INSERT INTO reference_sets (id, model, layer, seed, settings, calibration) "
             "VALUES ('r', 'm', 2, 0, '{}', 'scores'::BLOB)",
+            "INSERT INTO reference_structures VALUES ('r', 's', 'typical')",
             "INSERT INTO covers (model, layer, radius, loss, background) "
             "VALUES ('m', 2, 0.1, '{}', 'census'::BLOB)",
         ):
@@ -72,8 +73,10 @@ def test_a_migration_keeps_calibrations_and_covers(tmp_path):
         kept = connection.exec_driver_sql("FROM older_parameters ORDER BY name").all()
         sets = connection.exec_driver_sql("SELECT id, model, layer FROM reference_sets").all()
         covers = connection.exec_driver_sql("SELECT model, radius FROM covers").all()
+        members = connection.exec_driver_sql("FROM reference_structures").all()
     assert kept == [
         (lookup.calibration_name("r"), b"scores"),
         (lookup.cover_name(ModelLayer("m", 2)), b"census"),
     ]
+    assert members == [("r", "s", "typical")]
     assert (sets, covers) == ([("r", "m", 2)], [("m", 0.1)])

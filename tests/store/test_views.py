@@ -3,7 +3,7 @@
 import pytest
 from store_fakes import crystals
 
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import InvalidQuery, StoreDamaged
 from platonic_store.storage import views
 
 
@@ -51,3 +51,15 @@ def test_threads_make_the_same_view_once(filled):
     with ThreadPoolExecutor(8) as pool:
         counts = pool.map(lambda _: len(filled.sql("FROM typicality")), range(32))
     assert set(counts) == {0}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and no more"])
+def test_a_damaged_file_is_told_by_who_asks_for_its_rows(filled, content):
+    (path,) = filled.path.glob("rows/crystals/*")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    again = type(filled).open(filled.path)
+    assert len(again.sql("FROM structure")) == 3
+    with pytest.raises(StoreDamaged, match="crystals of snapshot"):
+        again.sql("FROM site")
