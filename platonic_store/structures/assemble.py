@@ -43,7 +43,7 @@ def _row(crystal: Crystal) -> dict[str, Any]:
         "formula": formula,
         "elements": elements,
         "nsites": len(crystal.numbers),
-        "distinct_sites": len(np.unique(orbits)),
+        "distinct_sites": int((orbits == np.arange(len(orbits))).sum()),
         "numbers": crystal.numbers,
         "positions": crystal.positions.ravel(),
         "cell": crystal.cell.ravel(),
