@@ -101,5 +101,7 @@ def symmetry(crystal: Crystal) -> tuple[int | None, np.ndarray]:
         found = moyopy.MoyoDataset(cell, symprec=SYMPREC)
     except ValueError:
         return None, np.arange(count, dtype=np.int32)
-    _, first, group = np.unique(found.orbits, return_index=True, return_inverse=True)
-    return int(found.number), first[group].astype(np.int32)
+    orbits, places = np.asarray(found.orbits), np.arange(count, dtype=np.int32)
+    first = np.empty(count, np.int32)
+    first[orbits[::-1]] = places[::-1]  # of an orbit's sites the first is written last
+    return int(found.number), first[orbits]
