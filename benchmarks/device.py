@@ -114,8 +114,8 @@ def end_to_end(
     }
 
 
-def cell(value: float | None, form: str = ",.0f") -> str:
-    return "–" if value is None else format(value, form)
+def cell(value: float | None, form: str = ",.0f", unit: str = "") -> str:
+    return "–" if value is None else format(value, form) + unit
 
 
 def report(model: RunnableModel, asked: argparse.Namespace) -> Iterator[str]:
@@ -143,7 +143,8 @@ def report(model: RunnableModel, asked: argparse.Namespace) -> Iterator[str]:
     for row in found["sizes"]:
         yield (
             f"| {row['atoms']:,} | {row['edges']:,} | {row['ms']:,.1f} | {row['rate']:,.0f} | "
-            f"{cell(row['kernels'])} % | {cell(row['utilisation'])} % | {cell(row['gib'], '.2f')} |"
+            f"{cell(row['kernels'], unit=' %')} | {cell(row['utilisation'], unit=' %')} | "
+            f"{cell(row['gib'], '.2f')} |"
         )
     yield f"\nlargest batch: {found['largest']}\n"
     best = max(found["sizes"], key=lambda row: row["rate"])
@@ -151,7 +152,7 @@ def report(model: RunnableModel, asked: argparse.Namespace) -> Iterator[str]:
     yield (
         f"- end to end, batches of {best['asked']:,} atoms: {whole['rate']:,.0f} atoms/s; the "
         f"model ran {whole['forward']:.0f} % of the wall, its worker built or waited for graphs "
-        f"{whole['waiting']:.0f} %; utilisation {cell(whole['utilisation'])} %"
+        f"{whole['waiting']:.0f} %; utilisation {cell(whole['utilisation'], unit=' %')}"
     )
     if found["calculator"]:
         assert whole["rate"] is not None

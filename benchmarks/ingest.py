@@ -3,10 +3,12 @@
 Ingests the first N structures of a source, and all of it, each into a new store in a process of
 its own, so that the peak memory (of the parent: workers are not counted) is that of one ingest.
 `models' own seconds` is what the workers spent on graphs and forward passes, divided by their
-number: what no store could be faster than. All times are seconds of wall clock, but for the CPU
-time of all processes together, which a busy machine changes little. The source is
-`builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker imports its packages
-itself, as all did before they were forked from one.
+number: what no store could be faster than. They are of wall clock, so where the next model's
+packages are imported beside them they are longer for it. All times are seconds of wall clock, but
+for the CPU time of all processes together, which a busy machine changes little. The source is
+`builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker loads its model
+itself, as all did before they were forked from one. `--timeline`: which process used how much of a
+core in each half of a second.
 """
 
 import argparse
@@ -66,10 +68,10 @@ def timed(seconds: dict[str, float], **parts: tuple[Any, str]) -> Iterator[None]
 
 
 @contextmanager
-def cpu_time(seconds: dict[str, float]) -> Iterator[None]:
+def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
     """The CPU time of this process and all that descend from it, sampled: some are killed."""
     seen: dict[tuple[int, float], float] = {}
-    stop = threading.Event()
+    begun, stop = time.monotonic(), threading.Event()
 
     def sample() -> None:
         this = psutil.Process()
@@ -77,8 +79,13 @@ def cpu_time(seconds: dict[str, float]) -> Iterator[None]:
             is_last = stop.wait(0.5)
             for process in (this, *this.children(recursive=True)):
                 with suppress(psutil.Error):
-                    times = process.cpu_times()
-                    seen[process.pid, process.create_time()] = times.user + times.system
+                    times, key = process.cpu_times(), (process.pid, process.create_time())
+                    before, seen[key] = seen.get(key, 0.0), times.user + times.system
+                    if timeline and seen[key] - before > 0.05:
+                        print(
+                            f"{time.monotonic() - begun:6.1f} s  {process.pid}, of "
+                            f"{process.ppid()}: {seen[key] - before:.2f} s of CPU"
+                        )
             if is_last:
                 return
 
@@ -104,7 +111,7 @@ def first(structures: int | None) -> Callable[..., Iterator[Any]]:
 
 
 def measure(
-    source: str, models: list[str], structures: int | None, is_forked: bool
+    source: str, models: list[str], structures: int | None, is_forked: bool, timeline: bool
 ) -> dict[str, float]:
     """One ingest, then a projection and two searches, in this process."""
     part: dict[str, float] = {}
@@ -115,11 +122,11 @@ def measure(
         store = Store.open(Path(folder) / "store")
         with (
             patch.object(ingestion, "read", first(structures)),
-            cpu_time(part),
+            cpu_time(part, timeline),
             timed(
                 part,
                 reading=(ingestion, "read_source"),
-                starting=(ingestion, "LocalEngine"),
+                starting=(workers.WorkerPool, "_first_identity"),
                 commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),
                 ingest=(store, "ingest"),
@@ -148,14 +155,14 @@ def measure(
         "embeddings of atoms": sites,
         "ingest": part["ingest"],
         "  reading": part["reading"],
-        "  starting workers": part["starting"],
+        "  waiting for workers": part["starting"],
         "  embedding and all else": loop - part["commits"] - part["compaction"],
         "  commits": part["commits"],
         "  compaction": part["compaction"],
         "models' own seconds": own,
         "CPU time of all processes": part["cpu"],
         "overhead": 100 * (part["ingest"] / own - 1),
-        "overhead, reading and starting aside": 100 * (loop / own - 1),
+        "overhead, reading and waiting aside": 100 * (loop / own - 1),
         "rate": sites / part["ingest"],
         "parent's peak memory": peak,
         **{name: part[name] for name in ("anchors", "project", "outliers", "similar")},
@@ -168,15 +175,15 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="default: sevennet-0 and chgnet-0.3.0")
     parser.add_argument("--structures", type=int, action="append", help="default: 700 and all")
     parser.add_argument("--not-forked", action="store_true")
+    parser.add_argument("--timeline", action="store_true")
     asked = parser.parse_args()
     models = asked.model or ["sevennet-0", "chgnet-0.3.0"]
     sizes = asked.structures or ([700, None] if asked.source[:8] != "builtin:" else [100, None])
     columns = []
     for size in sizes:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            columns.append(
-                pool.submit(measure, asked.source, models, size, not asked.not_forked).result()
-            )
+            how = not asked.not_forked, asked.timeline
+            columns.append(pool.submit(measure, asked.source, models, size, *how).result())
     title = f"{Path(asked.source).name}, {' and '.join(models)}, {usable_cores()} cores"
     table = Table("seconds, unless it says otherwise", title=title)
     for _ in columns:

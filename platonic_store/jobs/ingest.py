@@ -172,15 +172,15 @@ def _embed(
     if all(gap.outputs == wanted.outputs for gap in gaps):
         wanted = wanted._replace(outputs=[])  # only layers are lacking
         gaps = records.gaps(writer, source_id, wanted)
-    with engine or _engine(writer, model, wanted, asked, server) as engine:
+    sites = sum(gap.sites for gap in gaps)
+    with (
+        engine or _engine(writer, model, wanted, asked, server) as engine,
+        progress.bar(f"embedding with {card.name}", sites, "atoms") as advance,
+    ):
+        progress.note("starting workers")
         register_model(writer, card, engine.identity)
         run = begin_run(writer, source_id, wanted, engine.identity, rejected)
-        with (
-            run.recorded(),
-            progress.bar(
-                f"embedding with {card.name}", sum(gap.sites for gap in gaps), "atoms"
-            ) as advance,
-        ):
+        with run.recorded():
             for gap in gaps:
                 structures = records.structures_of_gap(writer, source_id, wanted, gap)
                 lacking = Lacking(

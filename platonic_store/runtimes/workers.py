@@ -134,15 +134,19 @@ class WorkerPool:
         Raises WorkerFailed if it cannot start; then the pool is closed.
         """
         if self._identity is None:
-            try:
-                self._identity = self._threads[0].identity.result()
-                self.batch_atoms = self._identity["batch_atoms"]
-                if self._identity["device"] == "cpu":
-                    self._start(self._wanted)
-            except BaseException:
-                self.close()
-                raise
+            self._identity = self._first_identity()
         return self._identity
+
+    def _first_identity(self) -> dict[str, Any]:
+        try:
+            found = self._threads[0].identity.result()
+            self.batch_atoms = found["batch_atoms"]
+            if found["device"] == "cpu":
+                self._start(self._wanted)
+        except BaseException:
+            self.close()
+            raise
+        return found
 
     def embed(self, source: Iterable[pa.RecordBatch]) -> Iterator[Embedded]:
         """Embeds structures (columns id, numbers, positions, cell, pbc; others are ignored).

@@ -34,8 +34,9 @@ def assemble(crystals: list[Crystal], rejected: list[Rejected]) -> StructureBatc
 
 def _row(crystal: Crystal) -> dict[str, Any]:
     digest = content_hash(crystal)
-    atomic_numbers, counts = np.unique(crystal.numbers, return_counts=True)
-    formula, elements = _composition(tuple(atomic_numbers.tolist()), tuple(counts.tolist()))
+    counts = np.bincount(crystal.numbers)
+    present = np.flatnonzero(counts)
+    formula, elements = _composition(tuple(present.tolist()), tuple(counts[present].tolist()))
     spacegroup, orbits = symmetry(crystal)
     return {
         "id": crystal.id or digest,
@@ -43,7 +44,7 @@ def _row(crystal: Crystal) -> dict[str, Any]:
         "formula": formula,
         "elements": elements,
         "nsites": len(crystal.numbers),
-        "distinct_sites": len(np.unique(orbits)),
+        "distinct_sites": int((orbits == np.arange(len(orbits))).sum()),
         "numbers": crystal.numbers,
         "positions": crystal.positions.ravel(),
         "cell": crystal.cell.ravel(),

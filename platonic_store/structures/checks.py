@@ -40,17 +40,20 @@ def _overlap(crystal: Crystal) -> str | None:
 
     A sphere of radius r lies inside the fractional sphere of radius r·‖cell⁻¹‖₂, so a periodic
     k-d tree in fractional space finds every candidate, as long as that radius is below one half.
+    The Frobenius norm is at least as large, and faster.
     """
     cell = _full_cell(crystal.cell, crystal.pbc)
-    radius = MIN_DISTANCE * np.linalg.norm(np.linalg.inv(cell), 2)
+    inverse = np.linalg.inv(cell)
+    radius = MIN_DISTANCE * np.linalg.norm(inverse)
     if radius >= 0.5:
         from ase.geometry import minkowski_reduce
 
         cell = minkowski_reduce(cell, crystal.pbc)[0]
-        radius = MIN_DISTANCE * np.linalg.norm(np.linalg.inv(cell), 2)
+        inverse = np.linalg.inv(cell)
+        radius = MIN_DISTANCE * np.linalg.norm(inverse, 2)
         if radius >= 0.5:
             return "the unit cell is thinner than the distance at which atoms overlap"
-    fractional = crystal.positions @ np.linalg.inv(cell)
+    fractional = crystal.positions @ inverse
     wrapped = fractional - np.floor(fractional)
     wrapped[wrapped >= 1] = 0
     inside = np.where(crystal.pbc, wrapped, fractional)
@@ -98,5 +101,7 @@ def symmetry(crystal: Crystal) -> tuple[int | None, np.ndarray]:
         found = moyopy.MoyoDataset(cell, symprec=SYMPREC)
     except ValueError:
         return None, np.arange(count, dtype=np.int32)
-    _, first, group = np.unique(found.orbits, return_index=True, return_inverse=True)
-    return int(found.number), first[group].astype(np.int32)
+    orbits, places = np.asarray(found.orbits), np.arange(count, dtype=np.int32)
+    first = np.empty(count, np.int32)
+    first[orbits[::-1]] = places[::-1]  # of an orbit's sites the first is written last
+    return int(found.number), first[orbits]
