@@ -35,7 +35,7 @@ MODEL, ATOMS = "synthetic", 10
 # Atoms a second of an actor: SevenNet-0 on one core, and on a GPU as the aims of issue 13 have it.
 RATES = {"a core": 500, "a GPU": 100_000}
 ACTORS = (1, 8, 64)
-CHUNKS, PAGES, PUBLISHINGS = 20, 20, 3
+CHUNKS, PAGES, PUBLISHINGS = 20, 48, 3
 
 
 class Measured(NamedTuple):

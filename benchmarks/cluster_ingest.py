@@ -12,6 +12,7 @@ import argparse
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,8 +112,11 @@ def main() -> None:
     parser.add_argument("--structures", type=int, help="the first so many; default: all")
     parser.add_argument("--model", action="append", help=f"default: {', '.join(MODELS)}")
     parser.add_argument("--chunk-seconds", type=float, default=CHUNK_SECONDS)
+    parser.add_argument("--one", type=Path, help="one machine's store; made if it is not there")
     parser.add_argument("--kill-after", type=int, default=2, help="chunks")
     given = parser.parse_args()
+    # Ray's processes are forked, and become other programs at once.
+    warnings.filterwarnings("ignore", "lance is not fork-safe")
     models = given.model or MODELS
     first_edges = min(on_cluster.FIRST_EDGES, 4000 * given.chunk_seconds)
     with (
@@ -124,7 +128,7 @@ def main() -> None:
         os.environ.setdefault("PLATONIC_STORE_CACHE", f"{folder}/cache")
         source = Path(folder) / "source.csv"
         pd.read_csv(given.source, nrows=given.structures).to_csv(source, index=False)
-        one = Store.open(f"{folder}/one.store")
+        one = Store.open(given.one or f"{folder}/one.store")
         started = time.monotonic()
         one.ingest(source, models)
         print(f"one machine: {time.monotonic() - started:.0f} s")

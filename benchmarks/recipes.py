@@ -15,7 +15,7 @@ Five tables in Markdown, each by itself with `--only`:
 layers    each model's layers and sets of them, in a consensus with `--partner` at its default set;
 recipes   recipe × K for the joint space of all trained models, mean over all ordered pairs;
 models    that space with most anchors: every model and control asks every other;
-hubs      the same space, trained models: no hub scores, CSLS, ours at half and at whole weight;
+hubs      the same space, trained models: no hub scores, CSLS, ours, ours at whole weight;
 pairs     pairs with an equal say: a consensus of two trained models, or of one and a control.
 
 The store needs all layers: `ingest --layers all`. λ and layers are found by cross-validation on the
@@ -34,7 +34,7 @@ import pandas as pd
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import JOINING, choose, consensus, join, refine
-from platonic_store.geometry.hubs import SHARPNESS, Sample, hubness
+from platonic_store.geometry.hubs import Sample, Seen, hubness
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
 from platonic_store.jobs.hub_sample import MOST_ATOMS
@@ -155,17 +155,22 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return unit_rows(rows).astype(np.float32)
 
 
-def hubs_of(
-    seen: Sequence[np.ndarray], agreeing: Sequence[int], sharpness: float | None = SHARPNESS
-) -> list[np.ndarray]:
-    """Each side's hub scores: by a sample of the other agreeing sides, in turn."""
+def hubs_of(seen: Sequence[np.ndarray], agreeing: Sequence[int]) -> list[np.ndarray]:
+    """Each side's hub scores, as `project` stores them."""
+    order = random_rows(np.arange(len(seen[0])), min(MOST_ATOMS, len(seen[0])), seed=0)
+    sample = Seen.of(np.stack([seen[i][order] for i in agreeing]), len(order) / len(seen[0]))
+    places = {side: place for place, side in enumerate(agreeing)}
+    return [hubness(rows, sample.by_others(places.get(i))) for i, rows in enumerate(seen)]
+
+
+def csls_of(seen: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The mean cosine with the ten nearest (Conneau et al., 2018), of the other sides in turn."""
     found = []
     for i, rows in enumerate(seen):
-        others = [seen[j] for j in agreeing if j != i]
+        others = [one for j, one in enumerate(seen) if j != i]
         order = random_rows(np.arange(len(rows)), min(MOST_ATOMS, len(rows)), seed=0)
         parts = [one[order[place :: len(others)]] for place, one in enumerate(others)]
-        sample = Sample.of(np.concatenate(parts), np.zeros(len(order)), len(order) / len(rows))
-        found.append(hubness(rows, sample._replace(sharpness=sharpness)))
+        found.append(hubness(rows, Sample(np.concatenate(parts), len(order) / len(rows), None)))
     return found
 
 
@@ -290,7 +295,7 @@ def by_hubs(data: Data, trained: list[ModelLayer], k: int) -> None:
     seen, penalty = spaces(data, trained, k, "aligned", everybody)
     ours = hubs_of(seen, everybody)
     none = [np.zeros_like(one) for one in ours]
-    ways = [none, hubs_of(seen, everybody, None), ours, [2 * one for one in ours]]
+    ways = [none, csls_of(seen), ours, [one / 0.75 for one in ours]]
     print(
         f"\nrecall@1 / @10 / same, the joint space of all trained models, K = {k}, λ = {penalty}\n"
     )

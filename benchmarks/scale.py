@@ -18,6 +18,7 @@ import os
 import resource
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -34,6 +35,7 @@ from synthetic_store import make
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lookup
+from platonic_store.storage.snapshot import Snapshot
 from platonic_store.store import Store
 
 SIZES = (7_000, 70_000, 283_000)
@@ -178,11 +180,28 @@ def prepared(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     said.append(f"{size / 1e9:.2f} GB on disk, peak {peak:.2f} GiB")
     snapshot = Store.open(path).snapshot()
+    said.append(f"after clean-up, MB: {disk_use(snapshot)}")
     for table in snapshot.tables:
         found = snapshot.search(table)
         if found.rows:
             said.append(f"{table.name}: {found.probes} probes, recall@10 {found.recall}")
     return path, "; ".join(said)
+
+
+def disk_use(snapshot: Snapshot) -> str:
+    """The megabytes of what a snapshot names, by kind: what is left when no other is kept."""
+    spaces = {f"{table.name}.lance": table.space for table in snapshot.tables}
+    sizes: Counter[str] = Counter()
+    for file in snapshot.manifest.files():
+        folder, name, *rest = file.path.split("/")
+        if folder == "vectors":
+            kind = "embeddings" if spaces[name] is None else "coordinates"
+            kind += ", index" if rest[0] == "_indices" else ""
+        else:
+            kind = name if folder == "rows" else folder
+        sizes[kind] += file.size
+    sizes["in all"] = sizes.total()
+    return "; ".join(f"{kind} {size / 1e6:.0f}" for kind, size in sizes.most_common())
 
 
 def exponent(sizes: list[int], costs: list[Cost]) -> float:

@@ -225,11 +225,13 @@ def answer_schema(model: Model, layers: Iterable[int], outputs: Iterable[str] = 
     return pa.schema(fields)
 
 
-def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
+def serve(
+    request: dict[str, Any], source: BinaryIO, sink: BinaryIO, model: Model | None = None
+) -> None:
     """Loads the model, sends its identity, then answers requests until `source` ends."""
     card = request["card"]
     try:
-        model = load(card, request["device"])
+        model = model or load(card, request["device"])
         precision(model.device)
         start = request["batch_atoms_before"].get(device_name(model.device))
         outputs = [output for output in OUTPUTS if output in request["outputs"]]
@@ -252,12 +254,12 @@ def serve(request: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
             sink.flush()
 
 
-def main(request: dict[str, Any], parent: int) -> None:
-    """A worker's life, in a process whose parent has this id."""
+def main(request: dict[str, Any], parent: int, model: Model | None = None) -> None:
+    """A worker's life, in a process whose parent has this id, and maybe has loaded the model."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(parent)
     source, sink = private_streams()
-    serve(request, source, sink)
+    serve(request, source, sink, model)
     sys.stderr.flush()
     os._exit(0)
 

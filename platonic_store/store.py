@@ -339,27 +339,11 @@ class Store(Questions):
         change = " ".join(["ingest", *([] if source is None else [describe(source)]), *models])
         with (
             joined(cluster),
-            self._writing(change, create=source is not None) as writer,
             servers_ahead(ready, device) as servers,
+            self._writing(change, create=source is not None) as writer,
         ):
-            source_id, report = None, None
-            if source is not None:
-                source_id, report = ingest.read_source(writer, source, format, cluster)
-            runs = [
-                ingest.embed(
-                    writer,
-                    model,
-                    source_id=source_id,
-                    layers=layers,
-                    outputs=outputs,
-                    device=device,
-                    batch_atoms=batch_atoms,
-                    cluster=cluster,
-                    server=server,
-                )
-                for model, server in servers
-            ]
-        return report, runs
+            asked = ingest.Asked(layers, outputs, device, batch_atoms, cluster)
+            return ingest.ingest(writer, source, format, servers, asked)
 
     def annotate(
         self,

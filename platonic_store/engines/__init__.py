@@ -45,9 +45,11 @@ class Chunk(NamedTuple):
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
-    """A model that is ready to run. identity: a worker's first message, see `WorkerPool`."""
+    """A model that runs, or is about to."""
 
-    identity: dict[str, Any]
+    @property
+    def identity(self) -> dict[str, Any]:
+        """A worker's first message, see `WorkerPool`; waits for it. Raises: WorkerFailed."""
 
     def embed(
         self,

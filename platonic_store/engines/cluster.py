@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _INSTALL: Final = "pip install 'platonic-store[ray]'"
-# Ray tells its makers of each start, and warns of what it will do about GPUs.
+# Ray tells its makers of each start, warns of what it will do about GPUs, and prints to stdout, a
+# screen long, of nodes that are lost: lines that match the last one are left out.
 _VARIABLES: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 
 ANSWER_SECONDS: Final = 10.0
@@ -83,6 +85,7 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError:
         raise ClusterNotReady("Ray is not installed", f"run `{_INSTALL}`") from None
     if ray.is_initialized():
@@ -97,8 +100,11 @@ def joined(cluster: Cluster | None) -> Iterator[None]:
             # Ray's processes are forked, and become other programs at once.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
             ray.init(address=cluster.address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_answer(cluster.address, str(error)) from None
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        # Where an address is named, Ray does not say that the cluster asks for a token.
+        is_named = cluster.address not in ("auto", "local")
+        token = ["set RAY_AUTH_MODE=token if the cluster asks for one"] if is_named else []
+        raise _no_answer(cluster.address, str(error), *token) from None
     try:
         yield
     finally:
@@ -126,11 +132,11 @@ def _require_answer(address: str) -> None:
         raise _no_answer(address, "another server does")
 
 
-def _no_answer(address: str, reason: str) -> ClusterNotReady:
+def _no_answer(address: str, reason: str, *hint: str) -> ClusterNotReady:
     reason = " ".join(reason.split())[:200]
     return ClusterNotReady(
         f"no Ray cluster answers at {address} ({reason})",
-        "start a cluster with Ray",
+        *(hint or ["start a cluster with Ray"]),
         Call("ingest", "SOURCE", models=["MODEL"], ray="local"),
     )
 

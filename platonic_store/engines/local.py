@@ -22,8 +22,6 @@ from platonic_store.storage.writer import Writer
 class LocalEngine:
     """See `Engine`."""
 
-    identity: dict[str, Any]
-
     def __init__(
         self,
         writer: Writer,
@@ -44,7 +42,10 @@ class LocalEngine:
             batch_atoms=batch_atoms,
             server=server,
         )
-        self.identity = self._pool.identity
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self._pool.identity
 
     def __enter__(self) -> Self:
         self._pool.__enter__()

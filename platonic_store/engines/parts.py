@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.node import passport
+from platonic_store.engines.supervision import plain, short
 from platonic_store.errors import ClusterNotReady, WorkerFailed
 from platonic_store.runtimes.cores import usable_cores
 
@@ -59,9 +60,9 @@ def calls(
         try:
             made: Result = ray.get(task.remote(work, kept, versions, part))
         except RayTaskError as error:
-            raise error.cause from None
+            raise plain(error) from None
         except RayError as error:
-            raise WorkerFailed(f"a task failed on the cluster by {type(error).__name__}") from None
+            raise WorkerFailed(f"a task of the cluster failed by {short(error)}") from None
         return made
 
     return call

@@ -116,6 +116,7 @@ class Hands:
         """An actor is gone; what else it was given comes back by itself, as calls that fail."""
         if not hand.is_lost:
             hand.is_lost = True
+            progress.say(f"lost an actor on node {hand.node.host}, others go on ({reason})")
             _log.warning("%s: lost an actor on node %s (%s)", self._model, hand.node.host, reason)
             _kill(hand)
         if not hand.pieces and hand in self._hands:
@@ -202,11 +203,11 @@ class Hands:
 
 
 def plain(error: Exception) -> PlatonicError:
-    """What an actor raised, without its traceback; what nobody expected may hold credentials."""
+    """What a node raised, without its traceback; what nobody expected may hold credentials."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, PlatonicError):
         return cause
-    return WorkerFailed(f"an actor failed by {type(cause or error).__name__}", "see its node's log")
+    return WorkerFailed(f"a node failed by {type(cause or error).__name__}", "see its log")
 
 
 def short(error: Exception) -> str:

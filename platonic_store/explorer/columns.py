@@ -131,7 +131,7 @@ def _disagreement(level: Level) -> str:
 
 
 def _filled(snapshot: Snapshot, level: Level, sql: str) -> np.ndarray:
-    table = snapshot.cursor().execute(sql).to_arrow_table()
+    table = snapshot.execute(sql).to_arrow_table()
     filled = np.full(rows.count(snapshot, level), np.nan, dtype="<f4")
     which = rows.rows_of(snapshot, level, table)
     values = np.asarray(table["value"].cast(pa.float64()).fill_null(np.nan))
@@ -158,13 +158,11 @@ def _of_structures(snapshot: Snapshot, name: str) -> Categories:
         return _groups(snapshot)
     if name == "system":
         limits = [last for last, _ in _SYSTEMS]
-        numbers_ = snapshot.cursor().execute(
-            "SELECT spacegroup FROM structure ORDER BY structure_id"
-        )
+        numbers_ = snapshot.execute("SELECT spacegroup FROM structure ORDER BY structure_id")
         groups = np.array([row[0] or 0 for row in numbers_.fetchall()])
         codes = np.where(groups > 0, np.searchsorted(limits, groups), 255)
         return Categories(codes.astype(np.uint8), [word for _, word in _SYSTEMS], [])
-    table = snapshot.cursor().execute(
+    table = snapshot.execute(
         f"SELECT {quote(name)} AS value FROM structure ORDER BY structure_id"
     ).to_arrow_table()  # fmt: skip
     names = sorted(one for one in pc.unique(table["value"]).to_pylist() if one is not None)

@@ -108,7 +108,7 @@ def _space(snapshot: Snapshot) -> str | None:
 
 
 def _stored(snapshot: Snapshot, level: Level, side: ModelLayer) -> tuple[np.ndarray, np.ndarray]:
-    found = snapshot.cursor().execute(
+    found = snapshot.execute(
         f"FROM {level}_map WHERE model = ? AND layer = ?", [side.model, side.layer]
     ).to_arrow_table()  # fmt: skip
     xy = np.column_stack([np.asarray(found["x"]), np.asarray(found["y"])])

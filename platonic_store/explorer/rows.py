@@ -51,7 +51,7 @@ class Atoms(NamedTuple):
 
 @kept
 def structures(snapshot: Snapshot) -> Structures:
-    found = snapshot.cursor().execute(
+    found = snapshot.execute(
         "SELECT id, formula FROM catalog.main.structures ORDER BY id"
     ).to_arrow_table()  # fmt: skip
     return Structures(found["id"].combine_chunks(), found["formula"].to_pylist())
@@ -59,7 +59,7 @@ def structures(snapshot: Snapshot) -> Structures:
 
 @kept
 def atoms(snapshot: Snapshot) -> Atoms:
-    found = snapshot.cursor().execute(
+    found = snapshot.execute(
         "SELECT structure_id, numbers, orbits FROM crystals ORDER BY structure_id"
     ).to_arrow_table()  # fmt: skip
     of_row = of_structures(snapshot, found["structure_id"])

@@ -46,7 +46,7 @@ def write(snapshot: Snapshot, path: Path, models: Sequence[str]) -> None:
 
 
 def _structures(snapshot: Snapshot, ids: pd.Series) -> Iterator[dict[str, Any]]:
-    rows = snapshot.cursor().execute(
+    rows = snapshot.execute(
         "SELECT structure_id, numbers, positions, cell FROM crystals ORDER BY structure_id"
     )
     wanted = set(ids)

@@ -8,11 +8,12 @@ finds it and how likely it finds x among all that might ask:
     log P(y|x) + log P(x|y) = β (2 cos(x, y) − hub(y)) + …
     hub(y) = 1/β log mean_x' exp(β cos(x', y)),
 
-the inverted softmax (Smith et al., arXiv 1702.03859, equation 2) at half weight, as two sides
-of equal noise want it. The asker's own term is the same for all candidates and changes no order.
-The sample of x' is of the other models' coordinates, so that a candidate has one hub score, whoever
-asks. The fewer of all rows it holds, the more a score says of whose like happens to be in it: so it
-is multiplied by the sample's share of the rows (docs/recipes.md).
+the inverted softmax (Smith et al., arXiv 1702.03859, equation 2). Two sides of equal noise want
+that; the candidates of a noisier side want more of it, so a stored score is 1.5 times this. The
+asker's own term is the same for all candidates and changes no order. Each x' is the mean of the
+other models' coordinates of an atom of a sample, so that a candidate has one hub score, whoever
+asks. The fewer of all rows the sample holds, the more a score says of whose like happens to be in
+it: so it is multiplied by the sample's share of the rows (docs/recipes.md).
 """
 
 from collections.abc import Mapping
@@ -24,37 +25,44 @@ from numpy.typing import ArrayLike, NDArray
 
 from platonic_store.geometry.neighbours import unit_rows
 
-SHARPNESS = 100.0  # β: two good models' coordinates of one atom have a cosine of 0.98
+SHARPNESS = 400.0  # β
+WEIGHT = 1.5
 NEIGHBOURS = 10
 BLOCK = 1_024  # rows compared with the sample at once
 
 
 class Sample(NamedTuple):
-    """Coordinates that hubs are measured by.
+    """What hubs of a model's coordinates are measured by.
 
-    rows: (n, d) float32 of unit length; model: (n,) the place of each row's model in a list; share:
-    of all rows, how many the others of a model see; sharpness: β, or None in a space that an older
-    program made: its scores are √share times the mean cosine with the ten nearest (CSLS: Conneau et
-    al., arXiv 1710.04087, equation 3).
+    rows: (n, d) float32 of unit length; share: how many of all rows they are; sharpness: β, or None
+    in a space that an older program made: its scores are √share times the mean cosine with the ten
+    nearest (CSLS: Conneau et al., arXiv 1710.04087, equation 3).
     """
 
     rows: NDArray[np.float32]
-    model: NDArray[np.int8]
     share: float = 1.0
     sharpness: float | None = SHARPNESS
 
-    @classmethod
-    def of(cls, coordinates: ArrayLike, model: ArrayLike, share: float = 1.0) -> Self:
-        """Of coordinates (n, d) of any length, in half precision, as they are kept."""
-        rows = unit_rows(coordinates).astype(np.float16).astype(np.float32)
-        return cls(rows, np.asarray(model, dtype=np.int8), share)
 
-    def without(self, model: int | None) -> Self:
-        """The rows of the other models."""
-        if model is None:
-            return self
-        others = self.model != model
-        return self._replace(rows=self.rows[others], model=self.model[others])
+class Seen(NamedTuple):
+    """The coordinates that each of the models that agreed on a space gives to the same rows.
+
+    coordinates: (m, n, d) float16 of unit length; share: how many of all rows they are.
+    """
+
+    coordinates: NDArray[np.float16]
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, coordinates: ArrayLike, share: float = 1.0) -> Self:
+        """Of coordinates (m, n, d) of any length."""
+        return cls(unit_rows(coordinates).astype(np.float16), share)
+
+    def by_others(self, model: int | None) -> Sample:
+        """What the others of a model see; None for one that is not among them."""
+        others = np.arange(len(self.coordinates)) != model
+        total = self.coordinates[others].sum(0, dtype=np.float32)
+        return Sample(unit_rows(total).astype(np.float32), self.share)
 
 
 def hubness(points: ArrayLike, sample: Sample) -> NDArray[np.float32]:
@@ -65,7 +73,7 @@ def hubness(points: ArrayLike, sample: Sample) -> NDArray[np.float32]:
         sample: of other models' coordinates.
 
     Returns:
-        (n,) float32 within [-1, 1], rounded to five decimals; zeros where the sample is empty.
+        (n,) float32 within [-1.5, 1.5], rounded to five decimals; zeros where the sample is empty.
     """
     rows = np.asarray(points)
     found = np.zeros(len(rows), dtype=np.float32)
@@ -75,7 +83,8 @@ def hubness(points: ArrayLike, sample: Sample) -> NDArray[np.float32]:
         if sample.sharpness is None:
             found[block] = np.sqrt(sample.share) * _mean_of_nearest(cosines)
         else:
-            found[block] = sample.share * _soft_maximum(cosines, sample.sharpness)
+            soft = _soft_maximum(cosines, sample.sharpness)
+            found[block] = WEIGHT * sample.share * soft
     return np.round(found, 5)
 
 
@@ -97,32 +106,22 @@ def _mean_of_nearest(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
     return means
 
 
-def to_bytes(samples: Mapping[str, Sample]) -> bytes:
+def to_bytes(seen: Mapping[Any, Seen]) -> bytes:
     """An .npz archive without pickles; equal samples give equal bytes."""
     arrays: dict[str, Any] = {}
-    for name, one in samples.items():
-        arrays |= {
-            f"{name}_rows": one.rows.astype(np.float16),
-            f"{name}_model": one.model,
-            f"{name}_share": np.array(one.share),
-        }
-        if one.sharpness is not None:
-            arrays[f"{name}_sharpness"] = np.array(one.sharpness)
+    for name, one in seen.items():
+        arrays[f"{name}_coordinates"] = one.coordinates
+        arrays[f"{name}_share"] = np.array(one.share)
     buffer = BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def from_bytes(data: bytes) -> dict[str, Sample]:
-    """What `to_bytes` wrote."""
+def from_bytes(data: bytes, level: str, model: int | None) -> Sample:
+    """The sample of a level for one of the models, of what `to_bytes` or an older program wrote."""
     with np.load(BytesIO(data), allow_pickle=False) as arrays:
-        names = sorted(key.removesuffix("_rows") for key in arrays if key.endswith("_rows"))
-        return {
-            name: Sample(
-                arrays[f"{name}_rows"].astype(np.float32),
-                arrays[f"{name}_model"],
-                float(arrays[f"{name}_share"]),
-                float(arrays[f"{name}_sharpness"]) if f"{name}_sharpness" in arrays else None,
-            )
-            for name in names
-        }
+        share = float(arrays[f"{level}_share"])
+        if f"{level}_coordinates" in arrays:
+            return Seen(arrays[f"{level}_coordinates"], share).by_others(model)
+        others = arrays[f"{level}_model"] != (-1 if model is None else model)
+        return Sample(arrays[f"{level}_rows"][others].astype(np.float32), share, None)

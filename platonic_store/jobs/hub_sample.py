@@ -1,8 +1,8 @@
 """The sample that hub scores of a space are measured by: drawn when the space is made, and kept.
 
-Whole structures are drawn by content, all of them in a store of MP-20's validation split, and the
-models that agreed on the space see them in turn, so that the others of any one of them see each
-once. A sample of few of the structures loses what hubs win at rank one (docs/recipes.md).
+Whole structures are drawn by content, all of them in a store of MP-20's validation split, and each
+model that agreed on the space sees them. Where they are a small part of the store, the space has no
+hub scores: they would count by that part alone (docs/recipes.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.hubs import Sample
+from platonic_store.geometry.hubs import Seen
 from platonic_store.geometry.pooling import mean_by_structure
 from platonic_store.geometry.projection import Projection, project
 from platonic_store.storage import lookup
@@ -20,32 +20,31 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import literals
 
 MOST_ATOMS = 32_768
+LEAST_SHARE = 0.1
 _READ = 1_000  # structures at once
 
 
-def draw(snapshot: Snapshot, projections: Mapping[ModelLayer, Projection]) -> dict[str, Sample]:
-    """Coordinates of atoms, one for each set of equivalent sites, and of structures."""
-    parts: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {"atom": [], "structure": []}
-    shares, share = _shares(snapshot, list(projections))
-    for number, (side, ids) in enumerate(shares):
-        for first in range(0, len(ids), _READ):
-            found = _coordinates(snapshot, side, projections[side], ids[first : first + _READ])
-            for level, rows in found.items():
-                parts[level].append((rows, np.full(len(rows), number)))
-    return {
-        level: Sample.of(
-            np.concatenate([rows for rows, _ in some]),
-            np.concatenate([model for _, model in some]),
-            share,
-        )
-        for level, some in parts.items()
-    }
+def draw(snapshot: Snapshot, projections: Mapping[ModelLayer, Projection]) -> dict[Level, Seen]:
+    """Coordinates of atoms, one for each set of equivalent sites, and of structures.
+
+    Empty where MOST_ATOMS are less than LEAST_SHARE of all.
+    """
+    ids, share = _drawn(snapshot, list(projections))
+    if share < LEAST_SHARE:
+        return {}
+    parts: dict[Level, list[np.ndarray]] = {"atom": [], "structure": []}
+    for side, fitted in projections.items():
+        found = [
+            _coordinates(snapshot, side, fitted, ids[first : first + _READ])
+            for first in range(0, len(ids), _READ)
+        ]
+        for level, of_sides in parts.items():
+            of_sides.append(np.concatenate([one[level] for one in found]))
+    return {level: Seen.of(np.stack(of_sides), share) for level, of_sides in parts.items()}
 
 
-def _shares(
-    snapshot: Snapshot, sides: Sequence[ModelLayer]
-) -> tuple[list[tuple[ModelLayer, list[str]]], float]:
-    """Which of the structures that all have embedded each side sees, and the share others see."""
+def _drawn(snapshot: Snapshot, sides: Sequence[ModelLayer]) -> tuple[list[str], float]:
+    """Which of the structures that all have embedded are drawn, and the share of atoms they are."""
     tables = [
         lookup.vector_table(snapshot, layer, "structure").name
         for side in sides
@@ -61,18 +60,9 @@ def _shares(
     )
     names = ("hubs " + known["id"]).to_numpy(dtype=object)
     order = random_rows(names, len(names), seed=0)
-    order = np.concatenate([order, order])
     atoms = known["distinct_sites"].to_numpy()[order].cumsum()
-    seen_by_others = (len(sides) - 1) / len(sides)
-    whole = atoms[-1] / 2
-    wanted = min(MOST_ATOMS, whole) / seen_by_others
-    drawn = np.arange(len(order))[atoms <= wanted]
-    seen_by = (drawn % len(names) + drawn // len(names)) % len(sides)
-    ids = known["id"].to_numpy()
-    seen = [
-        (side, ids[order[drawn[seen_by == place]]].tolist()) for place, side in enumerate(sides)
-    ]
-    return seen, float(min(1, MOST_ATOMS / whole))
+    drawn = order[atoms <= MOST_ATOMS]
+    return known["id"].to_numpy()[drawn].tolist(), float(min(1, MOST_ATOMS / atoms[-1]))
 
 
 def _coordinates(

@@ -2,10 +2,11 @@
 
 import sqlalchemy as sa
 
+from platonic_store.errors import StoreDamaged
 from platonic_store.jobs import ingest
 from platonic_store.jobs.map import map_store
 from platonic_store.jobs.project import fit_again, project_again
-from platonic_store.jobs.score import score_model
+from platonic_store.jobs.score import calibrate_again, score_model
 from platonic_store.runtimes.preparation import prepare
 from platonic_store.storage import records
 from platonic_store.storage import tables as t
@@ -38,6 +39,8 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
     hurt_rows = {name for name in tables if _rows_of(name, paths)}
     is_scored_anew, is_fitted_anew = hurt_rows & {*_SCORES}, _PARAMETERS in hurt_rows
     is_mapped_anew = hurt_rows & {*_MAP}
+    if is_fitted_anew:
+        _require_whole(snapshot)
     if is_fitted_anew and snapshot.row_files["layout_points"]:
         is_mapped_anew = {*_MAP}  # the layouts' parameters are gone
     hurt_predictions = hurt_rows & {*_PREDICTIONS}
@@ -67,6 +70,7 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
         done.append(f"{len(ids)} structures predicted again by {model}")
     if is_fitted_anew:
         done.append(f"{fit_again(writer)} projections fitted again")
+        calibrate_again(writer, [ModelLayer(*row) for row in references])
     for space, side in spaces:
         atoms = project_again(writer, space, side)
         done.append(f"{atoms} atoms of {side} projected again into {space}")
@@ -78,6 +82,15 @@ def repair(writer: Writer, damaged: list[StoredFile]) -> list[str]:
         mapped = sum(one.new_points for one in map_store(writer))
         done.append(f"{mapped} points placed on the map again")
     return done
+
+
+def _require_whole(snapshot: Snapshot) -> None:
+    """Raises: StoreDamaged for a store that was thinned: what it was made from is not here."""
+    for model, layer in snapshot.rows("SELECT model, layer FROM catalog.main.covers"):
+        raise StoreDamaged(
+            f"what {ModelLayer(model, layer)} was thinned from cannot be computed again here",
+            "thin the store that this one was made from again",
+        )
 
 
 def _rows_of(table: str, paths: set[str]) -> set[str]:
@@ -214,11 +227,6 @@ def _embed_again(
     source = records.begin_source(writer, "repair")
     records.add_members(writer, source, sorted(ids))
     (ready,) = prepare([model])
-    report = ingest.embed(
-        writer,
-        ready,
-        source_id=source,
-        layers=",".join(map(str, sorted(layers))),
-        outputs=outputs,
-    )
+    asked = ingest.Asked(",".join(map(str, sorted(layers))), outputs)
+    report = ingest.embed(writer, ready, source, asked)
     return f"{report.structures} structures embedded again by {model}"

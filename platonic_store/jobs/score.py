@@ -73,12 +73,24 @@ def save_reference(writer: Writer, reference: Reference) -> None:
                 among=reference.among,
                 seed=reference.seed,
                 settings=references.SETTINGS | {"bounded": reference.is_bounded},
-                calibration=reference.scales.to_bytes(),
             )
         )
+        name = lookup.calibration_name(reference.id)
+        writer.keep_parameters(name, reference.scales.to_bytes())
         members = reference.members.assign(reference=reference.id)
         rows = pa.Table.from_pandas(members, preserve_index=False)
         insert_arrow(connection, "reference_structures", rows)
+
+
+def calibrate_again(writer: Writer, sides: list[ModelLayer]) -> None:
+    """Keep what calibrates the stored references, which is computed again where it is gone."""
+    snapshot = writer.snapshot()
+    with writer.writing():
+        for side in sides:
+            reference = references.stored(snapshot, side)
+            assert reference is not None
+            name = lookup.calibration_name(reference.id)
+            writer.keep_parameters(name, reference.scales.to_bytes())
 
 
 def _score_missing(

@@ -242,7 +242,8 @@ def _keep(writer: Writer, space: Space, embeddings: Anchored) -> None:
         advance(len(fitted))
     with writer.writing():
         writer.keep_parameters(f"space/{space.id}", _npy(cast(np.ndarray, space.targets)))
-        writer.keep_parameters(f"hubs/{space.id}", hubs.to_bytes(sample))
+        if sample:
+            writer.keep_parameters(f"hubs/{space.id}", hubs.to_bytes(sample))
 
 
 def agreed_again(writer: Writer) -> Iterator[Space]:
@@ -271,7 +272,7 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
 def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, hubs.Sample] | None:
     """The sample that a model's hub scores are measured by: what the others of a space see.
 
-    None where the space has none: it is no consensus, or was made by 0.1.
+    None where the space has none: it is no consensus, the store was large, or 0.1 made it.
     """
     content = lookup.parameters(snapshot, f"hubs/{space}")
     if content is None:
@@ -281,8 +282,8 @@ def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, hubs.Sam
     )
     names = [side.rpartition("@")[0] for side in agreed]
     own = names.index(model) if model in names else None
-    samples = hubs.from_bytes(content)
-    return {"atom": samples["atom"].without(own), "structure": samples["structure"].without(own)}
+    levels: tuple[Level, ...] = ("atom", "structure")
+    return {level: hubs.from_bytes(content, level, own) for level in levels}
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -301,9 +301,9 @@ def _write(
                 **side._asdict(),
                 radius=found.radius,
                 loss=found._asdict(),
-                background=background.to_bytes(),
             )
         )
+        writer.keep_parameters(lookup.cover_name(side), background.to_bytes())
 
     commits.commit_chunk(writer, run, ids, appends, record)
     writer.publish(maintained=names.values())
@@ -318,11 +318,11 @@ def _copy_structures(snapshot: Snapshot, writer: Writer, ids: list[str]) -> None
         if not new:
             return
         some = literals(new)
-        structures = snapshot.cursor().execute(
+        structures = snapshot.execute(
             f"FROM catalog.main.structures WHERE id IN ({some}) ORDER BY id"
         )
         insert_arrow(connection, "structures", structures.to_arrow_table())
-        crystals = snapshot.cursor().execute(f"FROM crystals WHERE structure_id IN ({some})")
+        crystals = snapshot.execute(f"FROM crystals WHERE structure_id IN ({some})")
         writer.add_rows("crystals", crystals.to_arrow_table().cast(SCHEMAS["crystals"]))
     writer.publish_if_due()
 
@@ -331,21 +331,14 @@ def _copy_model(
     snapshot: Snapshot, writer: Writer, side: ModelLayer, source: int, found: Thinned
 ) -> int:
     """The model and its last run with the layer; returns the run's new id."""
-    model = (
-        snapshot.cursor()
-        .execute("FROM catalog.main.models WHERE name = ?", [side.model])
-        .to_arrow_table()
-    )
-    run = (
-        snapshot.cursor()
-        .execute(
-            "SELECT * REPLACE (? AS id, ? AS source_id, [?]::INTEGER[] AS layers, ? AS structures, "
-            "? AS sites) FROM catalog.main.runs WHERE model = ? AND list_contains(layers, ?) "
-            "ORDER BY started_at DESC LIMIT 1",
-            [id_ := new_id(), source, side.layer, found.structures, found.kept, *side],
-        )
-        .to_arrow_table()
-    )
+    known = snapshot.execute("FROM catalog.main.models WHERE name = ?", [side.model])
+    model = known.to_arrow_table()
+    run = snapshot.execute(
+        "SELECT * REPLACE (? AS id, ? AS source_id, [?]::INTEGER[] AS layers, ? AS structures, "
+        "? AS sites) FROM catalog.main.runs WHERE model = ? AND list_contains(layers, ?) "
+        "ORDER BY started_at DESC LIMIT 1",
+        [id_ := new_id(), source, side.layer, found.structures, found.kept, *side],
+    ).to_arrow_table()
     with writer.writing() as connection:
         insert_arrow(connection, "models", model, conflict="ON CONFLICT DO NOTHING")
         insert_arrow(connection, "runs", run)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,8 +18,13 @@ from typing import Any, Self
 from platonic_store import resources
 from platonic_store.runtimes.cards import Card
 from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.environments import Environment
 from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
+from platonic_store.runtimes.torch_builds import has_torch
 from platonic_store.runtimes.variables import VARIABLES
+
+# What the packages of nearly all families with torch import.
+LIBRARIES = ("torch", "scipy.stats", "ase")
 
 AnyModel = RunnableModel | ModelElsewhere
 
@@ -38,38 +44,60 @@ def gpu_possible(device: str) -> bool:
 
 
 class Forkserver:
-    """A process that imports a model's packages, and forks its workers when it has.
+    """A process that loads a model on the CPU, and forks its workers when it has.
 
     Where it cannot, it ends, and its workers must be started otherwise. Use as a context manager.
     """
 
-    def __init__(self, python: Path, card: Card) -> None:
+    def __init__(self, python: Path, card: Card | None, of: "Forkserver | None" = None) -> None:
+        """of: a server of the same interpreter without a card, of whose libraries this is a fork.
+
+        Raises OSError if that has ended.
+        """
         self._folder = tempfile.TemporaryDirectory(
             prefix="platonic-store-", ignore_cleanup_errors=True
         )
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        what: dict[str, Any] = {"libraries": LIBRARIES, "card": None}
+        if card is not None:
+            is_of_torch = has_torch(Environment.of(card))
+            what = {"libraries": LIBRARIES[:1] * is_of_torch, "card": card.as_dict()}
+        self._of = of
+        try:
+            with theirs:
+                self._process = (
+                    of.fork(what, theirs.fileno())
+                    if of is not None
+                    else self._begun(python, what, theirs.fileno())
+                )
+        except BaseException:
+            self._control.close()
+            self._folder.cleanup()
+            raise
+
+    def _begun(self, python: Path, what: dict[str, Any], control: int) -> "subprocess.Popen[bytes]":
         script = resources.folder("ingest") / "forkserver.py"
-        with theirs:
-            self._process = subprocess.Popen(
-                [python, script, str(theirs.fileno()), json.dumps(card.as_dict())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=self._folder.name,  # its workers' too: for files that a library leaves behind
-                env=os.environ | VARIABLES,
-                pass_fds=[theirs.fileno()],
-            )
+        return subprocess.Popen(
+            [python, script, str(control), json.dumps(what)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder.name,  # its workers' too: for files that a library leaves behind
+            env=os.environ | VARIABLES,
+            pass_fds=[control],
+        )
 
-    def fork(self, request: dict[str, Any], stdin: int, stdout: int, stderr: int) -> "Forked":
-        """A worker, as soon as the packages are imported. Raises OSError if the server has ended.
+    def fork(self, request: dict[str, Any], *fds: int) -> "Forked":
+        """A worker, or another server, as soon as the model is loaded.
 
-        The file descriptors remain the caller's to close.
+        fds: of a worker stdin, stdout and stderr, of a server its socket; they remain the caller's
+        to close. Raises OSError if this server has ended.
         """
         said, theirs = os.pipe()
         forked = Forked(said)
         try:
             message = json.dumps(request).encode()
-            socket.send_fds(self._control, [message], [stdin, stdout, stderr, theirs])
+            socket.send_fds(self._control, [message], [*fds, theirs])
         except BaseException:
             forked.close()
             raise
@@ -80,8 +108,12 @@ class Forkserver:
     def close(self) -> None:
         """Ends it, and within a second its workers."""
         self._control.close()
+        if self._of is not None and not self._process.pid:  # what is to fork it is still busy
+            self._of.close()
         self._process.kill()
         self._process.wait()
+        if isinstance(self._process, Forked):
+            self._process.close()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -100,27 +132,36 @@ class Forkserver:
 def servers_ahead(
     models: Sequence[AnyModel], device: str
 ) -> Iterator[Iterator[tuple[AnyModel, Forkserver | None]]]:
-    """Each model with its server, begun while the model before runs, the first's at once.
+    """Each model with its server: the first two at once, another when a model's turn comes.
 
-    None where workers are not forked. All servers are closed at the end of the block.
+    Models of one interpreter have servers that are forked from one which has imported torch. None
+    where workers are not forked. All servers are closed at the end of the block.
     """
+    here = [model for model in models if isinstance(model, RunnableModel)]
+    of_torch = Counter(model.python for model in here if has_torch(Environment.of(model.card)))
+    common: dict[Path, Forkserver] = {}
     with ExitStack() as stack:
 
-        def begin(place: int) -> Forkserver | None:
-            if place == len(models) or usable_cores() == 1 or not may_fork(device):
+        def begin(model: AnyModel) -> Forkserver | None:
+            if not isinstance(model, RunnableModel) or usable_cores() == 1 or not may_fork(device):
                 return None
-            model = models[place]
-            if not isinstance(model, RunnableModel):  # it runs elsewhere
+            python = model.python
+            if of_torch[python] < 2:
+                return stack.enter_context(Forkserver(python, model.card))
+            if python not in common:
+                common[python] = stack.enter_context(Forkserver(python, None))
+            try:
+                return stack.enter_context(Forkserver(python, model.card, common[python]))
+            except OSError:  # it has ended
                 return None
-            return stack.enter_context(Forkserver(model.python, model.card))
 
-        def pairs(server: Forkserver | None) -> Iterator[tuple[AnyModel, Forkserver | None]]:
-            for place, model in enumerate(models, 1):
-                following = begin(place)
-                yield model, server
-                server = following
+        def pairs(servers: list[Forkserver | None]) -> Iterator[tuple[AnyModel, Forkserver | None]]:
+            for place, model in enumerate(models):
+                if place and place + 1 < len(models):
+                    servers.append(begin(models[place + 1]))
+                yield model, servers[place]
 
-        yield pairs(begin(0))
+        yield pairs([begin(model) for model in models[:2]])
 
 
 class Forked:

@@ -81,14 +81,12 @@ class WorkerPool:
     On a CPU one process of one thread for each usable core (or `workers` of them), forked from one
     that has imported the packages (`server`; it is closed with the pool); on a GPU one, with
     processes beside it that build graphs. A worker that dies, or hangs, is replaced and its
-    requests are sent again; structures that do that twice are rejected. `identity` is the first
-    worker's first message: model, family, versions, checkpoint_sha256, layers, outputs, cutoff (Å),
-    dtype, device, elements. `batch_atoms` is the current number of atoms in a forward pass.
+    requests are sent again; structures that do that twice are rejected. `batch_atoms` is the
+    current number of atoms in a forward pass.
 
-    Raises EnvironmentNotReady, or WorkerFailed if a worker cannot start. Use as a context manager.
+    They start at once, and `identity` and `embed` wait for it. Raises EnvironmentNotReady. Use as a
+    context manager.
     """
-
-    identity: dict[str, Any]
 
     def __init__(
         self,
@@ -117,23 +115,34 @@ class WorkerPool:
         self._folder = TemporaryDirectory(prefix="platonic-store-", ignore_cleanup_errors=True)
         self._closed = threading.Event()
         self.batch_atoms = 0
+        self._identity: dict[str, Any] | None = None
         self._slowest = 0.0  # seconds an atom, of the requests so far
-        wanted = usable_cores() if workers is None else workers
+        self._wanted = wanted = usable_cores() if workers is None else workers
         if server is None and wanted > 1 and may_fork(device):
             server = Forkserver(self._python, card)
         self._server, self._forks = server, server is not None
         self._todo: queue.Queue[Request] = queue.Queue(maxsize=max(1, wanted))
         self._done: queue.SimpleQueue[tuple[Embedded, int] | Exception] = queue.SimpleQueue()
         self._threads: list[_WorkerThread] = []
-        try:
-            self._start(1 if gpu_possible(device) else wanted)
-            self.identity = self._threads[0].identity.result()
-            self.batch_atoms = self.identity["batch_atoms"]
-            if self.identity["device"] == "cpu":
-                self._start(wanted)
-        except BaseException:
-            self.close()
-            raise
+        self._start(1 if gpu_possible(device) else wanted)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The first worker's first message: model, family, versions, checkpoint_sha256, layers,
+        outputs, cutoff (Å), dtype, device, elements.
+
+        Raises WorkerFailed if it cannot start; then the pool is closed.
+        """
+        if self._identity is None:
+            try:
+                self._identity = self._threads[0].identity.result()
+                self.batch_atoms = self._identity["batch_atoms"]
+                if self._identity["device"] == "cpu":
+                    self._start(self._wanted)
+            except BaseException:
+                self.close()
+                raise
+        return self._identity
 
     def embed(self, source: Iterable[pa.RecordBatch]) -> Iterator[Embedded]:
         """Embeds structures (columns id, numbers, positions, cell, pbc; others are ignored).
@@ -142,6 +151,7 @@ class WorkerPool:
         answers is not that of the source. Memory stays flat however many they are. Leaving the
         iterator before its end closes the pool. Raises WorkerFailed.
         """
+        assert self.identity, "all workers are started"
         unanswered = 0
         try:
             for structures in rebatch(source, lambda: max(REQUEST_ATOMS, self.batch_atoms)):
@@ -169,8 +179,8 @@ class WorkerPool:
         for thread in self._threads:
             thread.join()
         self._folder.cleanup()
-        if self._request["batch_atoms"] is None and self.batch_atoms:
-            device = self.identity["device_name"]
+        if self._request["batch_atoms"] is None and self._identity is not None:
+            device = self._identity["device_name"]
             batch_sizes.save(self._card.name, self._layers, self._outputs, device, self.batch_atoms)
 
     def __enter__(self) -> Self:

@@ -40,10 +40,14 @@ def run(
     if not allow_files:
         require_select(query)
     known = register(snapshot, query)
-    cursor = snapshot.cursor()
+    cursor = snapshot.cursor(query)
     try:
         cursor.execute(cookbook.assignments(values))
-        result = cursor.execute(query)
+        try:
+            result = cursor.execute(query)
+        except duckdb.CatalogException:  # which names views that look alike, once they are made
+            snapshot.cursor()
+            result = cursor.execute(query)
         return _unique_names(_table(result)) if result.description else pa.table({})
     except duckdb.Error as error:
         if raised := original(error, known):

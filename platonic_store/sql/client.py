@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.resources import folder
-from platonic_store.storage import bulk, lookup
+from platonic_store.storage import bulk, lookup, views
 from platonic_store.storage.layer_sets import text_of
 from platonic_store.storage.location import Location
 from platonic_store.storage.revision import REVISION
-from platonic_store.storage.snapshot import Snapshot, element_symbol_macro
+from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import literals, quote
 
 # Credentials, region and endpoint come from the environment of the client. Its answer, a table
@@ -54,11 +54,8 @@ def init_script(snapshot: Snapshot, location: Location) -> str:
     catalog, rows = _files(snapshot, location)
     parts += [f"ATTACH {literals([catalog])} AS catalog (READ_ONLY);"]
     parts += [_vectors(snapshot, location) if location.writable else _NO_VECTORS]
-    parts += [f"{element_symbol_macro()};"]
-    parts += [f"{bulk.view(table, paths)};" for table, paths in rows.items()]
-    queries = folder("queries")
-    parts += [(queries / "views.sql").read_text(), _choices(snapshot)]
-    return "\n".join([*parts, (queries / "client.sql").read_text()])
+    parts += [views.script(rows), _choices(snapshot)]
+    return "\n".join([*parts, (folder("queries") / "client.sql").read_text()])
 
 
 def _files(snapshot: Snapshot, location: Location) -> tuple[str, dict[str, list[str]]]:

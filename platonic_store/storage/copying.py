@@ -46,6 +46,8 @@ def _copied_before(target: Location, wanted: Manifest) -> Manifest | None:
     there = manifest.load(target, ids[-1])
     if there.store != wanted.store:
         raise StoreNotWritable(f"{target.uri} holds another store", "name another place")
+    if there.id == wanted.id and not there.is_copy:
+        raise StoreNotWritable(f"{target.uri} is what is to be copied", "name another place")
     if there.id > wanted.id or not there.is_copy:
         raise StoreNotWritable(
             f"{target.uri} is at snapshot {there.id}, which was not copied from before {wanted.id}",

@@ -77,3 +77,5 @@ def delete_references(writer: Writer, connection: sa.Connection, references: Seq
         connection.execute(sa.delete(column.table).where(column.in_(references)))
     for table in ("structure_scores", "atom_scores"):
         writer.delete_rows(table, f"reference IN ({literals(references)})")
+    names = literals(f"calibration/{one}" for one in references)
+    writer.delete_rows("parameters", f"name IN ({names})")

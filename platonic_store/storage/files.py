@@ -1,5 +1,6 @@
 """The files of a store on this machine: a disk's own, or a mirror of those that a query needs."""
 
+import math
 import os
 import shutil
 import stat
@@ -122,7 +123,7 @@ class Files:
         if size > limit_bytes():
             if not self.location.writable:
                 raise InvalidQuery(
-                    f"{name} has {size / 1e9:.1f} GB, more than the cache may hold",
+                    f"{name} has {size / 1e9:.2g} GB, more than the cache may hold",
                     "set PLATONIC_STORE_CACHE_GB to more",
                 )
             return self.location.lance_uri(name), self.location.lance_options
@@ -152,14 +153,17 @@ def mirrors() -> Path:
 
 
 def limit_bytes(environment: Mapping[str, str] = os.environ) -> float:
-    """Raises: InvalidQuery if the limit that is set is no number."""
+    """Raises: InvalidQuery if the limit that is set is no size."""
     text = environment.get("PLATONIC_STORE_CACHE_GB") or str(CACHE_GB)
     try:
-        return float(text) * 1e9
+        limit = float(text) * 1e9
     except ValueError:
+        limit = math.nan
+    if not limit >= 0:
         raise InvalidQuery(
             f"PLATONIC_STORE_CACHE_GB is {text!r}, not a number", "set a number of gigabytes"
-        ) from None
+        )
+    return limit
 
 
 def _make_room(size: int) -> None:

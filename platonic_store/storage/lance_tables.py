@@ -7,25 +7,30 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
 from platonic_store.errors import LeaseLost
-from platonic_store.storage import disk
+from platonic_store.storage import bulk, disk
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import StoredFile, VectorFiles, describe
 from platonic_store.storage.vector_index import keep_indexed
 
 if TYPE_CHECKING:
-    from lance import FragmentMetadata, LanceDataset, LanceFragment
+    from lance import FragmentMetadata, LanceDataset, LanceFragment, Session
 
 Options = dict[str, str] | None
 
 # Lance's 2.3 files make DuckDB's Lance extension panic.
 _STORAGE_VERSION: Final = "2.2"
 MOST_FRAGMENTS = 64
+FRAGMENT_ROWS = 1 << 20
+# What readers keep in memory of indices, and of the files' own descriptions.
+INDEX_BYTES: Final = 4 << 30
+FILES_BYTES: Final = 1 << 28
 # How often a commit is made again beside a writer who does not know yet that it lost the lease.
 _ATTEMPTS: Final = 5
 
@@ -42,12 +47,27 @@ class Deletion(NamedTuple):
     rows: int
 
 
-def open_table(uri: str, version: int | None = None, options: Options = None) -> "LanceDataset":
-    """A Lance table at a version, the newest if None."""
+def open_table(
+    uri: str,
+    version: int | None = None,
+    options: Options = None,
+    session: "Session | None" = None,
+) -> "LanceDataset":
+    """A Lance table at a version, the newest if None. session: what is kept in memory of it."""
     os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
     import lance  # half a second that `--help` need not wait for
 
-    return lance.dataset(uri, version=version, storage_options=options)
+    return lance.dataset(uri, version=version, storage_options=options, session=session)
+
+
+@lru_cache(maxsize=1)
+def readers_session() -> "Session":
+    """What all readers of this process keep of indices and files, which never change: a new version
+    of a table begins with what is known of the one before.
+    """
+    import lance
+
+    return lance.Session(index_cache_size_bytes=INDEX_BYTES, metadata_cache_size_bytes=FILES_BYTES)
 
 
 def create(uri: str, made: pa.Schema, options: Options = None) -> int:
@@ -214,13 +234,25 @@ def maintain(uri: str, version: int, options: Options = None) -> "LanceDataset":
 
 def _maintain(uri: str, options: Options) -> "LanceDataset":
     table = open_table(uri, None, options)
-    if len(table.get_fragments()) > 1 or any(
-        fragment.num_deletions for fragment in table.get_fragments()
-    ):
-        table.optimize.compact_files()
+    if rows := _to_compact(table):
+        table.optimize.compact_files(target_rows_per_fragment=rows)
         table = open_table(uri, None, options)
     keep_indexed(table)
     return open_table(uri, None, options)
+
+
+def _to_compact(table: "LanceDataset") -> int:
+    """Fragments with fewer rows than this are to be merged into ones of so many; 0 if none.
+
+    They are the newest: appending a little to a large table does not write all of it again. Lance
+    also writes those anew of which it has deleted one row in ten.
+    """
+    fragments = table.get_fragments()
+    sizes = [one.physical_rows - one.num_deletions for one in fragments]
+    count = bulk.to_merge(sizes)
+    merged = sum(sizes[-count:]) if count else 0
+    thinned = [one.physical_rows for one in fragments if 10 * one.num_deletions > one.physical_rows]
+    return min(max([merged, *thinned]), FRAGMENT_ROWS)
 
 
 def _restore(table: "LanceDataset") -> None:
@@ -256,12 +288,17 @@ def inventory(
     return VectorFiles(version, table.count_rows(), files)
 
 
+def data_paths(name: str, fragments: "Iterable[FragmentMetadata]") -> list[str]:
+    """The keys of the data files of fragments."""
+    names = (Path(file.path).name for one in fragments for file in one.files)
+    return [f"vectors/{name}.lance/data/{file}" for file in names]
+
+
 def describe_data(
     location: Location, name: str, fragments: "Iterable[FragmentMetadata]"
 ) -> list[StoredFile]:
     """The data files of fragments that were just written, read back, with their checksums."""
-    names = [Path(file.path).name for one in fragments for file in one.files]
-    files = [_describe(location, f"vectors/{name}.lance/data/{file}") for file in names]
+    files = [_describe(location, path) for path in data_paths(name, fragments)]
     if location.folder is not None:
         _sync_names(location.folder, (location.folder / file.path for file in files))
     return files

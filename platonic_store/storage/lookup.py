@@ -180,6 +180,16 @@ def projection_name(space: str, side: ModelLayer) -> str:
     return f"projection/{space}/{side}"
 
 
+def calibration_name(reference: str) -> str:
+    """The name of the `parameters` that calibrate a reference."""
+    return f"calibration/{reference}"
+
+
+def cover_name(side: ModelLayer) -> str:
+    """The name of the `parameters` that say what a layer of a thinned store was made from."""
+    return f"cover/{side}"
+
+
 def parameters(snapshot: Snapshot, name: str) -> bytes | None:
     """What was fitted and kept under a name."""
     rows = snapshot.rows("SELECT content FROM fitted WHERE name = ?", [name])
@@ -267,7 +277,7 @@ def matching(
         )
     if among is not None:
         sql += f" AND structure_id IN ({literals(among) or 'NULL'})"
-    require_condition(snapshot.cursor(), condition)
+    require_condition(snapshot.cursor(""), condition)
     try:
         return snapshot.frame(sql)
     except duckdb.Error as error:

@@ -30,25 +30,29 @@ def nearest_rows(
     k: int,
     probes: int,
     accept: Accept | None = None,
+    among: int = 0,
 ) -> pa.Table | None:
     """The k nearest rows that are accepted, with `_distance` and the hub score if there is one.
 
     Of atoms only one of each set of equivalent sites answers. More and more rows are looked at
     until enough are accepted.
 
+    among: how many of the nearest at least are ordered by distance + hub / 2; 0: by distance.
+
     Returns: None where that is not so for `MOST` rows, though there are more.
     """
     most = max(MOST, FIRST * k)
-    enough = k + max(5, k // 2)  # the index orders them roughly
-    asked = min(FIRST * k, 3 * k + 250)
+    wanted = max(k, among)
+    enough = wanted + max(5, wanted // 2)  # the index orders them roughly
+    asked = min(FIRST * wanted, 3 * wanted + 250)
     while True:
         found = _query(table, level, vector, asked, probes * (MORE_PROBES if asked > MANY else 1))
         rows = found.num_rows
         found = _speaking(found, level)
         if accept is not None:
             found = found.filter(pa.array(accept(found)))
-        if len(found) >= enough or rows < asked or (asked >= most and len(found) >= k):
-            return refined(table, vector, found, k)
+        if len(found) >= enough or rows < asked or (asked >= most and len(found) >= wanted):
+            return refined(table, vector, found, k, by_hubs=among > 0)
         if asked >= most:
             return None
         share = max(len(found), 1) / rows
@@ -73,17 +77,22 @@ def nearest_among(
     return refined(table, vector, found, k)
 
 
-def refined(table: "LanceDataset", vector: np.ndarray, found: pa.Table, k: int) -> pa.Table:
+def refined(
+    table: "LanceDataset", vector: np.ndarray, found: pa.Table, k: int, *, by_hubs: bool = False
+) -> pa.Table:
     """The k nearest of some rows, whose distances the index knows roughly, by their vectors."""
-    found = found.slice(0, min(REFINE * k, k + 200))
     if not len(found):
         return found.drop_columns("_rowid")
+    penalty = np.asarray(found[HUB]) / 2 if by_hubs else np.zeros(len(found))
+    first = np.argsort(np.asarray(found["_distance"]) + penalty, kind="stable")
+    first = first[: min(REFINE * k, k + 200)]
+    found, penalty = found.take(first), penalty[first]
     ids = ", ".join(map(str, found["_rowid"].to_pylist()))
     read = table.to_table(columns=["vector"], filter=f"_rowid IN ({ids})", with_row_id=True)
     place = np.argsort(np.asarray(read["_rowid"]))
     rank = np.argsort(np.argsort(np.asarray(found["_rowid"])))
     exact = np.round(distances(vector[None], vector_matrix(read["vector"])[place][rank])[0], 12)
-    order = np.argsort(exact, kind="stable")[:k]
+    order = np.argsort(exact + penalty, kind="stable")[:k]
     column = found.column_names.index("_distance")
     found = found.set_column(column, "_distance", pa.array(exact)).take(pa.array(order))
     return found.drop_columns("_rowid")

@@ -1,6 +1,7 @@
 """A state of a store as it was published: a value, which never changes and needs no closing."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -8,10 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import duckdb
 import numpy as np
 import pyarrow as pa
-from ase.data import chemical_symbols
 
-from platonic_store.resources import folder
-from platonic_store.storage import bulk
+from platonic_store.storage import bulk, views
 from platonic_store.storage.files import Files
 from platonic_store.storage.layer_sets import layers_of, text_of
 from platonic_store.storage.layout import Level, Points
@@ -111,14 +110,12 @@ class Snapshot:
             self.connection.execute(f"SET memory_limit = {literals([memory])}")
         self.connection.execute(f"ATTACH {literals([str(self.path)])} AS catalog (READ_ONLY)")
         self.connection.execute("SET parquet_metadata_cache = true")  # no file ever changes
-        self.connection.execute(element_symbol_macro())
         self.row_files = {
             table: [str(path.resolve()) for path in files.paths(manifest, named)]
             for table, named in ((table, manifest.rows.get(table, [])) for table in bulk.SCHEMAS)
         }
-        for table, paths in self.row_files.items():
-            self.connection.execute(bulk.view(table, paths))
-        self.connection.execute((folder("queries") / "views.sql").read_text())
+        self._made: set[str] = set()  # names of the views that somebody has asked for
+        self._making = threading.Lock()
         if not allow_files:
             _confine(self.connection, [path for paths in self.row_files.values() for path in paths])
         self._is_described = False
@@ -132,17 +129,30 @@ class Snapshot:
         pass
 
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
-        return self.cursor().execute(sql, parameters or []).fetchall()
+        return self.execute(sql, parameters).fetchall()
 
     def frame(self, sql: str, parameters: list[Any] | None = None) -> "pd.DataFrame":
-        return _frame(self.cursor().execute(sql, parameters or []))
+        return _frame(self.execute(sql, parameters))
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    def execute(self, sql: str, parameters: list[Any] | None = None) -> duckdb.DuckDBPyConnection:
+        """The result of a query, on a connection of its own. Raises: as `cursor`."""
+        return self.cursor(sql).execute(sql, parameters or [])
+
+    def cursor(self, sql: str | None = None) -> duckdb.DuckDBPyConnection:
         """A connection of its own: SQL functions and other threads query at the same time.
+
+        It knows the views that a query names, or all: to make them all takes longer than to open
+        the catalogue.
 
         Raises: OutOfTime where a `Watch` was stopped.
         """
-        return watched(self.connection.cursor())
+        cursor = watched(self.connection.cursor())
+        with self._making:
+            for name in views.named(sql):
+                if name not in self._made:
+                    self.connection.execute(views.statement(name, self.row_files))
+                    self._made.add(name)
+        return cursor
 
     @cached_property
     def models(self) -> dict[str, StoredModel]:
@@ -208,11 +218,20 @@ class Snapshot:
         return self._vectors.keys_of_structures(table.name, table.level, ids)
 
     def nearest_indexed(
-        self, table: VectorTable, vector: np.ndarray, k: int, accept: Accept | None = None
+        self,
+        table: VectorTable,
+        vector: np.ndarray,
+        k: int,
+        accept: Accept | None = None,
+        among: int = 0,
     ) -> pa.Table | None:
         """The k nearest rows by the table's index; see `nearest_rows`."""
         check()
-        return self._vectors.nearest_indexed(table.name, vector, k, table.level, accept)
+        return self._vectors.nearest_indexed(table.name, vector, k, table.level, accept, among)
+
+    def has_hubs(self, table: VectorTable) -> bool:
+        """Whether the table's rows have hub scores."""
+        return self._vectors.has_hubs(table.name)
 
     def nearest_among(
         self, table: VectorTable, vector: np.ndarray, k: int, condition: str
@@ -251,7 +270,7 @@ class Snapshot:
         self._is_described = True
         # Literals, because DuckDB would read all properties to join them with a parameter.
         some = literals(dict.fromkeys(ids)) or "NULL"
-        found = self.cursor().execute(f"FROM structure WHERE structure_id IN ({some})")
+        found = self.execute(f"FROM structure WHERE structure_id IN ({some})")
         table = found.to_arrow_table()
         place = table["structure_id"].combine_chunks()
         return table.take(pc.index_in(pa.array(ids, pa.string()), place))
@@ -261,7 +280,7 @@ class Snapshot:
         """The view `structure` with its ids: who asks twice will ask often."""
         import pandas as pd
 
-        table = self.cursor().execute("FROM structure").to_arrow_table().combine_chunks()
+        table = self.execute("FROM structure").to_arrow_table().combine_chunks()
         return table, pd.Index(table["structure_id"].to_pandas())
 
     @cached_property
@@ -286,9 +305,3 @@ def _confine(connection: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
         "SET python_enable_replacements = false; SET enable_external_access = false; "
         "SET lock_configuration = true"
     )
-
-
-def element_symbol_macro() -> str:
-    """SQL that defines `element_symbol(atomic_number)`."""
-    symbols = ", ".join(f"'{symbol}'" for symbol in chemical_symbols[1:])
-    return f"CREATE OR REPLACE MACRO element_symbol(z) AS ([{symbols}])[z]"

@@ -174,7 +174,7 @@ projections = sa.Table(
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )
 
-# What catalogues before 0009 held, until the store is written to; then they are bulk rows.
+# What catalogues before 0009 and 0013 held, until the store is written to; then it is bulk rows.
 older_parameters = sa.Table(
     "older_parameters",
     metadata,
@@ -191,7 +191,6 @@ reference_sets = sa.Table(
     sa.Column("among", sa.String),
     sa.Column("seed", sa.Integer, nullable=False),
     sa.Column("settings", sa.JSON, nullable=False),
-    sa.Column("calibration", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )
 
@@ -224,7 +223,5 @@ covers = sa.Table(
     # Cosine distance.
     sa.Column("radius", sa.Double, nullable=False),
     sa.Column("loss", sa.JSON, nullable=False),
-    # Scale and census of all that was there; see `training_sets.Background`.
-    sa.Column("background", sa.LargeBinary, nullable=False),
     sa.Column("created_at", _timestamp, server_default=_now, nullable=False),
 )

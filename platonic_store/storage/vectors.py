@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.storage.files import Files
-from platonic_store.storage.lance_tables import open_table, rows_by_chunk
+from platonic_store.storage.lance_tables import open_table, readers_session, rows_by_chunk
 from platonic_store.storage.layout import HUB, Level, Points, key_names
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.nearest_rows import Accept, nearest_among, nearest_rows
@@ -73,7 +73,7 @@ class Vectors:
             uri, options = self._files.table(self._manifest, name)
             version = self._manifest.vectors[name].version
             with self._files.location.explained():
-                self._tables[name] = open_table(uri, version, options)
+                self._tables[name] = open_table(uri, version, options, readers_session())
         return self._tables[name]
 
     def read(
@@ -107,8 +107,7 @@ class Vectors:
         return points
 
     def _columns(self, name: str, level: Level) -> list[str]:
-        has_hubs = HUB in self._open(name).schema.names
-        return [*key_names(level), "vector", *[HUB] * has_hubs]
+        return [*key_names(level), "vector", *[HUB] * self.has_hubs(name)]
 
     def _points(self, level: Level, table: pa.Table) -> Points:
         return Points(
@@ -184,12 +183,18 @@ class Vectors:
         return next(file.sha256 for file in files if "/_versions/" in file.path)
 
     def nearest_indexed(
-        self, name: str, vector: np.ndarray, k: int, level: Level, accept: Accept | None = None
+        self,
+        name: str,
+        vector: np.ndarray,
+        k: int,
+        level: Level,
+        accept: Accept | None = None,
+        among: int = 0,
     ) -> pa.Table | None:
         """The k nearest rows by the table's ANN index: see `nearest_rows`. Memory stays flat."""
         table = self._open(name)
         with self._files.location.explained():
-            return nearest_rows(table, level, vector, k, measured(table).probes, accept)
+            return nearest_rows(table, level, vector, k, measured(table).probes, accept, among)
 
     def nearest_among(
         self, name: str, vector: np.ndarray, k: int, level: Level, condition: str
@@ -200,6 +205,11 @@ class Vectors:
         """
         with self._files.location.explained():
             return nearest_among(self._open(name), level, vector, k, condition)
+
+    def has_hubs(self, name: str) -> bool:
+        """Whether the table's rows have hub scores."""
+        with self._files.location.explained():
+            return HUB in self._open(name).schema.names
 
     def measured(self, name: str) -> Measured:
         """How the table is searched by its index, and the recall that was measured so."""

@@ -285,13 +285,22 @@ class Writer:
                     "what was published before is safe",
                     "run the same again",
                 )
+        merged = self._merged(vectors)
         self._begin_with(made)
         with suppress(PlatonicError, OSError):  # readers find it without
             manifest.note_newest(self.location, made)
+            self.location.delete(merged)
         self._published_at = time.monotonic()
         self._publish_seconds = self._published_at - started
         progress.note(f"snapshot {made.id}")
         _log.info("published snapshot %d in %.2f s", made.id, self._publish_seconds)
+
+    def _merged(self, vectors: dict[str, VectorFiles]) -> list[str]:
+        """Files that were merged before any snapshot named them."""
+        named = {file.path for table in vectors.values() for file in table.files}
+        written = self._changes.fragments.items()
+        files = {path for name, new in written for path in lance_tables.data_paths(name, new)}
+        return sorted(files - named)
 
     def _begin_with(self, made: Manifest) -> None:
         self._base, self._is_changed = made, False
@@ -454,7 +463,7 @@ def _end_interrupted_runs(writer: Writer) -> None:
 
 
 def _move_parameters(writer: Writer) -> None:
-    """Make bulk rows of what a catalogue before 0009 held."""
+    """Make bulk rows of what older catalogues held."""
     with writer.reading() as connection:
         left = "SELECT name, content FROM older_parameters"
         rows = fetch_arrow(connection, left)

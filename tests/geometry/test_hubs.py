@@ -10,33 +10,34 @@ from platonic_store.geometry.retrieval import retrieval, retrieval_matrix
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(300, 12)).astype(np.float32)
-SAMPLE = hubs.Sample.of(RNG.normal(size=(90, 12)), np.arange(90) % 3)
-SCORES = hubs.hubness(POINTS, SAMPLE.without(None))
+SEEN = hubs.Seen.of(RNG.normal(size=(3, 90, 12)))
+SAMPLE = SEEN.by_others(1)
+SCORES = hubs.hubness(POINTS, SAMPLE)
 
 
-def test_a_hub_score_is_the_inverted_softmax_over_the_sample():
-    others = SAMPLE.without(1)
-    cosines = unit_rows(POINTS) @ others.rows.T
-    expected = logsumexp(100 * cosines, axis=1, b=1 / len(others.rows)) / 100
-    np.testing.assert_allclose(hubs.hubness(POINTS, others), expected, atol=1.5e-5)
-    assert len(others.rows) == 60
-    np.testing.assert_array_equal(hubs.hubness(4 * POINTS, others), hubs.hubness(POINTS, others))
-    few = hubs.hubness(POINTS, others._replace(share=0.25))
-    np.testing.assert_allclose(few, hubs.hubness(POINTS, others) / 4, atol=1e-5)
+def test_a_hub_score_is_the_inverted_softmax_over_what_the_others_see():
+    others = unit_rows(SEEN.coordinates[[0, 2]].astype(float).mean(0))
+    cosines = unit_rows(POINTS) @ others.T
+    expected = 1.5 * logsumexp(400 * cosines, axis=1, b=1 / len(others)) / 400
+    np.testing.assert_allclose(SCORES, expected, atol=1.5e-5)
+    np.testing.assert_array_equal(hubs.hubness(4 * POINTS, SAMPLE), SCORES)
+    few = hubs.hubness(POINTS, SAMPLE._replace(share=0.25))
+    np.testing.assert_allclose(few, SCORES / 4, atol=1e-5)
 
 
 def test_an_older_spaces_scores_stay_the_mean_cosine_with_the_ten_nearest():
-    stored = np.load(BytesIO(hubs.to_bytes({"atom": SAMPLE})))
     older = BytesIO()
-    np.savez(older, **{name: stored[name] for name in stored if "sharpness" not in name})
-    sample = hubs.from_bytes(older.getvalue())["atom"]._replace(share=0.25)
-    cosines = np.sort(unit_rows(POINTS) @ SAMPLE.rows.T, axis=1)[:, -10:].mean(1)
+    rows = unit_rows(SEEN.coordinates[0]).astype(np.float16)
+    model = np.arange(90, dtype=np.int8) % 3
+    np.savez(older, atom_rows=rows, atom_model=model, atom_share=np.array(0.25))
+    sample = hubs.from_bytes(older.getvalue(), "atom", 1)
+    cosines = np.sort(unit_rows(POINTS) @ rows[model != 1].astype(float).T, axis=1)[:, -10:].mean(1)
     np.testing.assert_allclose(hubs.hubness(POINTS, sample), cosines / 2, atol=1.5e-5)
 
 
 def test_a_row_has_the_same_score_alone_as_among_others():
-    alone = np.concatenate([hubs.hubness(row[None], SAMPLE.without(0)) for row in POINTS[:20]])
-    np.testing.assert_allclose(hubs.hubness(POINTS, SAMPLE.without(0))[:20], alone, atol=1.5e-5)
+    alone = np.concatenate([hubs.hubness(row[None], SAMPLE) for row in POINTS[:20]])
+    np.testing.assert_allclose(SCORES[:20], alone, atol=1.5e-5)
 
 
 @pytest.mark.parametrize("count", [3, 200])  # below and above what single precision is for
@@ -58,7 +59,7 @@ def test_a_hub_no_longer_answers_for_everybody():
     truth = unit_rows(middle + unit_rows(RNG.normal(size=(400, 40))))
     asks, answers = (truth + 0.08 * RNG.normal(size=truth.shape) for _ in range(2))
     answers[:20] = middle + 0.05 * answers[:20]  # twenty atoms collapse to the middle
-    found = hubs.hubness(answers, hubs.Sample.of(asks, np.zeros(400)))
+    found = hubs.hubness(answers, hubs.Seen.of([asks]).by_others(None))
     assert retrieval(asks, answers, 1, found) > retrieval(asks, answers, 1)
     assert retrieval_matrix(asks, answers, 1, found).diagonal().mean() == pytest.approx(
         retrieval(asks, answers, 1, found)
@@ -66,7 +67,8 @@ def test_a_hub_no_longer_answers_for_everybody():
 
 
 def test_samples_survive_being_stored():
-    stored = hubs.from_bytes(hubs.to_bytes({"atom": SAMPLE}))
-    np.testing.assert_array_equal(stored["atom"].rows, SAMPLE.rows)
-    np.testing.assert_array_equal(stored["atom"].model, SAMPLE.model)
-    assert stored["atom"].sharpness == SAMPLE.sharpness
+    content = hubs.to_bytes({"atom": SEEN._replace(share=0.5)})
+    for model in (None, 1):
+        stored = hubs.from_bytes(content, "atom", model)
+        np.testing.assert_array_equal(stored.rows, SEEN.by_others(model).rows)
+        assert stored[1:] == (0.5, SAMPLE.sharpness)

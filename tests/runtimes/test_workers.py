@@ -222,6 +222,7 @@ def forked_from() -> list[psutil.Process]:
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
 def test_workers_are_forked_from_one_that_has_the_packages():
     with WorkerPool(card(), (1,), workers=2) as pool:
+        assert pool.identity["device"] == "cpu"
         (server,) = forked_from()
         assert len(server.children()) == 2
         assert run(pool, batch(names(10, "poison"))) == {
@@ -242,12 +243,12 @@ def test_a_package_that_starts_threads_is_not_forked_from(monkeypatch):
 
 def test_a_refusal_is_one_line():
     with pytest.raises(errors.WorkerFailed) as failure:
-        WorkerPool(card("refuses"), (0,), workers=2)
+        _ = WorkerPool(card("refuses"), (0,), workers=2).identity
     assert str(failure.value) == ("fake-1 cannot start: FileNotFoundError: weights.pt is not here")
     with pytest.raises(errors.WorkerFailed, match=r"no layer 7: the model has \[0, 1\]"):
-        WorkerPool(card(), (7,), workers=1)
+        _ = WorkerPool(card(), (7,), workers=1).identity
     with pytest.raises(errors.WorkerFailed, match="no output energy: the model gives features"):
-        WorkerPool(card(), (0,), outputs=("energy", "forces"), workers=1)
+        _ = WorkerPool(card(), (0,), outputs=("energy", "forces"), workers=1).identity
 
 
 def test_starts_deaths_and_retries_are_logged(caplog):
@@ -264,7 +265,7 @@ def test_starts_deaths_and_retries_are_logged(caplog):
 
 def test_a_worker_that_never_starts_is_one_line():
     with pytest.raises(errors.WorkerFailed, match=r"died 3 times while starting \(signal 9\)"):
-        WorkerPool(card("never"), (0,), workers=2)
+        _ = WorkerPool(card("never"), (0,), workers=2).identity
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_an_interpreter_that_is_none(tmp_path, script, reason):
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     with pytest.raises(errors.WorkerFailed) as failure:
-        WorkerPool(card(), (0,), workers=1, python=python)
+        _ = WorkerPool(card(), (0,), workers=1, python=python).identity
     assert str(failure.value).endswith(f"while starting ({reason})")
     assert failure.value.hint == (f"check that {python} has numpy and pyarrow",)
 
@@ -379,11 +380,11 @@ def test_servers_begin_one_model_ahead_and_end_with_the_block(monkeypatch):
     monkeypatch.setattr(forkserver, "usable_cores", lambda: 2)
     models = [RunnableModel(card(), Path(sys.executable))] * 3
     with servers_ahead(models, "cpu") as pairs:
-        assert len(forked_from()) == 1, "before the first is asked for"
+        assert len(forked_from()) == 2, "before the first is asked for"
         for place, (model, server) in enumerate(pairs, 1):
             if place == 2:  # whose server is never used, nor the third's
                 break
-            assert len(forked_from()) == 2
+            assert len(forked_from()) == 2 + place - 1
             with WorkerPool(model.card, (1,), workers=2, server=server) as pool:
                 assert run(pool, batch(names(10))) == {}
     assert forked_from() == []

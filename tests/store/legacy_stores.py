@@ -12,7 +12,7 @@ from platonic_store.store import Store
 _SAME = (
     *("sources", "source_structures", "quarantined", "models", "chunks"),
     *("chunk_structures", "anchor_sets", "anchors"),
-    *("reference_sets", "reference_structures"),
+    "reference_structures",
 )
 
 
@@ -26,7 +26,8 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
     shutil.copytree(store.path / "vectors", path / "vectors")
     catalog = path / "catalog.duckdb"
     _migrate(catalog, command.upgrade, "0005")
-    connection = store._reader.open(snapshot.manifest, allow_files=True).connection
+    opened = store._reader.open(snapshot.manifest, allow_files=True)
+    connection = opened.cursor()
     connection.execute(f"ATTACH '{catalog}' AS old")
     for name, kind, *_ in connection.execute("DESCRIBE catalog.main.properties").fetchall()[1:]:
         connection.execute(f'ALTER TABLE old.properties ADD COLUMN "{name}" {kind}')
@@ -43,6 +44,10 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
         "INSERT INTO old.projections BY NAME SELECT p.*, f.content AS parameters "
         "FROM catalog.main.projections AS p JOIN fitted AS f "
         "ON f.name = 'projection/' || p.space || '/' || p.model || '@' || p.layer"
+    )
+    connection.execute(
+        "INSERT INTO old.reference_sets BY NAME SELECT r.*, f.content AS calibration "
+        "FROM catalog.main.reference_sets AS r JOIN fitted AS f ON f.name = 'calibration/' || r.id"
     )
     for table in ("structure_scores", "atom_scores"):
         connection.execute(f"INSERT INTO old.{table} BY NAME FROM {table}")
@@ -61,7 +66,7 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
             "FROM catalog.main.vector_tables WHERE name = ?",
             [table.version, name],
         )
-    connection.close()
+    connection.execute("DETACH old")
     if revision == "0004":
         _migrate(catalog, command.downgrade, "0004")
         locks = ("writer.lock", "catalog.lock", "catalog.turnstile")

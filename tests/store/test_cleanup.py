@@ -228,3 +228,15 @@ def test_a_long_job_reads_rows_whose_files_were_merged_and_removed(old, monkeypa
         with one.reading() as connection:
             found = connection.exec_driver_sql("SELECT count(*) FROM crystals").scalar()
         assert found == 18 + 4
+
+
+def test_what_was_merged_before_it_was_named_goes_at_once(store, monkeypatch):
+    monkeypatch.setattr("platonic_store.engines.local.CHUNK_BYTES", 100)
+    store.ingest(crystals(30), ["fake-a"])
+    named = {
+        file.path
+        for one in manifest.ids(store.location)
+        for file in manifest.load(store.location, one).files()
+    }
+    data = {key for key in files(store) if "/data/" in key}
+    assert data <= named

@@ -53,3 +53,27 @@ def test_the_next_writer_moves_them_out_of_the_catalogue(fakes, tmp_path):
     newer = store.snapshot()
     assert newer.rows("FROM fitted ORDER BY name") == before
     assert not newer.rows("FROM catalog.main.older_parameters")
+
+
+def test_a_migration_keeps_calibrations_and_covers(tmp_path):
+    engine = sa.create_engine(f"duckdb:///{tmp_path / 'catalog.duckdb'}")
+    with engine.begin() as connection:
+        command.upgrade(migrate.config(connection), "0012")
+        for sql in (
+            "INSERT INTO reference_sets (id, model, layer, seed, settings, calibration) "
+            "VALUES ('r', 'm', 2, 0, '{}', 'scores'::BLOB)",
+            "INSERT INTO covers (model, layer, radius, loss, background) "
+            "VALUES ('m', 2, 0.1, '{}', 'census'::BLOB)",
+        ):
+            connection.exec_driver_sql(sql)
+    with engine.begin() as connection:
+        migrate.upgrade(connection)
+    with engine.connect() as connection:
+        kept = connection.exec_driver_sql("FROM older_parameters ORDER BY name").all()
+        sets = connection.exec_driver_sql("SELECT id, model, layer FROM reference_sets").all()
+        covers = connection.exec_driver_sql("SELECT model, radius FROM covers").all()
+    assert kept == [
+        (lookup.calibration_name("r"), b"scores"),
+        (lookup.cover_name(ModelLayer("m", 2)), b"census"),
+    ]
+    assert (sets, covers) == ([("r", "m", 2)], [("m", 0.1)])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from store_fakes import content, crystals
 
-from platonic_store.errors import SnapshotNotFound, StoreDamaged, StoreNotWritable
+from platonic_store.errors import InvalidQuery, SnapshotNotFound, StoreDamaged, StoreNotWritable
 from platonic_store.storage import files
 from platonic_store.store import Store
 
@@ -210,3 +210,9 @@ def test_copies_that_went_different_ways_do_not_share_vectors(filled, bucket, tm
     first, second = content(filled)[key], content(copy)[key]
     assert first[("new",)] == first[("c1",)]
     assert second[("new",)] != second[("c1",)]
+
+
+@pytest.mark.parametrize("text", ["abc", "-3", "nan"])
+def test_a_limit_that_is_no_size_is_refused(text):
+    with pytest.raises(InvalidQuery, match="not a number"):
+        files.limit_bytes({"PLATONIC_STORE_CACHE_GB": text})

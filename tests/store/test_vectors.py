@@ -332,3 +332,47 @@ def test_recall_of_the_index_through_duckdb(indexed, synthetic):
     reached = recall([[number for (number,) in hits] for hits in found], expected)
     print(f"recall@10 through the DuckDB extension: {reached:.4f}")
     assert reached >= 0.99
+
+
+def test_a_little_that_is_appended_does_not_write_a_large_table_again(tables):
+    vectors = np.random.default_rng(0).normal(size=(1_100, 4))
+    base = tables.create("t", "atom", 4)
+    for start in range(0, 1_000, 100):
+        base = tables.append("t", base, rows(vectors[start : start + 100], 1, start=start))
+    base = tables.maintain("t", base)
+    (large,) = data_files(tables, base)
+    base = tables.append("t", base, rows(vectors[1_000:], 2, start=1_000))
+    base = tables.maintain("t", base)
+    files = data_files(tables, base)
+    assert large in files
+    assert len(files) == 2
+    # Lance writes anew what has lost more than a tenth.
+    base = tables.maintain("t", tables.delete("t", base, "site_index = 1 AND chunk_id = 1"))
+    assert large not in data_files(tables, base)
+    assert tables.at(t=base).rows_by_chunk("t") == {1: 500, 2: 100}
+
+
+def data_files(tables: Tables, version: int) -> list[str]:
+    table = lance_tables.open_table(tables.uri("t"), version)
+    return [file.path for one in table.get_fragments() for file in one.data_files()]
+
+
+def test_hubs_are_corrected_among_what_the_index_finds(tables, monkeypatch):
+    monkeypatch.setattr(vector_index, "INDEX_FROM_ROWS", 1_000)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(100, 16))
+    data = centres[rng.integers(100, size=6_000)] + 0.5 * rng.normal(size=(6_000, 16))
+    hubs = rng.uniform(0, 0.2, len(data)).astype(np.float32)
+    keyed = rows(data, 1).append_column("hub", pa.array(hubs))
+    base = lance_tables.create(tables.uri("t"), schema("atom", 16, hubs=True))
+    base = tables.maintain("t", tables.append("t", base, keyed))
+    site = np.arange(len(data))
+    speaks = (site // 2 % 2 == 1) | (site % 2 == 0)
+    found = []
+    for query in data[:20].astype(np.float32):
+        far = 1 - unit(data) @ unit(query[None])[0] + hubs / 2
+        expected = np.argsort(np.where(speaks, far, np.inf))[:10]
+        hits = tables.at(t=base).nearest_indexed("t", query, 10, "atom", among=500).to_pandas()
+        numbers = 2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]
+        found.append(len({*numbers} & {*expected}) / 10)
+    assert np.mean(found) >= 0.99

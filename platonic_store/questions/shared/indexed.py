@@ -43,20 +43,22 @@ def by_index(
     across: bool,
 ) -> tuple[pa.Table, np.ndarray]:
     """The k nearest rows' keys and distances; see `nearest.nearest`. Raises: InvalidQuery."""
-    wanted = max(HUB_CANDIDATES, 10 * k) if across else k
+    by_hubs = across and snapshot.has_hubs(table)
+    among = max(HUB_CANDIDATES, 10 * k) if by_hubs else 0
+    wanted = max(k, among)
     if where is None:
         accept: Accept = partial(_is_other, table.level, query)
-        found = snapshot.nearest_indexed(table, query.vector, wanted, accept)
+        found = snapshot.nearest_indexed(table, query.vector, k, accept, among)
     else:
         level = level_of(snapshot, table.level, where)
         accept = partial(_accepted, snapshot, table.level, query, where, level)
-        found = snapshot.nearest_indexed(table, query.vector, wanted, accept)
+        found = snapshot.nearest_indexed(table, query.vector, k, accept, among)
         if found is None:
             found = _by_condition(snapshot, table, query, wanted, where, level)
     if found is None:
         found = _by_scan(snapshot, table, query, wanted, None)
     distances = np.asarray(found["_distance"], dtype=np.float64)
-    if across and HUB in found.column_names:
+    if by_hubs:
         order = np.argsort(distances + np.asarray(found[HUB]) / 2, kind="stable")
         found, distances = found.take(order), distances[order]
     return found.slice(0, k), distances[:k]

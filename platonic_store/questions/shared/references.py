@@ -225,13 +225,13 @@ def subset(these: EmbeddedSet, ids: np.ndarray) -> EmbeddedSet:
 def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
     """The model's reference in the store, if there is one."""
     rows = snapshot.rows(
-        "SELECT id, seed, among, calibration, settings->>'bounded' = 'true' "
+        "SELECT id, seed, among, settings->>'bounded' = 'true' "
         "FROM catalog.main.reference_sets WHERE model = ? AND layer = ?",
         list(side),
     )
     if not rows:
         return None
-    id_, seed, among, calibration, is_bounded = rows[0]
+    id_, seed, among, is_bounded = rows[0]
     key = snapshot.manifest.store, id_
     if known := cache_get(key):
         return known
@@ -245,8 +245,13 @@ def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
         compared = _typical(snapshot, side, typical, _content(snapshot, seed))
     else:
         compared = subset(load_set(snapshot, side, seed), typical)
-    scales = Calibration.from_bytes(calibration)
-    found = Reference(id_, *side, seed, among, members, compared, scales, bool(is_bounded))
+    found = Reference(id_, *side, seed, among, members, compared, None, bool(is_bounded))
+    calibration = lookup.parameters(snapshot, lookup.calibration_name(id_))
+    if calibration is not None:
+        found = replace(found, calibration=Calibration.from_bytes(calibration))
+    else:  # it was damaged
+        ids = members["structure_id"][members["part"] == "calibration"].to_numpy()
+        found = calibrated(found, load_some(snapshot, side, ids, compositions(snapshot, seed)))
     return cache_put(key, found)
 
 

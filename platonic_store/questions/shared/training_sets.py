@@ -100,10 +100,8 @@ def is_thinned(snapshot: Snapshot, side: ModelLayer) -> bool:
 
 def kept_background(snapshot: Snapshot, side: ModelLayer) -> Background | None:
     """That of what a store was thinned from; None for a store that was not."""
-    rows = snapshot.rows(
-        "SELECT background FROM catalog.main.covers WHERE model = ? AND layer = ?", list(side)
-    )
-    return Background.from_bytes(rows[0][0]) if rows else None
+    content = lookup.parameters(snapshot, lookup.cover_name(side))
+    return None if content is None else Background.from_bytes(content)
 
 
 def calibration_ids(ids: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -148,6 +146,5 @@ def coordination(row: Mapping[Any, Any]) -> np.ndarray:
 def crystals(snapshot: Snapshot, ids: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The crystals of a store, or some, in batches."""
     some = "" if ids is None else f"WHERE structure_id IN ({literals(ids) or 'NULL'})"
-    cursor = snapshot.cursor()
-    cursor.execute(f"SELECT structure_id, numbers, positions, cell, pbc FROM crystals {some}")
-    yield from cursor.to_arrow_reader(_PAGE)
+    sql = f"SELECT structure_id, numbers, positions, cell, pbc FROM crystals {some}"
+    yield from snapshot.execute(sql).to_arrow_reader(_PAGE)

@@ -85,7 +85,7 @@ def entries(
     """The entries of some ids that are here, in the order of the ids."""
     columns = {one.name: one.sql for one in wanted if one.name not in ("id", "type")}
     chosen = ", ".join(f"{sql} AS {quote(name)}" for name, sql in columns.items())
-    result = snapshot.cursor().execute(
+    result = snapshot.execute(
         f"SELECT s.structure_id AS id{', ' if chosen else ''}{chosen} FROM {relation(chosen)} "
         # Literals: they say which part of the files to read.
         f"WHERE s.structure_id IN ({literals(ids) or 'NULL'})"
