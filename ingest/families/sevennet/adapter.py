@@ -7,11 +7,10 @@ from typing import Any, cast
 import numpy as np
 import sevenn._keys as KEY
 import torch
-from ase import Atoms
+from matscipy.neighbours import neighbour_list
 from sevenn._const import CHECKPOINT_DOWNLOAD_LINKS, DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
 from sevenn.checkpoint import SevenNetCheckpoint
 from sevenn.model_build import build_E3_equivariant_model
-from sevenn.train.dataload import unlabeled_atoms_to_graph
 from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
 from ingest.families import (
@@ -61,16 +60,24 @@ def network(card: Mapping[str, Any]) -> tuple[torch.nn.Module, str]:
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
-    """The package's own graph, less what only energies and forces need.
+    """The graph of `sevenn.train.dataload`, less what only energies and forces need.
 
-    Lattice vectors without periodicity come last: it puts the Cartesian axes in their place.
+    By the library that it calls: to import it takes seconds, of torch_geometric and scikit-learn.
+    Lattice vectors without periodicity come last: it puts long Cartesian axes in their place.
     """
     order = np.argsort(~structure.pbc, kind="stable")
     frame, cell = np.linalg.qr(structure.cell[order].T)
-    positions = structure.positions @ frame
-    atoms = Atoms(structure.numbers, positions, cell=cell.T, pbc=structure.pbc[order])
-    graph = unlabeled_atoms_to_graph(atoms, cutoff)
-    graph[KEY.EDGE_VEC] = graph[KEY.EDGE_VEC] @ frame.T
+    positions, pbc = structure.positions @ frame, structure.pbc[order]
+    length = 5 * cutoff * (np.abs(positions).max() + 1)
+    cell = np.where(pbc[:, None], cell.T, length * np.eye(3))
+    source, target, vectors = neighbour_list(
+        "ijD", pbc=pbc, cell=cell, positions=positions, cutoff=cutoff
+    )
+    graph = {
+        KEY.ATOMIC_NUMBERS: structure.numbers,
+        KEY.EDGE_IDX: np.stack([source, target]),
+        KEY.EDGE_VEC: vectors @ frame.T,
+    }
     return {key: graph[key].astype(dtype) for key, dtype in NEEDED.items()}
 
 
