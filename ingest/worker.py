@@ -27,6 +27,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -255,13 +256,25 @@ def serve(
 
 
 def main(request: dict[str, Any], parent: int, model: Model | None = None) -> None:
-    """A worker's life, in a process whose parent has this id, and maybe has loaded the model."""
+    """A worker's life, in a process whose parent has this id, and maybe has loaded the model.
+
+    It ends without Python's own shutdown, which aborts where the thread that reads holds a lock.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     die_with_parent(parent)
     source, sink = private_streams()
-    serve(request, source, sink, model)
+    code = 0
+    try:
+        serve(request, source, sink, model)
+    except SystemExit as end:  # a model's package may call sys.exit
+        code = end.code if isinstance(end.code, int) else 1
+        if not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        code = 1
+        traceback.print_exc()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == "__main__":
