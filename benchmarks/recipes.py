@@ -34,12 +34,12 @@ import pandas as pd
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.consensus import JOINING, choose, consensus, join, refine
-from platonic_store.geometry.hubs import Sample, Seen, hubness
+from platonic_store.geometry.hubs import WEIGHT, Sample, Seen, hubness
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
 from platonic_store.jobs.hub_sample import MOST_ATOMS
 from platonic_store.questions.shared.pairing import paired_embeddings
-from platonic_store.runtimes.cards import kind_of, resolve
+from platonic_store.runtimes.cards import RANDOM, kind_of, resolve
 from platonic_store.storage import lookup
 from platonic_store.storage.layer_sets import number_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -244,7 +244,7 @@ def by_layer(data: Data, models: list[str], partner: ModelLayer, k: int) -> None
         sets: list[tuple[int, ...]] = [(one,) for one in stored]
         sets += pairwise(stored)
         sets += [tuple(stored)] * (len(stored) > 2)
-        twin = f"control:random:{model}"
+        twin = f"{RANDOM}{model}"
         for layers in sets:
             side = ModelLayer(model, number_of(layers))
             other = partner if partner.model != model else data.default(models[1])
@@ -295,7 +295,7 @@ def by_hubs(data: Data, trained: list[ModelLayer], k: int) -> None:
     seen, penalty = spaces(data, trained, k, "aligned", everybody)
     ours = hubs_of(seen, everybody)
     none = [np.zeros_like(one) for one in ours]
-    ways = [none, csls_of(seen), ours, [one / 0.75 for one in ours]]
+    ways = [none, csls_of(seen), ours, [2 / WEIGHT * one for one in ours]]
     print(
         f"\nrecall@1 / @10 / same, the joint space of all trained models, K = {k}, λ = {penalty}\n"
     )

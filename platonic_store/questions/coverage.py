@@ -17,7 +17,7 @@ from platonic_store.questions.shared.references import EmbeddedSet
 from platonic_store.questions.shared.training_sets import (
     TrainingSet,
     coordination,
-    crystals,
+    coordinations,
     training_set,
 )
 from platonic_store.storage.snapshot import Snapshot
@@ -26,7 +26,6 @@ CAVEAT = (
     "coverage is not error: it says how near the nearest environment of the reference looks to the "
     "model, not how right the model is there"
 )
-_FEW = 1_000  # ids, for which crystals are read by their names
 
 
 @question(
@@ -137,13 +136,6 @@ def _coordination(
     if isinstance(asked, ExternalStructure):
         found = {EXTERNAL: coordination(asked._asdict())}
     else:
-        few = asked if asked is not None and len(asked) <= _FEW else None
-        wanted = set(these.ids)
-        found = {
-            row["structure_id"]: coordination(row)
-            for batch in crystals(snapshot, few)
-            for row in batch.to_pylist()
-            if row["structure_id"] in wanted
-        }
+        found = coordinations(snapshot, these.ids.tolist())
     sites = zip(these.sites["structure_id"], these.sites["site_index"], strict=True)
     return np.array([found[id_][site] for id_, site in sites], dtype=np.int64)

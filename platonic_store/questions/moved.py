@@ -1,6 +1,6 @@
 """Where fine-tuning moved a model's embedding: by element and coordination, beside nulls."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from platonic_store.geometry.displacement import displacement, displacement_if_s
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed
-from platonic_store.questions.shared.training_sets import coordination
+from platonic_store.questions.shared.training_sets import coordinations
+from platonic_store.runtimes.cards import RANDOM
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 FEWEST = 10  # structures of a group
-TWIN = "control:random:"
 
 
 @question(
@@ -84,22 +84,16 @@ def _twin(snapshot: Snapshot, named: str | None, parent: ModelLayer) -> list[Mod
     """The twin at the parent's layer, if there is one."""
     if named is not None:
         return [lookup.model_layer(snapshot, named)]
-    name = f"{TWIN}{parent.model}"
+    name = f"{RANDOM}{parent.model}"
     there = {table.layer for table in snapshot.tables if table.model == name and not table.space}
     return [ModelLayer(name, parent.layer)] if parent.layer in there else []
 
 
 def _coordination(snapshot: Snapshot, keys: pd.DataFrame) -> np.ndarray:
-    """How many neighbours each atom has, by `geometry.coordination`."""
-    crystals = snapshot.frame(
-        "SELECT structure_id, numbers, positions, cell, pbc FROM crystals "
-        "WHERE structure_id IN (SELECT unnest(?))",
-        [keys["structure_id"].unique().tolist()],
-    )
-    rows = cast("list[dict[str, object]]", crystals.to_dict("records"))
-    of = {row["structure_id"]: coordination(row) for row in rows}
-    pairs = zip(keys["structure_id"], keys["site_index"], strict=True)
-    return np.array([of[structure][site] for structure, site in pairs])
+    """How many neighbours each atom has, (n,)."""
+    of = coordinations(snapshot, keys["structure_id"].unique().tolist())
+    sites = zip(keys["structure_id"], keys["site_index"], strict=True)
+    return np.array([of[id_][site] for id_, site in sites])
 
 
 def _groups(table: pd.DataFrame, seed: int) -> list[dict[str, Any]]:

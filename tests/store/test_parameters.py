@@ -9,22 +9,30 @@ from platonic_store.storage.snapshot import ModelLayer
 from platonic_store.store import Store
 
 
-def test_a_migration_keeps_what_was_fitted(tmp_path):
-    engine = sa.create_engine(f"duckdb:///{tmp_path / 'catalog.duckdb'}")
+def migrated(folder, revision, *rows):
+    """A catalogue of an older revision with some rows, after its migration."""
+    engine = sa.create_engine(f"duckdb:///{folder / 'catalog.duckdb'}")
     with engine.begin() as connection:
-        command.upgrade(migrate.config(connection), "0007")
-        for sql in (
-            "INSERT INTO spaces (id, recipe, anchor_set) VALUES ('s', 'cosine', 'a')",
-            "INSERT INTO spaces (id, recipe, anchor_set, targets) "
-            "VALUES ('t', 'aligned', 'a', 'targets'::BLOB)",
-            "INSERT INTO projections (space, model, layer, parameters) "
-            "VALUES ('t', 'm', 2, 'weights'::BLOB)",
-            "INSERT INTO layouts (level, space, models, settings, parameters) "
-            "VALUES ('atom', 't', ['m@2'], '{}', 'scale'::BLOB)",
-        ):
+        command.upgrade(migrate.config(connection), revision)
+        for sql in rows:
             connection.exec_driver_sql(sql)
     with engine.begin() as connection:
         migrate.upgrade(connection)
+    return engine
+
+
+def test_a_migration_keeps_what_was_fitted(tmp_path):
+    engine = migrated(
+        tmp_path,
+        "0007",
+        "INSERT INTO spaces (id, recipe, anchor_set) VALUES ('s', 'cosine', 'a')",
+        "INSERT INTO spaces (id, recipe, anchor_set, targets) "
+        "VALUES ('t', 'aligned', 'a', 'targets'::BLOB)",
+        "INSERT INTO projections (space, model, layer, parameters) "
+        "VALUES ('t', 'm', 2, 'weights'::BLOB)",
+        "INSERT INTO layouts (level, space, models, settings, parameters) "
+        "VALUES ('atom', 't', ['m@2'], '{}', 'scale'::BLOB)",
+    )
     with engine.connect() as connection:
         kept = connection.exec_driver_sql("FROM older_parameters ORDER BY name").all()
         spaces = connection.exec_driver_sql("SELECT id, recipe FROM spaces ORDER BY id").all()
@@ -56,19 +64,15 @@ def test_the_next_writer_moves_them_out_of_the_catalogue(fakes, tmp_path):
 
 
 def test_a_migration_keeps_calibrations_and_covers(tmp_path):
-    engine = sa.create_engine(f"duckdb:///{tmp_path / 'catalog.duckdb'}")
-    with engine.begin() as connection:
-        command.upgrade(migrate.config(connection), "0012")
-        for sql in (
-            "INSERT INTO reference_sets (id, model, layer, seed, settings, calibration) "
-            "VALUES ('r', 'm', 2, 0, '{}', 'scores'::BLOB)",
-            "INSERT INTO reference_structures VALUES ('r', 's', 'typical')",
-            "INSERT INTO covers (model, layer, radius, loss, background) "
-            "VALUES ('m', 2, 0.1, '{}', 'census'::BLOB)",
-        ):
-            connection.exec_driver_sql(sql)
-    with engine.begin() as connection:
-        migrate.upgrade(connection)
+    engine = migrated(
+        tmp_path,
+        "0012",
+        "INSERT INTO reference_sets (id, model, layer, seed, settings, calibration) "
+        "VALUES ('r', 'm', 2, 0, '{}', 'scores'::BLOB)",
+        "INSERT INTO reference_structures VALUES ('r', 's', 'typical')",
+        "INSERT INTO covers (model, layer, radius, loss, background) "
+        "VALUES ('m', 2, 0.1, '{}', 'census'::BLOB)",
+    )
     with engine.connect() as connection:
         kept = connection.exec_driver_sql("FROM older_parameters ORDER BY name").all()
         sets = connection.exec_driver_sql("SELECT id, model, layer FROM reference_sets").all()

@@ -26,6 +26,7 @@ from platonic_store.storage.sqltext import literals
 CACHED = 2
 CALIBRATED = 5_000  # structures, at most, that set the scale
 MOST_NEIGHBOURS = 64  # that the census distinguishes
+_FEW = 1_000  # ids, for which crystals are read by their names
 _PAGE = 2_048
 
 
@@ -143,8 +144,18 @@ def coordination(row: Mapping[Any, Any]) -> np.ndarray:
     return np.minimum(found, MOST_NEIGHBOURS)
 
 
+def coordinations(snapshot: Snapshot, ids: list[str]) -> dict[str, np.ndarray]:
+    """By id, the coordination number of each atom of some crystals, (n,)."""
+    rows = (row for batch in crystals(snapshot, ids) for row in batch.to_pylist())
+    return {row["structure_id"]: coordination(row) for row in rows}
+
+
 def crystals(snapshot: Snapshot, ids: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The crystals of a store, or some, in batches."""
-    some = "" if ids is None else f"WHERE structure_id IN ({literals(ids) or 'NULL'})"
+    some, parameters = "", []
+    if ids is not None and len(ids) <= _FEW:
+        some = f"WHERE structure_id IN ({literals(ids) or 'NULL'})"
+    elif ids is not None:
+        some, parameters = "WHERE structure_id IN (SELECT unnest(?))", [ids]
     sql = f"SELECT structure_id, numbers, positions, cell, pbc FROM crystals {some}"
-    yield from snapshot.execute(sql).to_arrow_reader(_PAGE)
+    yield from snapshot.execute(sql, parameters).to_arrow_reader(_PAGE)
