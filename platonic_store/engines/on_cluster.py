@@ -20,7 +20,7 @@ from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS, Chunk, Lacking, T
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.cutting import Piece, halves, pieces
 from platonic_store.engines.node import Assignment, unexpected
-from platonic_store.engines.supervision import PIECES_IN_FLIGHT, Hand, Hands, Sent, plain, short
+from platonic_store.engines.supervision import PIECES_IN_FLIGHT, Actor, Actors, Sent, plain, short
 from platonic_store.errors import PlatonicError, StoreUnreachable, WorkerFailed
 from platonic_store.runtimes.preparation import ModelElsewhere
 from platonic_store.runtimes.workers import REQUEST_ATOMS
@@ -52,7 +52,7 @@ class ClusterEngine:
         device: str = "auto",
         batch_atoms: int | None = None,
     ):
-        """Raises: as `Hands`."""
+        """Raises: as `Actors`."""
         self._card, self._cluster = model.card, cluster
         assignment = Assignment(
             model.card,
@@ -67,8 +67,8 @@ class ClusterEngine:
             writer.witness,
         )
         self._edges_per_second: float | None = None
-        self._hands = Hands(assignment, cluster)
-        self.identity = self._hands.identity
+        self._actors = Actors(assignment, cluster)
+        self.identity = self._actors.identity
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +79,7 @@ class ClusterEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._hands.close()
+        self._actors.close()
 
     def embed(
         self,
@@ -99,15 +99,15 @@ class ClusterEngine:
 
         try:
             while True:
-                self._hands.hire()
+                self._actors.start_missing()
                 self._give(todo, cut, lacking, tables)
-                if not todo and not any(hand.pieces for hand in self._hands):
+                if not todo and not any(actor.pieces for actor in self._actors):
                     return
-                for hand, ref in self._hands.ready(timeout=0.5):
-                    self._receive(hand, ref, todo, hand_over)
+                for actor, ref in self._actors.ready(timeout=0.5):
+                    self._receive(actor, ref, todo, hand_over)
         except KeyboardInterrupt:
-            for hand, ref in self._hands.ready(timeout=0):
-                self._receive(hand, ref, todo, hand_over)
+            for actor, ref in self._actors.ready(timeout=0):
+                self._receive(actor, ref, todo, hand_over)
             raise
 
     @property
@@ -140,23 +140,23 @@ class ClusterEngine:
     ) -> None:
         """Send pieces to the actors that have room: the least busy first."""
         for count in range(PIECES_IN_FLIGHT):
-            for hand in self._hands:
-                if not hand.has_room(count):
+            for actor in self._actors:
+                if not actor.has_room(count):
                     continue
                 if not todo:
                     piece = next(cut, None)
                     if piece is None:
                         return
                     todo.append(Sent(piece))
-                if todo[0].alone and hand.pieces:
+                if todo[0].alone and actor.pieces:
                     continue
                 sent = todo.popleft()._replace(since=time.monotonic())
-                ref: ObjectRef[Chunk] = hand.actor.embed.remote(sent.piece, lacking, tables)
-                hand.pieces[ref] = sent
+                ref: ObjectRef[Chunk] = actor.handle.embed.remote(sent.piece, lacking, tables)
+                actor.pieces[ref] = sent
 
     def _receive(
         self,
-        hand: Hand,
+        actor: Actor,
         ref: "ObjectRef[Chunk]",
         todo: deque[Sent],
         hand_over: Callable[[Chunk, Piece], None],
@@ -164,14 +164,14 @@ class ClusterEngine:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        sent = hand.pieces.pop(ref)
+        sent = actor.pieces.pop(ref)
         try:
             chunk = ray.get(ref)
         except RayTaskError as error:
-            self._retry(hand, sent, plain(error), todo)
+            self._retry(actor, sent, plain(error), todo)
             return
         except RayError as error:
-            self._hands.let_go(hand, short(error))
+            self._actors.lose(actor, short(error))
             if not sent.alone:
                 todo.appendleft(sent._replace(alone=True))
                 return
@@ -183,19 +183,19 @@ class ClusterEngine:
                 hand_over(Chunk([], 0, [(id_, reason)], None, {}, 0.0, 0.0), sent.piece)
             return
         if (fault := unexpected(chunk, sent.piece)) is not None:
-            raise WorkerFailed(f"node {hand.node.host} answered something else: {fault}")
+            raise WorkerFailed(f"node {actor.node.host} answered something else: {fault}")
         self._learn(sent)
         hand_over(chunk, sent.piece)
 
-    def _retry(self, hand: Hand, sent: Sent, failure: PlatonicError, todo: deque[Sent]) -> None:
+    def _retry(self, actor: Actor, sent: Sent, failure: PlatonicError, todo: deque[Sent]) -> None:
         """Have a piece done again, elsewhere if it can be. Raises: the failure, after a while."""
         failures = sent.failures + 1
         if failures >= ATTEMPTS or not isinstance(failure, WorkerFailed | StoreUnreachable):
             raise failure
-        _log.warning("%s: a piece failed on %s: %s", self._card.name, hand.node.host, failure)
+        _log.warning("%s: a piece failed on %s: %s", self._card.name, actor.node.host, failure)
         todo.append(sent._replace(failures=failures))
         if isinstance(failure, WorkerFailed):  # its pool is closed
-            self._hands.let_go(hand, str(failure))
+            self._actors.lose(actor, str(failure))
 
     def _learn(self, sent: Sent) -> None:
         """How many edges an actor embeds in a second, smoothed."""

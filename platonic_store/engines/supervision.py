@@ -42,10 +42,10 @@ class Sent(NamedTuple):
 
 
 @dataclass(eq=False)
-class Hand:
+class Actor:
     """An actor on a node, and what it was given."""
 
-    actor: "ActorHandle[Embedder]"
+    handle: "ActorHandle[Embedder]"
     node: Node
     pieces: "dict[ObjectRef[Chunk], Sent]" = field(default_factory=dict)
     is_lost: bool = False
@@ -56,7 +56,7 @@ class Hand:
         return not self.is_lost and not alone and len(self.pieces) <= count
 
 
-class Hands:
+class Actors:
     """All actors of a model, as they come and go. identity: what all of their workers are."""
 
     identity: dict[str, Any]
@@ -64,8 +64,8 @@ class Hands:
     def __init__(self, assignment: Assignment, cluster: Cluster):
         """Raises: ClusterNotReady, and what `Embedder.start` raises where no node can work."""
         self._assignment, self._cluster, self._model = assignment, cluster, assignment.card.name
-        self._hands: list[Hand] = []
-        self._starting: dict[ObjectRef[dict[str, Any]], Hand] = {}
+        self._actors: list[Actor] = []
+        self._starting: dict[ObjectRef[dict[str, Any]], Actor] = {}
         self._looked = -LOOK_SECONDS
         self._failure: PlatonicError | None = None
         self._nodes = Nodes(cluster)
@@ -77,34 +77,34 @@ class Hands:
             self.close()
             raise
 
-    def __iter__(self) -> Iterator[Hand]:
-        return iter(self._hands)
+    def __iter__(self) -> Iterator[Actor]:
+        return iter(self._actors)
 
     def close(self) -> None:
         """End all actors."""
-        for hand in [*self._hands, *self._starting.values()]:
-            _kill(hand)
+        for actor in [*self._actors, *self._starting.values()]:
+            _kill(actor)
 
-    def hire(self) -> None:
+    def start_missing(self) -> None:
         """Put actors where there is room for them."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        held = [hand.node.id for hand in [*self._hands, *self._starting.values()]]
+        held = [actor.node.id for actor in [*self._actors, *self._starting.values()]]
         for node in self._nodes.usable():
             for _ in range(node.room - held.count(node.id)):
-                actor = _actor(self._assignment, node, self._cluster)
-                self._starting[actor.start.remote()] = Hand(actor, node)
+                handle = _handle(self._assignment, node, self._cluster)
+                self._starting[handle.start.remote()] = Actor(handle, node)
                 _log.info("%s: an actor starts on node %s", self._model, node.host)
 
-    def ready(self, timeout: float) -> "list[tuple[Hand, ObjectRef[Chunk]]]":
+    def ready(self, timeout: float) -> "list[tuple[Actor, ObjectRef[Chunk]]]":
         """The calls that have ended, one at least unless the time is over."""
         import ray
 
         for _ in self._started(timeout=0):
             pass
-        calls = {ref: hand for hand in self._hands for ref in hand.pieces}
-        self._require_hands()
+        calls = {ref: actor for actor in self._actors for ref in actor.pieces}
+        self._require_actors()
         if not calls:
             time.sleep(timeout)
             return []
@@ -112,26 +112,26 @@ class Hands:
         ended = ended or ray.wait([*calls], timeout=timeout)[0]
         return [(calls[ref], ref) for ref in ended]
 
-    def let_go(self, hand: Hand, reason: str) -> None:
+    def lose(self, actor: Actor, reason: str) -> None:
         """An actor is gone; what else it was given comes back by itself, as calls that fail."""
-        if not hand.is_lost:
-            hand.is_lost = True
-            progress.say(f"lost an actor on node {hand.node.host}, others go on ({reason})")
-            _log.warning("%s: lost an actor on node %s (%s)", self._model, hand.node.host, reason)
-            _kill(hand)
-        if not hand.pieces and hand in self._hands:
-            self._hands.remove(hand)
+        if not actor.is_lost:
+            actor.is_lost = True
+            progress.say(f"lost an actor on node {actor.node.host}, others go on ({reason})")
+            _log.warning("%s: lost an actor on node %s (%s)", self._model, actor.node.host, reason)
+            _kill(actor)
+        if not actor.pieces and actor in self._actors:
+            self._actors.remove(actor)
 
     def _first_identity(self) -> dict[str, Any]:
         """Of the first actor that is ready; the others go on getting ready."""
         started, is_told = time.monotonic(), False
         while True:
-            self.hire()
+            self.start_missing()
             for identity in self._started(timeout=0.5):
                 return identity
             if self._failure is not None and not self._starting and not self._nodes.is_asking:
                 raise self._failure
-            self._require_hands()
+            self._require_actors()
             if not is_told and time.monotonic() - started > TELL_SECONDS:
                 lacking = f"no node has {self._cluster.share}: waiting {PATIENCE:.0f} s for one"
                 loading = f"waiting for the cluster to load {self._model}"
@@ -141,9 +141,9 @@ class Hands:
     @property
     def _is_busy(self) -> bool:
         """Whether there is an actor, or there may soon be one."""
-        return bool(self._hands or self._starting or self._nodes.is_asking)
+        return bool(self._actors or self._starting or self._nodes.is_asking)
 
-    def _require_hands(self) -> None:
+    def _require_actors(self) -> None:
         """Raises: what a node said, or ClusterNotReady, after a while without any actor."""
         if self._is_busy:
             self._busy_at = time.monotonic()
@@ -171,32 +171,32 @@ class Hands:
             time.sleep(timeout)
             return
         for ref in ray.wait([*self._starting], timeout=timeout)[0]:
-            hand = self._starting.pop(ref)
+            actor = self._starting.pop(ref)
             try:
                 identity = ray.get(ref)
             except RayTaskError as error:
                 self._failure = plain(error)
-                _kill(hand)
-                self._nodes.avoid(hand.node, str(self._failure))
+                _kill(actor)
+                self._nodes.avoid(actor.node, str(self._failure))
                 continue
             except RayError as error:
-                _log.warning("an actor on %s died at its start: %s", hand.node.host, short(error))
-                _kill(hand)
-                self._stillborn[hand.node.id] += 1
-                if self._stillborn[hand.node.id] == STARTS:
-                    self._nodes.avoid(hand.node, f"{STARTS} actors died at their start")
+                _log.warning("an actor on %s died at its start: %s", actor.node.host, short(error))
+                _kill(actor)
+                self._stillborn[actor.node.id] += 1
+                if self._stillborn[actor.node.id] == STARTS:
+                    self._nodes.avoid(actor.node, f"{STARTS} actors died at their start")
                 continue
-            self._stillborn[hand.node.id] = 0
-            self._require_same(identity, hand)
-            self._hands.append(hand)
+            self._stillborn[actor.node.id] = 0
+            self._require_same(identity, actor)
+            self._actors.append(actor)
             yield identity
 
-    def _require_same(self, identity: dict[str, Any], hand: Hand) -> None:
+    def _require_same(self, identity: dict[str, Any], actor: Actor) -> None:
         known = getattr(self, "identity", identity)
         for name in ("checkpoint_sha256", "layers", "dtype", "versions"):
             if identity[name] != known[name]:
                 raise CheckpointMismatch(
-                    f"node {hand.node.host} has another {name} of {self._model}: "
+                    f"node {actor.node.host} has another {name} of {self._model}: "
                     f"{identity[name]} and {known[name]}",
                     "install the same packages and weights on all nodes",
                 )
@@ -215,7 +215,7 @@ def short(error: Exception) -> str:
     return type(error).__name__
 
 
-def _actor(assignment: Assignment, node: Node, cluster: Cluster) -> "ActorHandle[Embedder]":
+def _handle(assignment: Assignment, node: Node, cluster: Cluster) -> "ActorHandle[Embedder]":
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -227,11 +227,11 @@ def _actor(assignment: Assignment, node: Node, cluster: Cluster) -> "ActorHandle
         max_restarts=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
     )
-    actor: ActorHandle[Embedder] = options.remote(assignment)
-    return actor
+    handle: ActorHandle[Embedder] = options.remote(assignment)
+    return handle
 
 
-def _kill(hand: Hand) -> None:
+def _kill(actor: Actor) -> None:
     import ray
 
-    ray.kill(hand.actor)
+    ray.kill(actor.handle)
