@@ -118,6 +118,8 @@ def _require_answer(address: str) -> None:
     if address in ("auto", "local"):
         return
     host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise _no_answer(address, "an address is HOST:PORT")
     is_encrypted = os.environ.get("RAY_USE_TLS") == "1"
     try:
         with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS) as connection:
