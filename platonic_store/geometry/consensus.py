@@ -23,6 +23,7 @@ from platonic_store.geometry.projection import (
     gaussian,
     kernel_width,
     project,
+    roots,
     side_by_side,
 )
 from platonic_store.geometry.retrieval import retrieval
@@ -30,6 +31,7 @@ from platonic_store.geometry.retrieval import retrieval
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 # A model joins by this part of the consensus' λ: what it tells apart need not be what all agree on.
 JOINING = 0.01
+JOINING_WIDTH = 0.7  # of the kernel of the consensus, likewise
 DIMENSION = 256
 FOLDS = 3
 EXACT = 1e-10  # of eigenvectors
@@ -99,6 +101,9 @@ def consensus(
 def join(anchors: ArrayLike | list[Any], targets: ArrayLike, penalty: float) -> Projection:
     """A model's projection to a consensus: kernel ridge regression on its anchors.
 
+    Of a layer whose numbers are squared lengths (TensorNet's first), a few of them large, the roots
+    are taken first.
+
     Args:
         anchors: (K, D), the model's embeddings of the anchors, or of several layers a list of such.
         targets: (K, d), from `consensus`, of the layers `side_by_side`.
@@ -106,19 +111,23 @@ def join(anchors: ArrayLike | list[Any], targets: ArrayLike, penalty: float) -> 
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    if isinstance(anchors, list) and len(anchors) > 1:
-        rows, centre, scale = side_by_side(anchors)
-    else:
-        rows, scale = np.asarray(anchors, dtype=np.float64), None
-        rows = rows[0] if isinstance(anchors, list) else rows
-        centre = rows.mean(0)
-        rows = rows - centre
-    width = kernel_width(rows)
+    layers = [np.asarray(one) for one in (anchors if isinstance(anchors, list) else [anchors])]
+    squared = np.concatenate([np.full(one.shape[1], _squares(one)) for one in layers])
+    widths = np.cumsum([one.shape[1] for one in layers])[:-1]
+    parts = np.split(roots(np.concatenate(layers, axis=1), squared), widths, axis=1)
+    rows, centre, scale = side_by_side(parts)
+    width = JOINING_WIDTH * kernel_width(rows)
     ridge = gaussian(rows, rows, width)
     ridge[np.diag_indices(len(rows))] += penalty * len(rows)
     factor = cho_factor(ridge, lower=True, overwrite_a=True)
     weights = cho_solve(factor, np.asarray(targets, dtype=np.float64))
-    return Projection("aligned", centre, None, rows, width, weights, scale)
+    taken = squared if squared.any() else None
+    return Projection("aligned", centre, None, rows, width, weights, scale, taken)
+
+
+def _squares(layer: NDArray[Any]) -> bool:
+    """Whether the numbers are squared lengths: never negative, and down to nearly zero."""
+    return bool((layer >= 0).all() and 10 * layer.min(0).sum() < layer.mean(0).sum())
 
 
 def choose(embeddings: Sequence[ArrayLike], groups: ArrayLike) -> Choice:

@@ -40,6 +40,7 @@ class Projection:
         weights: (K, d) float64 that the similarities are multiplied by, or None.
         scale: (D,) float64 that centred embeddings are divided by, or None; of several layers side
             by side, each layer's own.
+        squared: (D,) bool, the numbers whose roots are taken before all this, or None.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Projection:
     width: float | None = None
     weights: NDArray[np.float64] | None = None
     scale: NDArray[np.float64] | None = None
+    squared: NDArray[np.bool_] | None = None
 
     @property
     def dim(self) -> int:
@@ -64,6 +66,8 @@ class Projection:
             arrays |= {"width": np.array(self.width), "weights": self.weights}
         if self.scale is not None:
             arrays["scale"] = self.scale
+        if self.squared is not None:
+            arrays["squared"] = self.squared
         buffer = BytesIO()
         np.savez(buffer, recipe=np.array(self.recipe), **arrays)
         return buffer.getvalue()
@@ -85,6 +89,7 @@ class Projection:
                     width=float(arrays["width"]) if "width" in arrays else None,
                     weights=arrays.get("weights"),
                     scale=arrays.get("scale"),
+                    squared=arrays.get("squared"),
                 )
         except Exception as error:  # zipfile, numpy and KeyError each have their own
             raise ValueError(f"not a projection: {error}") from error
@@ -151,7 +156,10 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
         raise ValueError(f"this projection takes (n, {features}) embeddings, not {rows.shape}")
     coordinates = np.empty((len(rows), projection.dim), dtype=np.float32)
     for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK] - projection.centre
+        part = rows[start : start + CHUNK]
+        if projection.squared is not None:
+            part = roots(part, projection.squared)
+        part = part - projection.centre
         if projection.scale is not None:
             part /= projection.scale
         if projection.transform is not None:
@@ -187,6 +195,13 @@ def side_by_side(layers: Sequence[ArrayLike]) -> SideBySide:
     centre = np.concatenate(centres)
     scale = np.repeat(lengths, [one.shape[1] for one in parts])
     return SideBySide((np.concatenate(parts, axis=1) - centre) / scale, centre, scale)
+
+
+def roots(rows: ArrayLike, squared: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n, D) with the roots of those numbers that are squared; below zero, minus the root."""
+    numbers = np.array(rows, dtype=np.float64)
+    numbers[:, squared] = np.sign(numbers[:, squared]) * np.sqrt(np.abs(numbers[:, squared]))
+    return numbers
 
 
 def gaussian(a: NDArray[np.float64], b: NDArray[np.float64], width: float) -> NDArray[np.float64]:

@@ -74,6 +74,21 @@ def test_the_order_of_models_and_their_axes_and_units_do_not_matter():
         np.testing.assert_allclose(zb @ za.T, other_b @ other_a.T, atol=1e-3)
 
 
+def test_of_squared_lengths_the_roots_are_taken():
+    a, b = views()
+    squares = np.exp(2 * b - 10)  # as heavy-tailed as TensorNet's
+    targets = consensus([a[:K], squares[:K]], PENALTY)
+    asked = project(join(a[:K], targets, PENALTY), a[K:])
+    fitted = join(squares[:K], targets, PENALTY)
+    shifted = join(squares[:K] + 100, targets, PENALTY)
+    assert fitted.squared is not None and fitted.squared.all()
+    assert shifted.squared is None
+    found = project(fitted, squares[K:])
+    assert retrieval(asked, found, 1) > retrieval(asked, project(shifted, squares[K:] + 100), 1)
+    again = Projection.from_bytes(fitted.to_bytes())
+    np.testing.assert_array_equal(project(again, squares[K:]), found)
+
+
 def test_rows_are_unit_vectors_alone_as_among_others():
     models = views()
     targets = consensus([one[:K] for one in models], PENALTY)
