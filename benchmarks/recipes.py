@@ -33,7 +33,7 @@ import pandas as pd
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.consensus import JOINING, choose, consensus, join, refine
+from platonic_store.geometry.consensus import choose, consensus, join, refine
 from platonic_store.geometry.hubs import WEIGHT, Sample, Seen, hubness
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.geometry.projection import Recipe, fit, project, side_by_side
@@ -142,7 +142,7 @@ def spaces(
     seen = [
         _unit(
             project(
-                join(few, targets, penalty * JOINING),
+                join(few, targets, penalty),
                 np.concatenate([one[split.answers] for one in all_], 1),
             )
         )

@@ -35,7 +35,7 @@ import pandas as pd
 
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.consensus import choose, consensus, join
+from platonic_store.geometry.consensus import LIKE_THE_CONSENSUS, choose, consensus, join
 from platonic_store.geometry.projection import fit, project
 from platonic_store.geometry.retrieval import hits_at
 from platonic_store.questions.shared.pairing import paired_embeddings
@@ -210,7 +210,7 @@ def coordinates(recipe: str, pair: Sequence[Rows], compositions: np.ndarray) -> 
         fitted = [fit("whitened", one) for one in anchors]
     else:
         targets = consensus(anchors, penalty)
-        fitted = [join(one, targets, penalty) for one in anchors]
+        fitted = [join(one, targets, penalty, LIKE_THE_CONSENSUS) for one in anchors]
     return [project(how, rows) for how, (_, rows) in zip(fitted, pair, strict=True)]
 
 

@@ -29,9 +29,6 @@ from platonic_store.geometry.projection import (
 from platonic_store.geometry.retrieval import retrieval
 
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-# A model joins by this part of the consensus' λ: what it tells apart need not be what all agree on.
-JOINING = 0.01
-JOINING_WIDTH = 0.7  # of the kernel of the consensus, likewise
 DIMENSION = 256
 FOLDS = 3
 EXACT = 1e-10  # of eigenvectors
@@ -41,6 +38,21 @@ ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
 SHARPNESS = 8
 
 Floats = NDArray[np.float64]
+
+
+class Joining(NamedTuple):
+    """How a model joins a consensus. What it tells apart need not be what all agree on.
+
+    penalty, width: of its regression, as parts of the consensus' own; roots: whether the roots of
+    layers of squared lengths (TensorNet's first), a few of them large, are taken first.
+    """
+
+    penalty: float = 0.01
+    width: float = 0.7
+    roots: bool = True
+
+
+LIKE_THE_CONSENSUS = Joining(penalty=1, width=1, roots=False)
 
 
 class Choice(NamedTuple):
@@ -98,27 +110,31 @@ def consensus(
     return coordinates
 
 
-def join(anchors: ArrayLike | list[Any], targets: ArrayLike, penalty: float) -> Projection:
+def join(
+    anchors: ArrayLike | list[Any],
+    targets: ArrayLike,
+    penalty: float,
+    joining: Joining = Joining(),  # noqa: B008
+) -> Projection:
     """A model's projection to a consensus: kernel ridge regression on its anchors.
-
-    Of a layer whose numbers are squared lengths (TensorNet's first), a few of them large, the roots
-    are taken first.
 
     Args:
         anchors: (K, D), the model's embeddings of the anchors, or of several layers a list of such.
         targets: (K, d), from `consensus`, of the layers `side_by_side`.
-        penalty: the λ of the regression: JOINING times that of the consensus.
+        penalty: the consensus' λ.
     """
     from scipy.linalg import cho_factor, cho_solve
 
     layers = [np.asarray(one) for one in (anchors if isinstance(anchors, list) else [anchors])]
-    squared = np.concatenate([np.full(one.shape[1], _squares(one)) for one in layers])
+    squared = np.concatenate(
+        [np.full(one.shape[1], joining.roots and _squares(one)) for one in layers]
+    )
     widths = np.cumsum([one.shape[1] for one in layers])[:-1]
     parts = np.split(roots(np.concatenate(layers, axis=1), squared), widths, axis=1)
     rows, centre, scale = side_by_side(parts)
-    width = JOINING_WIDTH * kernel_width(rows)
+    width = joining.width * kernel_width(rows)
     ridge = gaussian(rows, rows, width)
-    ridge[np.diag_indices(len(rows))] += penalty * len(rows)
+    ridge[np.diag_indices(len(rows))] += joining.penalty * penalty * len(rows)
     factor = cho_factor(ridge, lower=True, overwrite_a=True)
     weights = cho_solve(factor, np.asarray(targets, dtype=np.float64))
     taken = squared if squared.any() else None
@@ -186,7 +202,7 @@ def refine(embeddings: Sequence[ArrayLike], groups: ArrayLike, choice: Choice) -
 
 def _joined(anchors: list[NDArray[Any]], penalty: float) -> list[Projection]:
     targets = consensus(anchors, penalty)
-    return [join(one, targets, JOINING * penalty) for one in anchors]
+    return [join(one, targets, penalty) for one in anchors]
 
 
 def _recall(projections: list[Projection], asked: list[NDArray[Any]]) -> float:

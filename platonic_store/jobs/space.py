@@ -10,6 +10,7 @@ than all models agree on.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -21,7 +22,15 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import hubs
-from platonic_store.geometry.consensus import DIMENSION, JOINING, choose, consensus, join, refine
+from platonic_store.geometry.consensus import (
+    DIMENSION,
+    LIKE_THE_CONSENSUS,
+    Joining,
+    choose,
+    consensus,
+    join,
+    refine,
+)
 from platonic_store.geometry.projection import Projection, Recipe, fit, side_by_side
 from platonic_store.jobs import hub_sample
 from platonic_store.jobs.anchors import AnchorSet, anchor_embeddings, newest_anchors
@@ -40,8 +49,8 @@ ALONE = lookup.ALONE
 class Space(NamedTuple):
     """A shared space: `targets` is what models are mapped to where they agreed on something.
 
-    sides: the models that agreed, each with the layers that the space takes of it. joining: the
-    part of the penalty by which models join.
+    sides: the models that agreed, each with the layers that the space takes of it. joining: how
+    models join.
     """
 
     id: str
@@ -50,7 +59,7 @@ class Space(NamedTuple):
     targets: np.ndarray | None = None
     penalty: float | None = None
     sides: tuple[ModelLayer, ...] = ()
-    joining: float = JOINING
+    joining: Joining = Joining()
 
     def fit(self, anchors: list[np.ndarray]) -> Projection:
         """The projection of a side from its (K, D) embeddings of the anchors, a matrix a layer.
@@ -58,7 +67,7 @@ class Space(NamedTuple):
         Raises: InvalidQuery for several layers where the recipe takes one.
         """
         if self.targets is not None and self.penalty is not None:
-            return join(anchors, self.targets, self.joining * self.penalty)
+            return join(anchors, self.targets, self.penalty, self.joining)
         recipe = "whitened" if self.recipe in (ALIGNED, ALONE) else self.recipe
         if len(anchors) > 1:
             raise InvalidQuery(f"the recipe {recipe!r} takes one layer", "name one of the layers")
@@ -139,7 +148,7 @@ def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet, alone: list[str]) -
     """The newest space of these anchors that models have agreed on, or these models alone."""
     rows = snapshot.rows(
         "SELECT id, recipe, (agreement->>'penalty')::DOUBLE, (agreement->>'models')::VARCHAR[], "
-        "coalesce((agreement->>'joining')::DOUBLE, 1) FROM catalog.main.spaces "
+        "agreement->>'joining' FROM catalog.main.spaces "
         "WHERE recipe = ? AND anchor_set = ? ORDER BY created_at DESC",
         [ALONE if alone else ALIGNED, anchor_set.id],
     )
@@ -148,7 +157,7 @@ def _agreed_space(snapshot: Snapshot, anchor_set: AnchorSet, alone: list[str]) -
         if not alone or sorted(side.model for side in sides) == alone:
             content = lookup.parameters(snapshot, f"space/{id_}")
             targets = None if content is None else np.load(BytesIO(content), allow_pickle=False)
-            return Space(id_, recipe, anchor_set, targets, penalty, sides, joining)
+            return Space(id_, recipe, anchor_set, targets, penalty, sides, _joining(joining))
     return None
 
 
@@ -208,7 +217,7 @@ def _agree(
     agreement = {
         "models": list(map(str, embeddings)),
         **choice._asdict(),
-        "joining": space.joining,
+        "joining": space.joining._asdict(),
         "dimension": DIMENSION,
     }
     if len(options) > 1:
@@ -254,12 +263,12 @@ def agreed_again(writer: Writer) -> Iterator[Space]:
     snapshot = writer.snapshot()
     known = snapshot.rows(
         "SELECT id, recipe, anchor_set, (agreement->>'penalty')::DOUBLE, "
-        "(agreement->>'models')::VARCHAR[], coalesce((agreement->>'joining')::DOUBLE, 1), "
+        "(agreement->>'models')::VARCHAR[], agreement->>'joining', "
         "coalesce((agreement->>'dimension')::INTEGER, 128) "
         "FROM catalog.main.spaces ORDER BY created_at"
     )
     for id_, recipe, anchors, penalty, models, joining, dimension in known:
-        space = Space(id_, recipe, newest_anchors(snapshot, anchors), joining=joining)
+        space = Space(id_, recipe, newest_anchors(snapshot, anchors), joining=_joining(joining))
         if penalty is not None:
             sides = [lookup.model_layer(snapshot, name) for name in models]
             embeddings = {side: anchor_embeddings(snapshot, side, space.anchors) for side in sides}
@@ -284,6 +293,14 @@ def hub_rows(snapshot: Snapshot, space: str, model: str) -> dict[Level, hubs.Sam
     own = names.index(model) if model in names else None
     levels: tuple[Level, ...] = ("atom", "structure")
     return {level: hubs.from_bytes(content, level, own) for level in levels}
+
+
+def _joining(kept: str | None) -> Joining:
+    """How models join a space, by its record: older programs kept the penalty, or nothing."""
+    known = json.loads(kept or "1")
+    if isinstance(known, dict):
+        return Joining(**known)
+    return LIKE_THE_CONSENSUS._replace(penalty=known)
 
 
 def _npy(array: np.ndarray) -> bytes:

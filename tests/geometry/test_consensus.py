@@ -81,7 +81,8 @@ def test_of_squared_lengths_the_roots_are_taken():
     asked = project(join(a[:K], targets, PENALTY), a[K:])
     fitted = join(squares[:K], targets, PENALTY)
     shifted = join(squares[:K] + 100, targets, PENALTY)
-    assert fitted.squared is not None and fitted.squared.all()
+    assert fitted.squared is not None
+    assert fitted.squared.all()
     assert shifted.squared is None
     found = project(fitted, squares[K:])
     assert retrieval(asked, found, 1) > retrieval(asked, project(shifted, squares[K:] + 100), 1)

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from store_fakes import content, crystals
 
 from platonic_store.errors import InvalidQuery, LayerNotFound, worded
+from platonic_store.geometry.consensus import Joining
 from platonic_store.geometry.projection import project
+from platonic_store.jobs.project import fit_again
 from platonic_store.storage import layer_sets, lookup
+from platonic_store.storage import tables as t
 from platonic_store.storage.side_points import side_points
 from platonic_store.storage.snapshot import ModelLayer
 from platonic_store.store import Store
@@ -99,6 +103,23 @@ def test_a_layer_that_came_later_joins_by_structure(tmp_path, spaced):
     later.select_anchors("random", 40)
     later.project(SIDES)
     assert content(later) == content(spaced)
+
+
+@pytest.mark.parametrize("kept", [None, 0.01])
+def test_a_space_of_an_older_program_is_joined_as_then(spaced, kept):
+    """By the width of the consensus; of the penalty a part that was kept, or all of it."""
+    (space, *_) = spaced.snapshot().spaces[0]
+    side = lookup.side_in(spaced.snapshot(), space, "fake-a")
+    now = lookup.projection(spaced.snapshot(), space, side)
+    with spaced._writing("as an older program") as writer:
+        with writer.writing() as connection:
+            (record,) = connection.scalars(sa.select(t.spaces.c.agreement)).all()
+            older = record | {"joining": kept}
+            connection.execute(sa.update(t.spaces).values(agreement=older))
+        writer.publish()
+        fit_again(writer)
+    then = lookup.projection(spaced.snapshot(), space, side)
+    assert then.width == pytest.approx(now.width / Joining().width)
 
 
 def test_structures_that_lack_a_layer_wait_for_it(store):

@@ -9,7 +9,7 @@ import pandas as pd
 from platonic_store import progress
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.consensus import JOINING, choose, consensus, join
+from platonic_store.geometry.consensus import choose, consensus, join
 from platonic_store.geometry.projection import Recipe, fit, project
 from platonic_store.geometry.retrieval import retrieval
 from platonic_store.jobs.space import ALIGNED, RECIPES
@@ -145,6 +145,6 @@ def _coordinates(
     penalty = float(max(recalls.keys() - {"whitened"}, key=lambda name: recalls[name]))
     targets = consensus(models, penalty)
     return {
-        side: project(join(halves.anchors[side][:k], targets, JOINING * penalty), asked)
+        side: project(join(halves.anchors[side][:k], targets, penalty), asked)
         for side, asked in halves.asked.items()
     }
