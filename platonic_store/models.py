@@ -202,8 +202,9 @@ def _check_one(card: "Card", device: str) -> str:
     except PlatonicError as error:
         check_records.remember_failure(resolve(name), str(error))
         return f"not checked: {error}"
-    failed = results.loc[~results["passed"], "check"].tolist()
-    return f"fails {', '.join(failed)}" if failed else f"{len(results)} checks passed"
+    failed = results[~results["passed"]]
+    reasons = (f"{one.check} ({one.remark})" for one in failed.itertuples())
+    return f"fails {', '.join(reasons)}" if len(failed) else f"{len(results)} checks passed"
 
 
 def checked(names: Iterable[str] = ()) -> "pd.DataFrame":
