@@ -44,7 +44,8 @@ class CalculatorModel:
     """A model of a card, by an ASE calculator and a function that gives its features of atoms.
 
     packages: those whose versions affect the numbers. weights: named tensors, such as a
-    `state_dict`, that tell these weights from others; by default the card's checkpoint does.
+    `state_dict`, that tell these weights from others, {} where it has none; by default the card's
+    checkpoint does.
     """
 
     graph = staticmethod(as_atoms)
@@ -57,6 +58,11 @@ class CalculatorModel:
         packages: Sequence[str],
         weights: Mapping[str, Any] | None = None,
     ) -> None:
+        if weights is None and card["checkpoint"] is None:
+            raise ValueError(
+                "no checkpoint tells these weights from others: give CalculatorModel the weights, "
+                "such as the state_dict of the network, or {} if it has none"
+            )
         self.checkpoint_sha256 = (
             verified(card["checkpoint"], card) if weights is None else tensors_sha256(weights)
         )

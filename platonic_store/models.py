@@ -166,25 +166,45 @@ def check(
 def check_all(names: Iterable[str] = (), *, device: str = "auto") -> "pd.DataFrame":
     """Run the conformance kit on all models, or some, with their weights where they are here.
 
-    A model whose weights are not is checked on its real architecture with random ones. Returns
-    `checked`, in which `failed` says too why a model could not be checked.
+    A model whose weights are not is checked on its real architecture with random ones. What was
+    never checked here in the environment that its family has today comes first, then what was
+    checked longest ago: a second call goes on where an interrupted one stopped. Returns `checked`,
+    in which `failed` says too why a model could not be checked.
     """
-    from platonic_store.errors import PlatonicError
-    from platonic_store.runtimes import checkpoints
-    from platonic_store.runtimes.cards import RANDOM, resolve
+    import time
+
+    from platonic_store import progress
+    from platonic_store.runtimes import check_records
+    from platonic_store.runtimes.cards import resolve
 
     chosen = [resolve(name) for name in names] or cards()
-    unchecked = {}
-    for one in chosen:
-        here = not checkpoints.requires_download(one) or checkpoints.find_local(one) is not None
-        try:
-            check(one.name if here else f"{RANDOM}{one.name}", device=device)
-        except PlatonicError as error:
-            unchecked[one.name] = str(error)
-    table = checked(one.name for one in chosen)
-    failed = zip(table["name"], table["failed"], strict=True)
-    table["failed"] = [unchecked.get(name, failure) for name, failure in failed]
-    return table
+    start, count = time.monotonic(), len(chosen)
+    with progress.bar("models checked", count, "models") as advance:
+        for done, one in enumerate(sorted(chosen, key=check_records.age), 1):
+            progress.note(one.name)
+            found = _check_one(one, device)
+            advance(1)
+            left = (time.monotonic() - start) / done * (count - done) / 60
+            progress.say(f"{done} of {count}: {one.name}: {found}; {left:.0f} min left")
+    return checked(one.name for one in chosen)
+
+
+def _check_one(card: "Card", device: str) -> str:
+    """Check a model as it can be here; what was found, in words. No failure is raised."""
+    from platonic_store.errors import PlatonicError
+    from platonic_store.runtimes import check_records, checkpoints
+    from platonic_store.runtimes.cards import RANDOM, resolve
+
+    here = not checkpoints.requires_download(card) or checkpoints.find_local(card) is not None
+    name = card.name if here else f"{RANDOM}{card.name}"
+    try:
+        results = check(name, device=device)
+    except PlatonicError as error:
+        check_records.remember_failure(resolve(name), str(error))
+        return f"not checked: {error}"
+    failed = results[~results["passed"]]
+    reasons = (f"{one.check} ({one.remark})" for one in failed.itertuples())
+    return f"fails {', '.join(reasons)}" if len(failed) else f"{len(results)} checks passed"
 
 
 def checked(names: Iterable[str] = ()) -> "pd.DataFrame":

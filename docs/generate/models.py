@@ -131,7 +131,9 @@ def checked() -> str:
     """Two tables: of the models, and of the families' environments; and what was not checked."""
     every = checked_rows()
     rows = [row for row in every if row["checks"]]
-    others = ", ".join(f"`{row['name']}`" for row in every if not row["checks"]) or "none"
+    others = [row for row in every if not row["checks"]]
+    unchecked = ", ".join(f"`{row['name']}`" for row in others if not row["failed"]) or "none"
+    reasons = "".join(f"\n- `{row['name']}`: {row['failed']}" for row in others if row["failed"])
     families = [(name, list(some)) for name, some in groupby(rows, lambda row: row["family"])]
     models = lines_of(
         ["model", "weights", "checks", "atoms/s", "× its calculator", *DEVIATIONS],
@@ -141,7 +143,8 @@ def checked() -> str:
         ["family", "environment, GB", "last run", "platform", "versions"],
         [checked_family(*each) for each in families],
     )
-    return f"{models}\n\nNot checked: {others}.\n\n{places}"
+    tried = f"\n\nCould not be checked:\n{reasons}" if reasons else ""
+    return f"{models}\n\nNot checked: {unchecked}.{tried}\n\n{places}"
 
 
 def between(page: str, start: str, end: str, made: str) -> str:

@@ -69,8 +69,12 @@ def check(
 ) -> None:
     """Run the conformance kit on a model, on this machine; exit code 1 if a check fails.
 
-    With neither a name nor --all: what it last found of each model here.
+    With neither a name nor --all: what it last found of each model here. --all begins with what was
+    never checked in today's environments, then takes what was checked longest ago: start it again
+    where it was interrupted.
     """
+    if all:
+        say("`platonic-store models check` prints what is known so far")
     if all or name is None:
         table = models.check_all(device=device) if all else models.checked()
         show(table, format, out)

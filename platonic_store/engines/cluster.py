@@ -61,8 +61,8 @@ def named(
         if num_cpus is None and num_gpus is None:
             return None
         raise InvalidQuery(
-            f"{'num_gpus' if num_cpus is None else 'num_cpus'} is for the actors of a cluster, and "
-            "none is named; this machine takes all its cores, and its GPU where it has one",
+            f"{'GPUs' if num_cpus is None else 'CPUs'} of an actor are a cluster's, and none is "
+            "named; this machine takes all its cores, and its GPU where it has one",
             "leave it out",
             Call("ingest", "SOURCE", models=["MODEL"], ray="auto"),
         )

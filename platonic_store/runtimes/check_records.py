@@ -14,6 +14,7 @@ import filelock
 from platonic_store.runtimes import user_dirs
 from platonic_store.runtimes.cards import RANDOM, Card
 from platonic_store.runtimes.conformance import Result
+from platonic_store.runtimes.environments import Environment
 
 
 def remember(card: Card, results: Sequence[Result]) -> None:
@@ -24,28 +25,50 @@ def remember(card: Card, results: Sequence[Result]) -> None:
     failed = [result.check for result in results if not result.passed]
     speed = next(each for each in results if each.check == "speed")
     ratio = re.search(r"([0-9.]+) times", speed.remark)
-    record = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "platform": f"{platform.system()} {platform.machine()}",
+    _write(card, failed, {
         "versions": next((each.remark for each in results if each.check == "matches_card"), ""),
-        "weights": "published" if card.seed is None else "random",
         "weights_sha256": card.checkpoint_sha256,
         "checks": len(results),
         "atoms_per_second": speed.measured,
         "times_calculator": float(ratio[1]) if ratio else None,
         "deviations": {each.check: each.measured for each in results if each.tolerance is not None},
-    }
+    })  # fmt: skip
+
+
+def remember_failure(card: Card, reason: str) -> None:
+    """Note why a model could not be checked at all."""
+    _write(card, [reason], {})
+
+
+def age(card: Card) -> tuple[bool, str]:
+    """Sorts what was never checked in today's environment first, then what was longest ago."""
+    found = newest(card.name)
+    return found.get("environment") == _environment(card), found.get("when", "")
+
+
+def _environment(card: Card) -> str:
+    """Names the packages of the card's family, their versions and the platform."""
+    return Environment.of(card).folder.name
+
+
+def _write(card: Card, failed: list[str], found: dict[str, Any]) -> None:
+    record = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "environment": _environment(card),
+        "weights": "published" if card.seed is None else "random",
+    } | found
     with suppress(OSError):
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_suffix(".lock")):
-            found = _read()
-            kept = found.setdefault(card.name, {})
+            every = _read()
+            kept = every.setdefault(card.name, {})
             kept["failed" if failed else "passed"] = record | ({"failed": failed} if failed else {})
             if not failed:
                 kept.pop("failed", None)
             partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(found, indent=2))
+            partial.write_text(json.dumps(every, indent=2))
             partial.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -45,7 +46,14 @@ def check(ready: RunnableModel, *, device: str = "auto") -> Iterator[Result]:
         assert process.stdout is not None
         for line in process.stdout:
             yield Result(**json.loads(line))
-        if process.wait():
+        if code := process.wait():
             stderr.seek(0)
-            lines = stderr.read().strip().splitlines() or [f"exit code {process.returncode}"]
-            raise errors.WorkerFailed(f"{ready.card.name} cannot be checked: {lines[-1]}")
+            lines = stderr.read().strip().splitlines() or [f"exit code {code}"]
+            reason = _signal(-code) if code < 0 else lines[-1]
+            raise errors.WorkerFailed(f"{ready.card.name} cannot be checked: {reason}")
+
+
+def _signal(number: int) -> str:
+    """How a process ended by a signal: what it wrote last is about something else."""
+    is_killed = number == signal.SIGKILL
+    return "killed, as where memory is short" if is_killed else f"ended by signal {number}"

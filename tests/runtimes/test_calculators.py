@@ -9,7 +9,7 @@ from platonic_store.runtimes import cards
 from platonic_store.runtimes.conformance import check
 from platonic_store.runtimes.preparation import prepare
 
-from ingest import families  # isort: skip
+from ingest import calculators, families  # isort: skip
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -46,3 +46,10 @@ def test_it_gives_what_the_familys_own_adapter_gives(tried):
         rows.append((features[2], outputs.energies, outputs.forces))
     for one, other in zip(*rows, strict=True):
         assert np.allclose(one, other, atol=1e-4)
+
+
+def test_weights_that_nothing_tells_apart_are_refused(home):
+    card = cards.resolve("control:composition").as_dict()
+    with pytest.raises(ValueError, match="give CalculatorModel the weights"):
+        calculators.CalculatorModel(card, None, dict, [])
+    assert calculators.CalculatorModel(card, None, dict, [], {}).checkpoint_sha256

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from platonic_store import errors, models
-from platonic_store.runtimes import trust_store
+from platonic_store.runtimes import cards, check_records, trust_store
 
 
 def test_the_import_is_light():
@@ -70,6 +70,24 @@ def test_the_kit_is_remembered_and_run_on_several(home, family):
     again = models.checked(["control:composition", "chgnet-0.3.0"]).set_index("name")
     assert again.loc["control:composition", "when"] == passed["when"]
     assert again["checks"].isna().tolist() == [False, True]
+
+
+def test_a_run_on_all_goes_on_where_it_stopped(family, capfd):
+    family(loader="never")
+    table = models.check_all(["control:composition", "tiny-1"], device="cpu").set_index("name")
+    assert table.loc["tiny-1", "failed"] == (
+        "tiny-1 cannot be checked: killed, as where memory is short"
+    )
+    assert table.loc["control:composition", "failed"] == ""
+    assert "1 of 2: control:composition: 16 checks passed" in capfd.readouterr().err
+    family(loader="well", cutoff=0.0)
+    order = ["control:composition", "tiny-1", "control:twin:untrained"]
+    assert [card.name for card in sorted(map(cards.resolve, order), key=check_records.age)] == [
+        "control:twin:untrained", "control:composition", "tiny-1"
+    ]  # fmt: skip
+    family({"requires": ["numpy>=1"]}, loader="well", cutoff=0.0)
+    models.check_all(["control:composition", "tiny-1"], device="cpu")
+    assert "1 of 2: tiny-1: fails " in capfd.readouterr().err, "another environment"
 
 
 def test_a_checkpoint_that_is_not_loaded_whole_fails(family):

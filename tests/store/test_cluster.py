@@ -339,11 +339,11 @@ def test_a_cluster_that_does_not_start_is_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("given", [{"num_gpus": 1}, {"num_cpus": 1}])
-def test_actors_without_a_cluster_are_refused(tmp_path, given):
+@pytest.mark.parametrize("unit", ["GPUs", "CPUs"])
+def test_actors_without_a_cluster_are_refused(tmp_path, unit):
     store = Store.open(tmp_path / "none.store")
-    with pytest.raises(InvalidQuery, match=f"^{next(iter(given))} is for the actors of a cluster"):
-        store.ingest(POOL, ["fake-a"], **given)
+    with pytest.raises(InvalidQuery, match=f"^{unit} of an actor are a cluster's"):
+        store.ingest(POOL, ["fake-a"], **{f"num_{unit.lower()}": 1})
     with pytest.raises(InvalidQuery, match="cannot take 0 CPUs"):
         store.ingest(POOL, ["fake-a"], ray="local", num_cpus=0)
     assert not Path(tmp_path / "none.store").exists()
