@@ -251,7 +251,7 @@ class Store(Questions):
                 side = lookup.side_in(snapshot, space, model)
             points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
-        return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
+        return points.keys.append_column("vector", vectors)
 
     def find_similar(self, structure_or_mpid: Any, top: int | None = 50) -> list[dict[str, Any]]:
         """The structures most alike to one, as mp-api's `find_similar` gives them.

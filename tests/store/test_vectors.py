@@ -15,7 +15,7 @@ from platonic_store.storage import vectors as module
 from platonic_store.storage.files import Files
 from platonic_store.storage.layout import schema
 from platonic_store.storage.location import Disk
-from platonic_store.storage.nearest_rows import REFINE
+from platonic_store.storage.nearest_rows import REFINE, Accept
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Vectors
 
@@ -298,19 +298,22 @@ def test_what_is_accepted_by_one_in_a_hundred_is_found(indexed, synthetic):
     speaks = (site // 2 % 2 == 1) | (site % 2 == 0)
     expected = exact(data, queries, speaks & (site // 2 % 100 == 1))
 
-    def accept(rows: pa.Table) -> np.ndarray:
-        return np.array([int(id_[1:]) % 100 == 1 for id_ in rows["structure_id"].to_pylist()])
+    few = frozenset(f"s{i}" for i in range(1, len(data) // 2, 100))
 
-    found = []
-    for query in queries:
-        hits = snapshot.nearest_indexed(NAME, query, 10, "atom", accept).to_pandas()
-        found.append((2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]).tolist())
-    assert all(len(one) == 10 for one in found)
-    assert recall(found, expected) >= 0.99
-    none = snapshot.nearest_indexed(
-        NAME, queries[0], 10, "atom", lambda rows: np.zeros(len(rows), dtype=bool)
-    )
-    assert none is None
+    def is_one(rows: pa.Table) -> np.ndarray:
+        return np.array([id_ in few for id_ in rows["structure_id"].to_pylist()], dtype=bool)
+
+    # Whether the structures are known beforehand or each row is asked.
+    for accept in (Accept(is_one), Accept(is_one, few, 0.01)):
+        found = []
+        for query in queries:
+            hits = snapshot.nearest_indexed(NAME, query, 10, "atom", accept).to_pandas()
+            site = 2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]
+            found.append(site.tolist())
+        assert all(len(one) == 10 for one in found)
+        assert recall(found, expected) >= 0.99
+    nothing = Accept(lambda rows: np.zeros(len(rows), dtype=bool))
+    assert snapshot.nearest_indexed(NAME, queries[0], 10, "atom", nothing) is None
 
 
 def test_recall_of_the_index_through_duckdb(indexed, synthetic):
