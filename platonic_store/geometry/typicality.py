@@ -183,7 +183,10 @@ def _pools(
     """
     for element in np.unique(atoms.elements):
         left = np.flatnonzero(atoms.elements == element)
-        for pool in (np.flatnonzero(reference.elements == element), np.arange(len(reference[0]))):
+        for is_one in (reference.elements == element, np.ones(len(reference.elements), bool)):
+            if not len(left):
+                break
+            pool = np.flatnonzero(is_one)
             own = _counts(atoms.groups[left], reference.groups[pool])
             enough = len(pool) - own >= fewest
             for count in np.unique(own[enough]):
