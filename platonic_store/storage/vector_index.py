@@ -15,6 +15,7 @@ import numpy as np
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.storage.bulk import to_merge
 from platonic_store.storage.layout import Level
 from platonic_store.storage.nearest_rows import nearest_rows
 
@@ -74,12 +75,26 @@ def keep_indexed(table: "LanceDataset") -> None:
     if ("structure_id",) not in known:
         table.create_scalar_index("structure_id", "BTREE")
     renew()
-    if any(index.num_rows_indexed < rows for index in table.describe_indices()):
-        table.optimize.optimize_indices()
-        renew()
+    _add_new_rows(table, rows)
+    renew()
     if is_made or rows > MEASURED * before.rows:
         found = measure(table)._replace(lists_of=rows if is_made else before.lists_of or rows)
         table.update_config({_KEY: json.dumps(found._asdict())})
+
+
+def _add_new_rows(table: "LanceDataset", rows: int) -> None:
+    """Bring what no index knows into a segment of its own, merged with the newest ones like files:
+    what is appended to a large table does not write its index again.
+    """
+    for index in table.describe_indices():
+        known = index.num_rows_indexed
+        if known < rows:
+            sizes = [segment.size_bytes or 0 for segment in index.segments]
+            new = sum(sizes) * (rows - known) // max(known, 1)
+            table.optimize.optimize_indices(
+                index_names=[index.name],
+                num_indices_to_merge=max(to_merge([*sizes, new]) - 1, 0),
+            )
 
 
 def measure(table: "LanceDataset") -> Measured:

@@ -282,6 +282,28 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
         assert index.num_rows_indexed == table.count_rows()
 
 
+def test_what_is_appended_does_not_write_the_index_again(tmp_path, synthetic):
+    data, _ = synthetic
+    tables = Tables(tmp_path)
+    version = tables.create(NAME, "atom", DIM)
+    version = tables.maintain(NAME, tables.append(NAME, version, rows(data[:ROWS], 1)))
+    written = _index_bytes(tmp_path)
+    for place in range(4):
+        part = slice(ROWS + place * 1_000, ROWS + (place + 1) * 1_000)
+        added = rows(data[part], 2 + place, start=part.start)
+        version = tables.maintain(NAME, tables.append(NAME, version, added))
+    assert _index_bytes(tmp_path) < 1.25 * written
+    table = tables.at(**{NAME: version})._open(NAME)
+    for index in table.describe_indices():
+        assert index.num_rows_indexed == table.count_rows()
+        assert len(index.segments) <= 3
+
+
+def _index_bytes(folder: Path) -> int:
+    """Of all versions together: what was ever written."""
+    return sum(one.stat().st_size for one in folder.rglob("_indices/*/*"))
+
+
 def test_probes_follow_from_the_recall_that_was_measured(indexed):
     tables, versions = indexed
     found = tables.at(**{NAME: versions[-1]}).measured(NAME)
