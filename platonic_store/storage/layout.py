@@ -13,6 +13,8 @@ from platonic_store.storage.layer_sets import text_of
 
 Level = Literal["atom", "structure"]
 
+StoreDtype = Literal["float32", "float16"]
+
 HUB = "hub"
 
 _KEYS = {
