@@ -213,7 +213,9 @@ def _others(
     size: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The `size` nearest of the pool in other compositions: positions in it, and distances."""
-    index, distance = nearest(atoms.vectors[rows], reference.vectors[pool], size + own)
+    is_all = len(pool) == len(reference.vectors)  # then they need not be copied
+    points = reference.vectors if is_all else reference.vectors[pool]
+    index, distance = nearest(atoms.vectors[rows], points, size + own)
     if own:
         # However many of its own come first, size + own nearest hold `size` others.
         is_own = reference.groups[pool[index]] == atoms.groups[rows, None]

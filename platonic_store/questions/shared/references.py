@@ -27,6 +27,7 @@ import pyarrow as pa
 from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import typicality as geometry
+from platonic_store.geometry.neighbours import nearest_to_one, row_lengths
 from platonic_store.geometry.typicality import Atoms
 from platonic_store.questions.shared import kept_references
 from platonic_store.questions.shared.kept_references import Kept
@@ -112,6 +113,11 @@ class Reference:
         used = np.unique(rows[rows >= 0])
         names = _site_names(self.known.sites.iloc[used])
         return [names[np.searchsorted(used, row[row >= 0])] for row in rows]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(n,) of the vectors of the typical structures."""
+        return row_lengths(self.known.whole.vectors)
 
     @cached_property
     def parts(self) -> "pd.Series[str]":
@@ -482,6 +488,11 @@ def _neighbours(reference: Reference, these: EmbeddedSet) -> list[list[str]]:
     """For each structure the ids of the typical ones most like it, nearest first."""
     found: list[list[str]] = [[]] * len(these.ids)
     known = reference.known
+    if len(these.ids) == 1:
+        is_other = known.whole.groups != these.whole.groups[0]
+        if is_other.sum() >= geometry.FEWEST:
+            one = these.whole.vectors[0], known.whole.vectors, reference.lengths
+            return [known.ids[nearest_to_one(*one, NEAREST_STRUCTURES, is_other)[0]].tolist()]
     for rows, index, _ in geometry.neighbourhoods(these.whole, known.whole, NEAREST_STRUCTURES):
         for row, ids in zip(rows, known.ids[index].tolist(), strict=True):
             found[row] = ids
