@@ -194,7 +194,8 @@ def _within(
         cosines = _unit32(queries) @ _unit32(rows).T
     else:
         cosines, error = (_unit32(queries) @ rows.T) / lengths, 2 * error
-    cosines -= shift.astype(np.float32)
+    if shift.any():
+        cosines -= shift.astype(np.float32)
     bound = np.minimum(limit, _kth(1 - cosines, k) + error) + error
     who, which = np.nonzero(cosines >= (1 - bound)[:, None].astype(np.float32))
     a, b = queries[who], rows[which].astype(np.float64)

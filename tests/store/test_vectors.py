@@ -282,6 +282,18 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
         assert index.num_rows_indexed == table.count_rows()
 
 
+def test_many_rows_of_a_large_table_are_those_of_it_in_memory(indexed, monkeypatch):
+    tables, versions = indexed
+    places = np.random.default_rng(5).permutation(ROWS)[: ROWS // 2]
+    picked = {}
+    for fits in (False, True):
+        monkeypatch.setattr(module, "fits_cache", lambda _, fits=fits: fits)
+        monkeypatch.setattr(module, "_cache", module.PointsCache())
+        picked[fits] = tables.at(**{NAME: versions[0]}).at(NAME, "atom", places)
+    assert picked[False].keys.equals(picked[True].keys)
+    assert (picked[False].vectors == picked[True].vectors).all()
+
+
 def test_what_is_appended_does_not_write_the_index_again(tmp_path, synthetic):
     data, _ = synthetic
     tables = Tables(tmp_path)

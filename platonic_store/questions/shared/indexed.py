@@ -29,7 +29,7 @@ from platonic_store.storage.vectors import fits_cache
 HUB_CANDIDATES = 500  # at least so many are ordered anew by their hub scores
 SCANNED_BYTES = 1 << 28  # a scan of so many takes some 30 ms
 HELD = 2_000_000  # structures in a store, of which those that meet a condition are kept in memory
-CONDITIONS = 4  # of each snapshot
+CONDITIONS = 2  # of each snapshot, at most 100 MB each
 RARE = 1e-3  # of structures: so few are listed at once
 LISTED = 20_000  # structures that meet a condition; more are not listed: the table is read
 
@@ -103,7 +103,7 @@ def structures_meeting(snapshot: Snapshot, where: str) -> frozenset[str]:
     if where not in known:
         ids = lookup.matching(snapshot, where, "structure")["structure_id"]
         with _lock:
-            known[where] = frozenset(ids)
+            known[where] = frozenset(ids.tolist())
             while len(known) > CONDITIONS:
                 known.popitem(last=False)
             return known[where]
