@@ -165,8 +165,31 @@ def _read(table: "LanceDataset", ids: pa.ChunkedArray, columns: list[str]) -> pa
     """Columns of some rows by their ids, in their order."""
     if not len(ids):
         return table.schema.empty_table().select(columns)
-    names = ", ".join(map(str, ids.to_pylist()))
-    read = table.to_table(columns=columns, filter=f"_rowid IN ({names})", with_row_id=True)
-    place = np.argsort(np.asarray(read["_rowid"]))
-    rank = np.argsort(np.argsort(np.asarray(ids)))
-    return read.take(pa.array(place[rank])).drop_columns("_rowid")
+    order = np.argsort(np.asarray(ids))
+    ascending = np.asarray(ids)[order]
+    places = _places(table, ascending)
+    if places is not None:  # half the time of a filter
+        read = table.take(places.tolist(), columns=columns)
+    else:
+        names = ", ".join(map(str, ascending))
+        read = table.to_table(columns=columns, filter=f"_rowid IN ({names})", with_row_id=True)
+        read = read.take(pa.array(np.argsort(np.asarray(read["_rowid"])))).drop_columns("_rowid")
+    return read.take(pa.array(np.argsort(order)))
+
+
+def _places(table: "LanceDataset", ids: np.ndarray) -> np.ndarray | None:
+    """Where the rows of some ids lie in a table's order; None if rows of it were deleted.
+
+    An id is the number of the fragment, and the place in that.
+    """
+    fragments = table.get_fragments()
+    if any(one.num_deletions for one in fragments):
+        return None
+    sizes = np.array([one.physical_rows for one in fragments])
+    starts = dict(
+        zip((one.fragment_id for one in fragments), np.cumsum(sizes) - sizes, strict=True)
+    )
+    numbers, places = (ids >> np.uint64(32)).tolist(), (ids & np.uint64(0xFFFFFFFF))
+    return np.array([starts[number] for number in numbers], dtype=np.int64) + places.astype(
+        np.int64
+    )
