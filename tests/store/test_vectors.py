@@ -282,6 +282,22 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
         assert index.num_rows_indexed == table.count_rows()
 
 
+@pytest.mark.parametrize(
+    ("recalls", "tried", "chosen"),
+    [
+        ([0.97, 0.999], 2, 8),
+        ([0.9965, 0.997, 0.997], 2, 4),  # good, and higher no more
+        ([0.95, 0.9505, 0.96, 0.9995], 4, 32),  # not good yet: on
+        ([0.9965, 0.9985], 2, 8),
+    ],
+)
+def test_lists_are_probed_that_bring_something(recalls, tried, chosen):
+    seen = next(n for n in range(1, 5) if vector_index.is_enough(recalls[:n]))
+    assert seen == tried
+    probes = dict(zip(vector_index.PROBES, recalls[:seen], strict=False))
+    assert vector_index.fewest(probes) == chosen
+
+
 def test_many_rows_of_a_large_table_are_those_of_it_in_memory(indexed, monkeypatch):
     tables, versions = indexed
     places = np.random.default_rng(5).permutation(ROWS)[: ROWS // 2]
