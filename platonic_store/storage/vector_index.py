@@ -129,7 +129,7 @@ def is_enough(recalls: list[float]) -> bool:
 
 
 def fewest(recalls: dict[int, float]) -> int:
-    """The fewest probes that reach `RECALL`, or the best there is but `GAIN`, and `GOOD` if any do."""
+    """The fewest probes that reach `RECALL`, else the best but `GAIN`, and `GOOD` if any do."""
     best = max(recalls.values())
     least = min(RECALL, max(best - GAIN, min(best, GOOD)))
     return min(probes for probes, recall in recalls.items() if recall >= least)
