@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, get_args
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from platonic_store.errors import (
 from platonic_store.methods import Questions
 from platonic_store.questions.shared.declaration import Question, asked_of
 from platonic_store.storage import legacy, lookup
-from platonic_store.storage.layout import Level
+from platonic_store.storage.layout import Level, StoreDtype
 from platonic_store.storage.location import Location, locate
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -251,7 +251,7 @@ class Store(Questions):
                 side = lookup.side_in(snapshot, space, model)
             points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
-        return points.keys.drop_columns("chunk_id").append_column("vector", vectors)
+        return points.keys.append_column("vector", vectors)
 
     def find_similar(self, structure_or_mpid: Any, top: int | None = 50) -> list[dict[str, Any]]:
         """The structures most alike to one, as mp-api's `find_similar` gives them.
@@ -290,6 +290,7 @@ class Store(Questions):
         trust: Iterable[str] = (),
         device: str = "auto",
         batch_atoms: int | None = None,
+        store_dtype: StoreDtype | None = None,
         ray: str | None = None,
         num_cpus: int | None = None,
         num_gpus: float | None = None,
@@ -309,6 +310,8 @@ class Store(Questions):
         checkpoint: weights of the user's own, or a dict of them by model.
         trust: SHA-256 sums of weights that may be loaded though no card names them.
         batch_atoms: atoms in one forward; by default what suits the device.
+        store_dtype: the precision in which vectors are stored, "float32" or "float16", of models
+            and layers that are new to the store; by default float32. It never changes.
         ray: a Ray cluster that does the work: "auto" (the one that this machine belongs to), its
             address, or "local" (one of this machine, for the time being). See docs/cluster.md.
         num_cpus: of the cluster, cores that one actor takes, and its worker processes; default 1.
@@ -329,6 +332,8 @@ class Store(Questions):
         from platonic_store.structures import describe
 
         self._require_writable()
+        if store_dtype not in (None, *get_args(StoreDtype)):
+            raise InvalidQuery(f"{store_dtype} is no precision", "say float32, or float16")
         for name in models:
             layers_wanted(resolve(name), layers)
             outputs_wanted(resolve(name), outputs)
@@ -342,6 +347,7 @@ class Store(Questions):
             servers_ahead(ready, device) as servers,
             self._writing(change, create=source is not None) as writer,
         ):
+            writer.store_dtype = store_dtype
             asked = ingest.Asked(layers, outputs, device, batch_atoms, cluster)
             return ingest.ingest(writer, source, format, servers, asked)
 

@@ -1,4 +1,4 @@
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -45,6 +45,10 @@ def run(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Atoms in one forward; by default what suits the device."),
     ] = None,
+    store_dtype: Annotated[
+        Optional[Literal["float32", "float16"]],  # noqa: UP045
+        typer.Option(help="How vectors of models that are new here are stored; default: float32."),
+    ] = None,
     ray: RayOption = None,
     num_cpus: Annotated[
         Optional[int],  # noqa: UP045
@@ -81,6 +85,7 @@ def run(
         trust=trust or (),
         device=device,
         batch_atoms=batch_atoms,
+        store_dtype=store_dtype,
         ray=ray,
         num_cpus=num_cpus,
         num_gpus=num_gpus,

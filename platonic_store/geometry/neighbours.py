@@ -14,7 +14,8 @@ Indices = NDArray[np.int64]
 
 ROWS = 8_192  # of points, compared at once
 QUERIES = 512  # compared with them at once
-FEW = 16  # queries: for fewer a first pass in single precision does not pay
+FEW = 16  # queries: for fewer it does not pay to normalise the points
+SAFE = 1e-15, 1e15  # lengths whose squares are computed in single precision
 RESOLUTION = 1e-12  # distances closer than this are equal
 
 
@@ -181,13 +182,20 @@ def _within(
     queries: Floats, rows: NDArray[np.floating[Any]], shift: Floats, k: int, limit: Floats
 ) -> tuple[Indices, Indices, Floats]:
     """Pairs (query, row) that may be among the k nearest, and their distances + shift."""
-    if len(queries) < FEW or rows.shape[1:] != queries.shape[1:]:
+    error = single_precision_error(rows.shape[-1])
+    is_few = len(queries) < FEW
+    lengths = _single_lengths(rows) if is_few else None
+    if rows.shape[1:] != queries.shape[1:] or (is_few and lengths is None):
         found = distances(queries, rows) + shift
         bound = np.minimum(limit, _kth(found, k))
         who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
         return who, which, found[who, which]
-    cosines = _unit32(queries) @ _unit32(rows).T - shift.astype(np.float32)
-    error = single_precision_error(rows.shape[1])
+    if lengths is None:
+        cosines = _unit32(queries) @ _unit32(rows).T
+    else:
+        cosines, error = (_unit32(queries) @ rows.T) / lengths, 2 * error
+    if shift.any():
+        cosines -= shift.astype(np.float32)
     bound = np.minimum(limit, _kth(1 - cosines, k) + error) + error
     who, which = np.nonzero(cosines >= (1 - bound)[:, None].astype(np.float32))
     a, b = queries[who], rows[which].astype(np.float64)
@@ -195,6 +203,16 @@ def _within(
     lengths = np.sqrt(aa) * np.sqrt(bb)
     distance = np.clip(1 - dot / np.where(lengths > 0, lengths, 1), 0, 2)
     return who, which, distance + shift[which]
+
+
+def _single_lengths(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
+    """(n,) lengths in single precision, where that is safe for every row, else None."""
+    if rows.dtype != np.float32:
+        return None
+    lengths: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    low, high = SAFE
+    is_safe = len(rows) and lengths.min() > low and lengths.max() < high
+    return lengths if is_safe else None
 
 
 def _unit32(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -183,7 +183,10 @@ def _pools(
     """
     for element in np.unique(atoms.elements):
         left = np.flatnonzero(atoms.elements == element)
-        for pool in (np.flatnonzero(reference.elements == element), np.arange(len(reference[0]))):
+        for is_one in (reference.elements == element, np.ones(len(reference.elements), bool)):
+            if not len(left):
+                break
+            pool = np.flatnonzero(is_one)
             own = _counts(atoms.groups[left], reference.groups[pool])
             enough = len(pool) - own >= fewest
             for count in np.unique(own[enough]):
@@ -210,7 +213,9 @@ def _others(
     size: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The `size` nearest of the pool in other compositions: positions in it, and distances."""
-    index, distance = nearest(atoms.vectors[rows], reference.vectors[pool], size + own)
+    is_all = len(pool) == len(reference.vectors)  # then they need not be copied
+    points = reference.vectors if is_all else reference.vectors[pool]
+    index, distance = nearest(atoms.vectors[rows], points, size + own)
     if own:
         # However many of its own come first, size + own nearest hold `size` others.
         is_own = reference.groups[pool[index]] == atoms.groups[rows, None]

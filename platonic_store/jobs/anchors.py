@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import anchors as select
+from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings, speaking
 from platonic_store.storage import lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
@@ -21,6 +22,7 @@ from platonic_store.storage.writer import Writer
 
 METHODS = ("random", "direct", "maml", "farthest")
 MOST_ANCHORS = 4096
+MOST_CANDIDATES = 500_000
 
 
 class AnchorSet(NamedTuple):
@@ -37,35 +39,65 @@ def select_anchors(
 ) -> tuple[AnchorSet, dict[str, Any]]:
     """Choose k anchors among a model's distinct atoms (one for each set of equivalent sites).
 
-    Without k a third of these, but at most MOST_ANCHORS.
+    Without k a third of these, but at most MOST_ANCHORS. Of more than MOST_CANDIDATES so many are
+    drawn, by their names, among which all methods but "random" choose.
     """
     if method not in METHODS:
         raise InvalidQuery(
             f"there is no anchor method {method!r}", f"choose one of {', '.join(METHODS)}"
         )
-    points = snapshot.points(lookup.vector_table(snapshot, side, "atom"))
-    distinct = np.flatnonzero(points.column("site_index") == points.column("orbit"))
-    keys = points.keys.select(["structure_id", "site_index"]).take(distinct).to_pandas()
-    order = np.lexsort((keys["site_index"], keys["structure_id"]))
-    keys, vectors = keys.iloc[order], points.vectors[distinct[order]]
-    k = k or min(MOST_ANCHORS, max(2, len(keys) // 3))
-    if len(keys) < k:
-        raise InvalidQuery(f"there are {len(keys)} distinct atoms, not {k}", "choose fewer anchors")
-    names = (keys["structure_id"] + ":" + keys["site_index"].astype(str)).to_numpy()
-    if method == "direct":
-        chosen = select.direct(vectors, k, keys=names)
-    elif method == "maml":
-        chosen = select.direct_maml(vectors, k)
-    elif method == "farthest":
-        chosen = select.farthest_point(vectors, k)
+    if method == "random":
+        keys, count = _random(snapshot, side, k, seed)
     else:
-        chosen = select.random_rows(names, k, seed)
+        found = paired_embeddings(snapshot, [side], sample=MOST_CANDIDATES)
+        keys, count = _spread(found, method, k), len(found.keys)
+    if k is not None and count < k:
+        raise InvalidQuery(f"there are {count} distinct atoms, not {k}", "choose fewer anchors")
     origin = {
         "model": side.model,
         "layer": side.layer,
         "seed": seed if method == "random" else None,
     }
-    return _anchor_set(snapshot, method, keys.iloc[np.sort(chosen)]), origin
+    return _anchor_set(snapshot, method, keys), origin
+
+
+def _default(count: int) -> int:
+    return min(MOST_ANCHORS, max(2, count // 3))
+
+
+def _random(
+    snapshot: Snapshot, side: ModelLayer, k: int | None, seed: int
+) -> tuple[pd.DataFrame, int]:
+    """The keys of k atoms at random, as `anchors.random_rows` chooses, and how many there are."""
+    kept: list[pd.DataFrame] = []
+    count = 0
+    for keys in speaking(snapshot, lookup.vector_table(snapshot, side, "atom")):
+        kept.append(keys.assign(digest=select.hashes(_names(keys), seed)))
+        count += len(keys)
+        if sum(map(len, kept)) > 2 * (k or MOST_ANCHORS):
+            kept = [pd.concat(kept).sort_values("digest")[: k or MOST_ANCHORS]]
+    found = pd.concat(kept).sort_values("digest")[: k or _default(count)]
+    return found[["structure_id", "site_index"]], count
+
+
+def _spread(found: PairedEmbeddings, method: str, k: int | None) -> pd.DataFrame:
+    """The keys of k atoms that lie apart; of all, where there are not so many."""
+    keys, (vectors,) = found.keys, found.vectors
+    k = k or _default(len(keys))
+    if len(keys) < k:
+        return keys
+    if method == "direct":
+        chosen = select.direct(vectors, k, keys=_names(keys))
+    elif method == "maml":
+        chosen = select.direct_maml(vectors, k)
+    else:
+        chosen = select.farthest_point(vectors, k)
+    return keys[["structure_id", "site_index"]].iloc[np.sort(chosen)]
+
+
+def _names(keys: pd.DataFrame) -> np.ndarray:
+    names: np.ndarray = (keys["structure_id"] + ":" + keys["site_index"].astype(str)).to_numpy()
+    return names
 
 
 def anchors_from_file(snapshot: Snapshot, path: Path) -> tuple[AnchorSet, dict[str, Any]]:

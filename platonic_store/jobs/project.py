@@ -169,20 +169,24 @@ def _project_chunk(
     coordinates = project(fitted, points.vectors[order])
     ids = keys["structure_id"].to_numpy()
     is_first = np.r_[True, ids[1:] != ids[:-1]]
-    of_structures = pa.table({"structure_id": ids[is_first]}).append_column(
-        "chunk_id", pa.array(np.full(is_first.sum(), chunk))
-    )
+    of_structures = pa.table({"structure_id": ids[is_first]})
     means = mean_by_structure(coordinates, np.cumsum(is_first) - 1)
     return (
-        _rows("atom", keys, coordinates, sample),
-        _rows("structure", of_structures, means, sample),
+        _rows("atom", chunk, keys, coordinates, sample),
+        _rows("structure", chunk, of_structures, means, sample),
     )
 
 
 def _rows(
-    level: Level, keys: pa.Table, vectors: np.ndarray, sample: dict[Level, Sample] | None
+    level: Level,
+    chunk: int,
+    keys: pa.Table,
+    vectors: np.ndarray,
+    sample: dict[Level, Sample] | None,
 ) -> pa.RecordBatch:
-    columns = {name: keys[name] for name in keys.column_names} | {"vector": vector_array(vectors)}
+    columns = {name: keys[name] for name in keys.column_names}
+    columns["chunk_id"] = pa.array(np.full(len(keys), chunk))
+    columns["vector"] = vector_array(vectors)
     if sample is not None:
         columns[HUB] = hubness(vectors, sample[level])
     rows = pa.table(columns).cast(schema(level, vectors.shape[1], hubs=sample is not None))

@@ -152,7 +152,12 @@ class Run:
         """The name of a vector table, which is made if there is none."""
         if (layer, level) not in self._tables:
             self._tables[layer, level] = commits.ensure_vector_table(
-                self._writer, self.report.model, layer, level, dim
+                self._writer,
+                self.report.model,
+                layer,
+                level,
+                dim,
+                half=self._writer.store_dtype == "float16",
             )
         return self._tables[layer, level]
 

@@ -8,7 +8,7 @@ from platonic_store import progress
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.parts import ahead, calls
 from platonic_store.errors import InvalidQuery
-from platonic_store.questions.shared import references, training_sets
+from platonic_store.questions.shared import kept_references, references, training_sets
 from platonic_store.questions.shared.references import Reference, Scored, Scores
 from platonic_store.storage import bulk, deletions, lookup
 from platonic_store.storage import tables as t
@@ -53,13 +53,18 @@ def score_model(
                 snapshot, side, among=among, seed=seed or 0
             )
             reference = references.calibrated(reference, these)
-            save_reference(writer, reference)
+            sites = len(reference.known.sites)
+            is_kept = kept_references.is_kept(snapshot, side, sites)
+            save_reference(writer, reference, is_kept=is_kept)
         scored = _score_missing(writer, snapshot, reference, side, cluster)
         return Scored(reference.id, *side, scored)
 
 
-def save_reference(writer: Writer, reference: Reference) -> None:
-    """Keep a reference in the place of the model's last one, whose scores go with it."""
+def save_reference(writer: Writer, reference: Reference, *, is_kept: bool = False) -> None:
+    """Keep a reference in the place of the model's last one, whose scores go with it.
+
+    is_kept: with what it compares with, which is else read from the embeddings.
+    """
     sets = t.reference_sets.c
     model, layer = reference.model, reference.layer
     with writer.writing() as connection:
@@ -77,6 +82,10 @@ def save_reference(writer: Writer, reference: Reference) -> None:
         )
         name = lookup.calibration_name(reference.id)
         writer.keep_parameters(name, reference.scales.to_bytes())
+        if is_kept:
+            contents = kept_references.to_bytes(references.to_keep(reference))
+            for one in zip(lookup.reference_names(reference.id), contents, strict=True):
+                writer.keep_parameters(*one)
         members = reference.members.assign(reference=reference.id)
         rows = pa.Table.from_pandas(members, preserve_index=False)
         insert_arrow(connection, "reference_structures", rows)

@@ -4,15 +4,18 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
+from platonic_store.arrow import vector_matrix
+from platonic_store.errors import InvalidQuery
 from platonic_store.storage import disk, lance_tables
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
 from platonic_store.storage.ids import new_id
 from platonic_store.storage.interrupts import uninterrupted
-from platonic_store.storage.layout import Level, schema, table_name
+from platonic_store.storage.layout import Level, StoreDtype, schema, table_name
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import StoredFile
 from platonic_store.storage.writer import Writer
@@ -20,6 +23,7 @@ from platonic_store.storage.writer import Writer
 if TYPE_CHECKING:
     from lance import FragmentMetadata
 
+LARGEST_HALF = 65_504.0
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +80,20 @@ def ensure_vector_table(
                     name=name, space=space, model=model, layer=layer, level=level, dim=dim
                 )
             )
+    elif space is None and writer.store_dtype is not None:
+        _require_dtype(writer, name, writer.store_dtype)
     return name
+
+
+def _require_dtype(writer: Writer, name: str, wanted: StoreDtype) -> None:
+    """Raises: InvalidQuery where a table's vectors have another precision, which never changes."""
+    is_half = writer.schema_of(name).field("vector").type.value_type == pa.float16()
+    stored: StoreDtype = "float16" if is_half else "float32"
+    if stored != wanted:
+        raise InvalidQuery(
+            f"the vectors of {name} are stored in {stored}, not {wanted}",
+            "leave the precision out, or ingest into a new store",
+        )
 
 
 def write_chunk(
@@ -178,6 +195,13 @@ def _record_appends(connection: sa.Connection, rows: Iterable[tuple[str, int, in
 def _tagged(append: TableAppend, chunk_id: int, target: pa.Schema) -> pa.Table:
     chunk = pa.array([chunk_id] * append.rows.num_rows, pa.int64())
     rows = append.rows.append_column(pa.field("chunk_id", pa.int64()), chunk)
+    if target.field("vector").type.value_type == pa.float16():
+        largest = float(np.abs(vector_matrix(rows["vector"])).max(initial=0))
+        if largest > LARGEST_HALF:
+            raise InvalidQuery(
+                f"{append.table}: a number of {largest:.3g} is beyond float16",
+                "store it in float32, in a new store",
+            )
     return rows.select(target.names).cast(target)
 
 

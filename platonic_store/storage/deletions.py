@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from platonic_store.storage import lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.commits import delete_empty_chunks
 from platonic_store.storage.interrupts import uninterrupted
@@ -77,5 +78,6 @@ def delete_references(writer: Writer, connection: sa.Connection, references: Seq
         connection.execute(sa.delete(column.table).where(column.in_(references)))
     for table in ("structure_scores", "atom_scores"):
         writer.delete_rows(table, f"reference IN ({literals(references)})")
-    names = literals(f"calibration/{one}" for one in references)
-    writer.delete_rows("parameters", f"name IN ({names})")
+    names = [name for one in references for name in lookup.reference_names(one)]
+    names += [lookup.calibration_name(one) for one in references]
+    writer.delete_rows("parameters", f"name IN ({literals(names)})")

@@ -13,6 +13,8 @@ from platonic_store.storage.layer_sets import text_of
 
 Level = Literal["atom", "structure"]
 
+StoreDtype = Literal["float32", "float16"]
+
 HUB = "hub"
 
 _KEYS = {
@@ -81,7 +83,8 @@ def schema(level: Level, dim: int, *, hubs: bool = False, half: bool = False) ->
 
 
 def key_names(level: Level) -> list[str]:
-    return [field.name for field in _KEYS[level]]
+    """The key columns that readers see: the chunk is the writer's, and costs as much as they do."""
+    return [field.name for field in _KEYS[level] if field.name != "chunk_id"]
 
 
 def table_name(model: str, layer: int, level: Level, space: str | None = None) -> str:

@@ -185,6 +185,11 @@ def calibration_name(reference: str) -> str:
     return f"calibration/{reference}"
 
 
+def reference_names(reference: str) -> list[str]:
+    """The names of the `parameters` that a reference compares with: structures, and atoms."""
+    return [f"reference/{reference}/{level}" for level in ("structures", "atoms")]
+
+
 def cover_name(side: ModelLayer) -> str:
     """The name of the `parameters` that say what a layer of a thinned store was made from."""
     return f"cover/{side}"

@@ -272,7 +272,7 @@ class Snapshot:
 
     def described(self, ids: list[str]) -> pa.Table:
         """`describe` as an Arrow table."""
-        if self._is_described and self._count <= DESCRIBED_IN_MEMORY:
+        if self._is_described and self.count <= DESCRIBED_IN_MEMORY:
             import pandas as pd
 
             known, index = self._structures
@@ -296,7 +296,7 @@ class Snapshot:
         return table, pd.Index(table["structure_id"].to_pandas())
 
     @cached_property
-    def _count(self) -> int:
+    def count(self) -> int:
         """Of the structures."""
         ((count,),) = self.rows("SELECT count(*) FROM catalog.main.structures")
         return int(count)

@@ -15,6 +15,7 @@ import numpy as np
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.storage.bulk import to_merge
 from platonic_store.storage.layout import Level
 from platonic_store.storage.nearest_rows import nearest_rows
 
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 INDEX_FROM_ROWS = 100_000
 PARTITION_ROWS = 4096
 MOST_LISTS = 1_024  # to make lists takes the square of their number
-PROBES = (8, 16, 32, 64, 128, 256, 512)
+PROBES = (4, 8, 16, 32, 64, 128, 256, 512)
 RECALL = 0.998  # more than is promised: rows that come later are no part of the measurement
 GOOD = 0.99
+GAIN = 0.001  # of recall, for which twice as many lists are probed
 QUERIES = 100
 NEAREST = 10
 GROWN = 4  # times as many rows as when its lists were made: they are made anew
@@ -74,12 +76,28 @@ def keep_indexed(table: "LanceDataset") -> None:
     if ("structure_id",) not in known:
         table.create_scalar_index("structure_id", "BTREE")
     renew()
-    if any(index.num_rows_indexed < rows for index in table.describe_indices()):
-        table.optimize.optimize_indices()
-        renew()
-    if is_made or rows > MEASURED * before.rows:
+    _add_new_rows(table, rows)
+    renew()
+    # Version 0.2 probed the most lists where recall was good and became no higher.
+    is_stale = rows > MEASURED * before.rows or before.probes >= PROBES[-1]
+    if is_made or is_stale:
         found = measure(table)._replace(lists_of=rows if is_made else before.lists_of or rows)
         table.update_config({_KEY: json.dumps(found._asdict())})
+
+
+def _add_new_rows(table: "LanceDataset", rows: int) -> None:
+    """Bring what no index knows into a segment of its own, merged with the newest ones like files:
+    what is appended to a large table does not write its index again.
+    """
+    for index in table.describe_indices():
+        known = index.num_rows_indexed
+        if known < rows:
+            sizes = [segment.size_bytes or 0 for segment in index.segments]
+            new = sum(sizes) * (rows - known) // max(known, 1)
+            table.optimize.optimize_indices(
+                index_names=[index.name],
+                num_indices_to_merge=max(to_merge([*sizes, new]) - 1, 0),
+            )
 
 
 def measure(table: "LanceDataset") -> Measured:
@@ -87,17 +105,34 @@ def measure(table: "LanceDataset") -> Measured:
     level: Level = "atom" if "orbit" in table.schema.names else "structure"
     queries = _queries(table, level)
     limits = _exact(table, level, queries)[:, -1] + 2e-6  # in single precision
-    rows, recall = table.count_rows(), 0.0
+    rows, tried = table.count_rows(), dict[int, float]()
     for probes in PROBES:
         hits = 0.0
         for query, limit in zip(queries, limits, strict=True):
             found = nearest_rows(table, level, query, NEAREST + 1, probes)
             near = 0 if found is None else int((np.asarray(found["_distance"]) <= limit).sum())
             hits += max(near - 1, 0) / NEAREST
-        recall = hits / len(queries)
-        if recall >= RECALL or probes >= _lists(rows):
+        tried[probes] = hits / len(queries)
+        if is_enough(list(tried.values())) or probes >= _lists(rows):
             break
-    return Measured(probes, round(recall, 4), rows, 0)
+    probes = fewest(tried)
+    return Measured(probes, round(tried[probes], 4), rows, 0)
+
+
+def is_enough(recalls: list[float]) -> bool:
+    """Whether more probes need not be tried: recall is high, or good and higher no more.
+
+    What is lost then is lost by the quantisation, which no list brings back.
+    """
+    last = recalls[-1]
+    return last >= RECALL or (len(recalls) > 1 and last >= GOOD and last - recalls[-2] < GAIN)
+
+
+def fewest(recalls: dict[int, float]) -> int:
+    """The fewest probes that reach `RECALL`, else the best but `GAIN`, and `GOOD` if any do."""
+    best = max(recalls.values())
+    least = min(RECALL, max(best - GAIN, min(best, GOOD)))
+    return min(probes for probes, recall in recalls.items() if recall >= least)
 
 
 def _lists(rows: int) -> int:

@@ -167,7 +167,10 @@ class Vectors:
         and the table is not in memory.
         """
         known = _cache.get(self.checksum(name))
-        if known is None and len(rows) * MANY >= self._manifest.vectors[name].rows:
+        count = self._manifest.vectors[name].rows
+        if known is None and len(rows) * MANY >= count:
+            if not fits_cache(4 * count * self._open(name).schema.field("vector").type.list_size):
+                return self._picked(name, level, rows)
             known = self.points(name, level)
         if known is not None:
             return known.take(rows)
@@ -176,6 +179,21 @@ class Vectors:
         with self._files.location.explained():
             found = self._open(name).take(rows[order].tolist(), columns=columns)
         return self._points(level, found.take(np.argsort(order)))
+
+    def _picked(self, name: str, level: Level, rows: np.ndarray) -> Points:
+        """Some rows by their place in a table that does not fit in memory, read as a whole."""
+        order = np.argsort(rows)
+        ascending, start, parts = rows[order], 0, []
+        for points in self.stream(name, level):
+            first, last = np.searchsorted(ascending, [start, start + len(points.vectors)])
+            parts.append(points.take(ascending[first:last] - start))
+            start += len(points.vectors)
+        hubs = [one.hubs for one in parts if one.hubs is not None]
+        return Points(
+            pa.concat_tables([one.keys for one in parts]),
+            np.concatenate([one.vectors for one in parts]),
+            np.concatenate(hubs) if hubs else None,
+        ).take(np.argsort(order))
 
     def checksum(self, name: str) -> str:
         """Of the table's content: copies that went different ways have the same versions."""

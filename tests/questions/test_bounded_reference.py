@@ -1,10 +1,12 @@
 """A reference that is bounded: chosen by content, in any order of rows, and read back as made."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from platonic_store.questions.shared import references
+from platonic_store.questions.shared import kept_references, references
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot
@@ -61,3 +63,32 @@ def test_a_bounded_reference_is_read_back_as_it_was_made(own_prototypes, bounds)
     pd.testing.assert_frame_equal(read.known.sites, made.known.sites)
     assert (read.known.atoms.vectors == made.known.atoms.vectors).all()
     assert (read.scales.atoms == made.scales.atoms).all()
+
+
+def test_what_is_kept_apart_scores_as_what_is_drawn(own_prototypes, bounds, monkeypatch):
+    monkeypatch.setattr(kept_references, "SHARE", 1)
+    own_prototypes.score(["sevennet-0"], renew=True)
+    snapshot = own_prototypes.snapshot()
+    side = lookup.model_layer(snapshot, "sevennet-0")
+    references._cache.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(references, "_typical", None)  # nothing is drawn
+        kept = references.stored(snapshot, side)
+        references._cache.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_references, "read", lambda *_: None)
+        drawn = references.stored(snapshot, side)
+    pd.testing.assert_frame_equal(kept.known.sites, drawn.known.sites, check_dtype=False)
+    these = references.load_set(snapshot, side, 0)
+    for one, other in zip(
+        references.scores(kept, these), references.scores(drawn, these), strict=True
+    ):
+        pd.testing.assert_frame_equal(one, other)
+    few = references.subset(these, these.ids[:1])
+    alone = references.scores(replace(kept), few).atoms["neighbours"].tolist()
+    assert [one.tolist() for one in alone] == [
+        one.tolist() for one in references.scores(drawn, few).atoms["neighbours"]
+    ]
+    own_prototypes.score(["sevennet-0"], renew=True)
+    names = own_prototypes.snapshot().rows("SELECT name FROM fitted WHERE name LIKE 'reference/%'")
+    assert len(names) == 2

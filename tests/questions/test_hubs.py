@@ -63,3 +63,17 @@ def test_the_index_gives_the_corrected_order_too(prototypes, monkeypatch):
     by_index = prototypes.similar("Spinel", **ask)
     assert by_index["structure_id"].tolist() == exact["structure_id"].tolist()
     np.testing.assert_allclose(by_index["distance"], exact["distance"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "where", ["spacegroup > 100", "nsites = 2 AND list_contains(elements, 'O')", "element = 'O'"]
+)
+def test_by_the_index_a_condition_gives_what_a_scan_does(prototypes, monkeypatch, where):
+    ask = {"site": 0, "model": "sevennet-0", "k": 8, "where": where}
+    exact = prototypes.similar("Spinel", **ask)
+    monkeypatch.setattr(indexed, "fits_cache", lambda _: False)
+    monkeypatch.setattr(vectors, "fits_cache", lambda _: False)
+    for _ in range(2):
+        by_index = prototypes.similar("Spinel", **ask)
+        np.testing.assert_allclose(by_index["distance"], exact["distance"], atol=1e-6)
+        assert len(by_index) == len(exact) > 0

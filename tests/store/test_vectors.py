@@ -15,7 +15,7 @@ from platonic_store.storage import vectors as module
 from platonic_store.storage.files import Files
 from platonic_store.storage.layout import schema
 from platonic_store.storage.location import Disk
-from platonic_store.storage.nearest_rows import REFINE
+from platonic_store.storage.nearest_rows import REFINE, Accept
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Vectors
 
@@ -282,6 +282,56 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
         assert index.num_rows_indexed == table.count_rows()
 
 
+@pytest.mark.parametrize(
+    ("recalls", "tried", "chosen"),
+    [
+        ([0.97, 0.999], 2, 8),
+        ([0.9965, 0.997, 0.997], 2, 4),  # good, and higher no more
+        ([0.95, 0.9505, 0.96, 0.9995], 4, 32),  # not good yet: on
+        ([0.9965, 0.9985], 2, 8),
+    ],
+)
+def test_lists_are_probed_that_bring_something(recalls, tried, chosen):
+    seen = next(n for n in range(1, 5) if vector_index.is_enough(recalls[:n]))
+    assert seen == tried
+    probes = dict(zip(vector_index.PROBES, recalls[:seen], strict=False))
+    assert vector_index.fewest(probes) == chosen
+
+
+def test_many_rows_of_a_large_table_are_those_of_it_in_memory(indexed, monkeypatch):
+    tables, versions = indexed
+    places = np.random.default_rng(5).permutation(ROWS)[: ROWS // 2]
+    picked = {}
+    for fits in (False, True):
+        monkeypatch.setattr(module, "fits_cache", lambda _, fits=fits: fits)
+        monkeypatch.setattr(module, "_cache", module.PointsCache())
+        picked[fits] = tables.at(**{NAME: versions[0]}).at(NAME, "atom", places)
+    assert picked[False].keys.equals(picked[True].keys)
+    assert (picked[False].vectors == picked[True].vectors).all()
+
+
+def test_what_is_appended_does_not_write_the_index_again(tmp_path, synthetic):
+    data, _ = synthetic
+    tables = Tables(tmp_path)
+    version = tables.create(NAME, "atom", DIM)
+    version = tables.maintain(NAME, tables.append(NAME, version, rows(data[:ROWS], 1)))
+    written = _index_bytes(tmp_path)
+    for place in range(4):
+        part = slice(ROWS + place * 1_000, ROWS + (place + 1) * 1_000)
+        added = rows(data[part], 2 + place, start=part.start)
+        version = tables.maintain(NAME, tables.append(NAME, version, added))
+    assert _index_bytes(tmp_path) < 1.25 * written
+    table = tables.at(**{NAME: version})._open(NAME)
+    for index in table.describe_indices():
+        assert index.num_rows_indexed == table.count_rows()
+        assert len(index.segments) <= 3
+
+
+def _index_bytes(folder: Path) -> int:
+    """Of all versions together: what was ever written."""
+    return sum(one.stat().st_size for one in folder.rglob("_indices/*/*"))
+
+
 def test_probes_follow_from_the_recall_that_was_measured(indexed):
     tables, versions = indexed
     found = tables.at(**{NAME: versions[-1]}).measured(NAME)
@@ -298,19 +348,22 @@ def test_what_is_accepted_by_one_in_a_hundred_is_found(indexed, synthetic):
     speaks = (site // 2 % 2 == 1) | (site % 2 == 0)
     expected = exact(data, queries, speaks & (site // 2 % 100 == 1))
 
-    def accept(rows: pa.Table) -> np.ndarray:
-        return np.array([int(id_[1:]) % 100 == 1 for id_ in rows["structure_id"].to_pylist()])
+    few = frozenset(f"s{i}" for i in range(1, len(data) // 2, 100))
 
-    found = []
-    for query in queries:
-        hits = snapshot.nearest_indexed(NAME, query, 10, "atom", accept).to_pandas()
-        found.append((2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]).tolist())
-    assert all(len(one) == 10 for one in found)
-    assert recall(found, expected) >= 0.99
-    none = snapshot.nearest_indexed(
-        NAME, queries[0], 10, "atom", lambda rows: np.zeros(len(rows), dtype=bool)
-    )
-    assert none is None
+    def is_one(rows: pa.Table) -> np.ndarray:
+        return np.array([id_ in few for id_ in rows["structure_id"].to_pylist()], dtype=bool)
+
+    # Whether the structures are known beforehand or each row is asked.
+    for accept in (Accept(is_one), Accept(is_one, few, 0.01)):
+        found = []
+        for query in queries:
+            hits = snapshot.nearest_indexed(NAME, query, 10, "atom", accept).to_pandas()
+            site = 2 * hits["structure_id"].str[1:].astype(int) + hits["site_index"]
+            found.append(site.tolist())
+        assert all(len(one) == 10 for one in found)
+        assert recall(found, expected) >= 0.99
+    nothing = Accept(lambda rows: np.zeros(len(rows), dtype=bool))
+    assert snapshot.nearest_indexed(NAME, queries[0], 10, "atom", nothing) is None
 
 
 def test_recall_of_the_index_through_duckdb(indexed, synthetic):

@@ -5,7 +5,11 @@ too few do, those that meet it are listed and searched, or the table is read: k 
 there are k.
 """
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -24,6 +28,9 @@ from platonic_store.storage.vectors import fits_cache
 
 HUB_CANDIDATES = 500  # at least so many are ordered anew by their hub scores
 SCANNED_BYTES = 1 << 28  # a scan of so many takes some 30 ms
+HELD = 2_000_000  # structures in a store, of which those that meet a condition are kept in memory
+CONDITIONS = 2  # of each snapshot, at most 100 MB each
+RARE = 1e-3  # of structures: so few are listed at once
 LISTED = 20_000  # structures that meet a condition; more are not listed: the table is read
 
 
@@ -46,15 +53,21 @@ def by_index(
     by_hubs = across and snapshot.has_hubs(table)
     among = max(HUB_CANDIDATES, 10 * k) if by_hubs else 0
     wanted = max(k, among)
-    if where is None:
-        accept: Accept = partial(_is_other, table.level, query)
-        found = snapshot.nearest_indexed(table, query.vector, k, accept, among)
-    else:
+    accept = Accept(partial(_is_other, table.level, query))
+    meeting: frozenset[str] | None = None
+    if where is not None:
         level = level_of(snapshot, table.level, where)
-        accept = partial(_accepted, snapshot, table.level, query, where, level)
+        if level == "structure" and snapshot.count <= HELD:
+            meeting = structures_meeting(snapshot, where)
+            is_one = partial(_is_of, meeting, accept.is_one)
+            accept = Accept(is_one, meeting, len(meeting) / max(snapshot.count, 1))
+        else:
+            accept = Accept(partial(_accepted, snapshot, accept.is_one, where, level))
+    found = None
+    if accept.share >= RARE:
         found = snapshot.nearest_indexed(table, query.vector, k, accept, among)
-        if found is None:
-            found = _by_condition(snapshot, table, query, wanted, where, level)
+    if found is None and where is not None:
+        found = _by_condition(snapshot, table, query, wanted, where, level, meeting)
     if found is None:
         found = _by_scan(snapshot, table, query, wanted, None)
     distances = np.asarray(found["_distance"], dtype=np.float64)
@@ -68,13 +81,46 @@ def level_of(snapshot: Snapshot, level: Level, where: str) -> Level:
     """Of what a condition on rows of a level is asked: where it names no site, of structures, of
     which there are fewer.
     """
-    if level == "structure":
-        return level
+    if level == "structure" or where in _met(snapshot):
+        return "structure"
     try:
         lookup.matching(snapshot, f"false AND ({where}\n)", "structure")
     except InvalidQuery:
         return "atom"
     return "structure"
+
+
+_meeting: "WeakKeyDictionary[Snapshot, OrderedDict[str, frozenset[str]]]" = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def structures_meeting(snapshot: Snapshot, where: str) -> frozenset[str]:
+    """The ids of the structures that meet a condition; of the last few conditions they are kept.
+
+    Raises: InvalidQuery.
+    """
+    known = _met(snapshot)
+    if where not in known:
+        ids = lookup.matching(snapshot, where, "structure")["structure_id"]
+        with _lock:
+            known[where] = frozenset(ids.tolist())
+            while len(known) > CONDITIONS:
+                known.popitem(last=False)
+            return known[where]
+    return known[where]
+
+
+def _met(snapshot: Snapshot) -> "OrderedDict[str, frozenset[str]]":
+    with _lock:
+        return _meeting.setdefault(snapshot, OrderedDict())
+
+
+def _is_of(
+    structures: frozenset[str], is_one: Callable[[pa.Table], np.ndarray], rows: pa.Table
+) -> np.ndarray:
+    ids = rows["structure_id"].to_pylist()
+    may: np.ndarray = is_one(rows) & np.array([id_ in structures for id_ in ids], dtype=bool)
+    return may
 
 
 def _is_other(level: Level, query: QueryVector, rows: pa.Table) -> np.ndarray:
@@ -88,12 +134,15 @@ def _is_other(level: Level, query: QueryVector, rows: pa.Table) -> np.ndarray:
 
 
 def _accepted(
-    snapshot: Snapshot, of: Level, query: QueryVector, where: str, level: Level, rows: pa.Table
+    snapshot: Snapshot,
+    is_one: Callable[[pa.Table], np.ndarray],
+    where: str,
+    level: Level,
+    rows: pa.Table,
 ) -> np.ndarray:
-    """Which rows are others and meet a condition, which is one on a level."""
+    """Which rows meet a condition, too, which is one on a level."""
     ids = rows["structure_id"].unique().to_pylist()
-    meeting = lookup.matching(snapshot, where, level, ids)
-    may: np.ndarray = _is_other(of, query, rows) & is_among(rows, meeting)
+    may: np.ndarray = is_one(rows) & is_among(rows, lookup.matching(snapshot, where, level, ids))
     return may
 
 
@@ -109,9 +158,18 @@ def is_among(rows: pa.Table, meeting: pd.DataFrame) -> np.ndarray:
 
 
 def _by_condition(
-    snapshot: Snapshot, table: VectorTable, query: QueryVector, k: int, where: str, level: Level
+    snapshot: Snapshot,
+    table: VectorTable,
+    query: QueryVector,
+    k: int,
+    where: str,
+    level: Level,
+    structures: frozenset[str] | None,
 ) -> pa.Table:
-    meeting = lookup.matching(snapshot, where, level)
+    if structures is None:
+        meeting = lookup.matching(snapshot, where, level)
+    else:
+        meeting = pd.DataFrame({"structure_id": sorted(structures)})
     if level == "atom" or len(meeting) > LISTED:
         return _by_scan(snapshot, table, query, k, meeting)
     condition = f"structure_id IN ({literals(meeting['structure_id']) or 'NULL'})"

@@ -211,7 +211,7 @@ def _rows(points: Points, side: int) -> pd.DataFrame:
 
 def _keys(table: pa.Table, side: int, start: int) -> pd.DataFrame:
     """The keys of rows, of equivalent atoms one, and their places from `start` on."""
-    keys: pd.DataFrame = table.drop_columns("chunk_id").to_pandas()
+    keys: pd.DataFrame = table.to_pandas()
     keys[f"row_{side}"] = np.arange(start, start + len(keys))
     if "orbit" in keys:
         keys = keys[keys["site_index"] == keys["orbit"]].drop(columns="orbit")

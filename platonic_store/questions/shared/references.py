@@ -18,14 +18,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import typicality as geometry
+from platonic_store.geometry.neighbours import nearest_to_one, row_lengths
 from platonic_store.geometry.typicality import Atoms
+from platonic_store.questions.shared import kept_references
+from platonic_store.questions.shared.kept_references import Kept
 from platonic_store.questions.shared.pairing import speaking
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
@@ -40,6 +45,7 @@ NEAREST_STRUCTURES = 10
 MOST_ATOMS = 4_096  # typical ones of an element
 MOST_STRUCTURES = 32_768  # typical ones, among which a structure's neighbours are
 MOST_CALIBRATING = 65_536  # structures
+PART = "AND part = 'calibration'"
 CACHED = 4  # reference sets in memory, for the next question
 
 
@@ -79,7 +85,8 @@ class Calibration:
 class Reference:
     """What a model's embeddings are compared with.
 
-    members: structure_id and part ("typical" or "calibration"). known: the typical ones.
+    members: structure_id and part ("typical" or "calibration"); of one whose typical ones are kept
+    apart only those that calibrate. known: the typical ones.
     calibration: None until `calibrated`. is_bounded: whether what is known was chosen by the bounds
     of this module, as it is since version 0.2.
     """
@@ -97,9 +104,20 @@ class Reference:
     @cached_property
     def names(self) -> np.ndarray:
         """(n,) int64 that name the typical sites, in every model's reference alike."""
-        sites = self.known.sites
-        keys = zip(sites["structure_id"], sites["site_index"], strict=True)
-        return np.array([_number(f"{id_}\0{site}") for id_, site in keys], dtype=np.int64)
+        return _site_names(self.known.sites)
+
+    def names_of(self, rows: np.ndarray) -> list[Any]:
+        """The names of some typical sites: of each row (n, k) of their places, where not −1."""
+        if "names" in self.__dict__ or rows.size > len(self.known.sites) // 8:
+            return [self.names[row[row >= 0]] for row in rows]
+        used = np.unique(rows[rows >= 0])
+        names = _site_names(self.known.sites.iloc[used])
+        return [names[np.searchsorted(used, row[row >= 0])] for row in rows]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(n,) of the vectors of the typical structures."""
+        return row_lengths(self.known.whole.vectors)
 
     @cached_property
     def parts(self) -> "pd.Series[str]":
@@ -155,6 +173,11 @@ def composition(formula: str, seed: int) -> int:
 
 def _number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)
+
+
+def _site_names(sites: pd.DataFrame) -> np.ndarray:
+    keys = zip(sites["structure_id"], sites["site_index"], strict=True)
+    return np.array([_number(f"{id_}\0{site}") for id_, site in keys], dtype=np.int64)
 
 
 def part_of(group: int) -> str:
@@ -235,13 +258,16 @@ def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
     key = snapshot.manifest.store, id_
     if known := cache_get(key):
         return known
+    kept = kept_references.read(snapshot, id_)
     members = snapshot.frame(
         "SELECT structure_id, part FROM catalog.main.reference_structures "
-        "WHERE reference = ? ORDER BY structure_id",
+        f"WHERE reference = ? {'' if kept is None else PART} ORDER BY structure_id",
         [id_],
     )
     typical = members["structure_id"][members["part"] == "typical"].to_numpy()
-    if is_bounded:
+    if kept is not None:
+        compared = _of_kept(kept)
+    elif is_bounded:
         compared = _typical(snapshot, side, typical, _content(snapshot, seed))
     else:
         compared = subset(load_set(snapshot, side, seed), typical)
@@ -253,6 +279,31 @@ def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
         ids = members["structure_id"][members["part"] == "calibration"].to_numpy()
         found = calibrated(found, load_some(snapshot, side, ids, compositions(snapshot, seed)))
     return cache_put(key, found)
+
+
+def to_keep(reference: Reference) -> Kept:
+    """What of a reference is kept apart."""
+    known = reference.known
+    structures = pa.table({"structure_id": pa.array(known.ids, pa.string())})
+    atoms = pa.Table.from_pandas(known.sites, preserve_index=False)
+    tables = []
+    for table, these in ((structures, known.whole), (atoms, known.atoms)):
+        table = table.append_column("group", pa.array(these.groups))
+        tables.append(table.append_column("vector", vector_array(these.vectors)))
+    return Kept(*tables)
+
+
+def _of_kept(kept: Kept) -> EmbeddedSet:
+    structures, atoms = kept
+    vectors = [vector_matrix(table["vector"]) for table in kept]
+    sites = atoms.drop_columns(["group", "vector"]).to_pandas()
+    elements = sites["atomic_number"].to_numpy(dtype=np.int64)
+    return EmbeddedSet(
+        structures["structure_id"].to_pandas().to_numpy(),
+        Atoms(vectors[0], np.zeros(len(structures), np.int64), structures["group"].to_numpy()),
+        sites,
+        Atoms(vectors[1], elements, atoms["group"].to_numpy()),
+    )
 
 
 def build_reference(
@@ -429,7 +480,7 @@ def _measured(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:
         nearest_id=near["structure_id"].to_numpy(),
         nearest_site=near["site_index"].to_numpy(),
         nearest_distance=found.nearest_distance,
-        neighbours=[reference.names[row[row >= 0]] for row in found.nearest],
+        neighbours=reference.names_of(found.nearest),
     )
 
 
@@ -437,6 +488,11 @@ def _neighbours(reference: Reference, these: EmbeddedSet) -> list[list[str]]:
     """For each structure the ids of the typical ones most like it, nearest first."""
     found: list[list[str]] = [[]] * len(these.ids)
     known = reference.known
+    if len(these.ids) == 1:
+        is_other = known.whole.groups != these.whole.groups[0]
+        if is_other.sum() >= geometry.FEWEST:
+            one = these.whole.vectors[0], known.whole.vectors, reference.lengths
+            return [known.ids[nearest_to_one(*one, NEAREST_STRUCTURES, is_other)[0]].tolist()]
     for rows, index, _ in geometry.neighbourhoods(these.whole, known.whole, NEAREST_STRUCTURES):
         for row, ids in zip(rows, known.ids[index].tolist(), strict=True):
             found[row] = ids

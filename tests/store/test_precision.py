@@ -1,0 +1,62 @@
+"""Vectors in half precision: asked for once, answered as ever, and no number is lost unnoticed."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from store_fakes import crystals
+
+from platonic_store.arrow import vector_array
+from platonic_store.errors import InvalidQuery
+from platonic_store.storage import commits
+from platonic_store.store import Store
+
+POOL = crystals(40)
+
+
+@pytest.fixture
+def both(store, tmp_path):
+    """The same structures in single and in half precision."""
+    half = Store.open(tmp_path / "half.store")
+    store.ingest(POOL, ["fake-a"])
+    half.ingest(POOL, ["fake-a"], store_dtype="float16")
+    return store, half
+
+
+def test_half_precision_is_stored_and_answers_alike(both):
+    single, half = both
+    tables = [one.snapshot().tables for one in both]
+    sizes = []
+    for store, some in zip(both, tables, strict=True):
+        files = (store.snapshot().manifest.vectors[one.name].files for one in some)
+        sizes.append(sum(file.size for one in files for file in one))
+    assert sizes[1] < sizes[0]
+    for one, other in zip(*tables, strict=True):
+        exact, rounded = (
+            store.snapshot().points(table).vectors
+            for store, table in ((single, one), (half, other))
+        )
+        assert rounded.dtype == np.float32
+        np.testing.assert_array_equal(rounded, exact.astype(np.float16).astype(np.float32))
+    for id_ in list(POOL)[:5]:
+        exact, rounded = (store.similar(id_, k=3) for store in both)
+        np.testing.assert_allclose(rounded["distance"], exact["distance"], atol=1e-3)
+    more = crystals(45)
+    half.ingest(more, ["fake-a"])  # goes on as it began
+    assert len(half.similar(list(more)[-1], k=3)) == 3
+
+
+def test_a_precision_never_changes(both):
+    for store, other in zip(both, ("float16", "float32"), strict=True):
+        with pytest.raises(InvalidQuery, match="stored in"):
+            store.ingest(crystals(45), ["fake-a"], store_dtype=other)
+    with pytest.raises(InvalidQuery, match="no precision"):
+        both[0].ingest(POOL, ["fake-a"], store_dtype="float8")
+
+
+def test_what_half_precision_cannot_hold_is_refused(both):
+    with both[1]._writing("test") as writer:
+        name = next(name for name in writer.vector_tables if name.endswith("structure"))
+        dim = writer.schema_of(name).field("vector").type.list_size
+        row = pa.table({"structure_id": ["x"], "vector": vector_array(np.full((1, dim), 7e4))})
+        with pytest.raises(InvalidQuery, match="beyond float16"):
+            commits.commit_chunk(writer, 0, ["x"], [commits.TableAppend(name, row)])
