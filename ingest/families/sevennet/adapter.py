@@ -5,13 +5,8 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import sevenn._keys as KEY
 import torch
 from matscipy.neighbours import neighbour_list
-from sevenn._const import CHECKPOINT_DOWNLOAD_LINKS, DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
-from sevenn.checkpoint import SevenNetCheckpoint
-from sevenn.model_build import build_E3_equivariant_model
-from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
 from ingest.families import (
     Outputs,
@@ -22,6 +17,14 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.imports import never_compiled
+
+with never_compiled():
+    import sevenn._keys as KEY
+    from sevenn._const import CHECKPOINT_DOWNLOAD_LINKS, DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
+    from sevenn.checkpoint import SevenNetCheckpoint
+    from sevenn.model_build import build_E3_equivariant_model
+    from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
 GATE = "_equivariant_gate"
 NEEDED = {KEY.ATOMIC_NUMBERS: np.int64, KEY.EDGE_IDX: np.int64, KEY.EDGE_VEC: np.float32}
