@@ -1,6 +1,6 @@
 """A model embeds what is new while its source is read, and nobody can tell from what is stored."""
 
-import ase
+import ase.io
 import pyarrow as pa
 import pytest
 from store_fakes import PoolOfNone, content, crystals, embedded, know_fakes
