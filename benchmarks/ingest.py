@@ -4,11 +4,11 @@ Ingests the first N structures of a source, and all of it, each into a new store
 its own, so that the peak memory (of the parent: workers are not counted) is that of one ingest.
 `models' own seconds` is what the workers spent on graphs and forward passes, divided by their
 number: what no store could be faster than. They are of wall clock, so where the next model's
-packages are imported beside them they are longer for it. All times are seconds of wall clock, but
-for the CPU time of all processes together, which a busy machine changes little. The source is
-`builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker loads its model
-itself, as all did before they were forked from one. `--timeline`: which process used how much of a
-core in each half of a second.
+packages are imported beside them, or the source is read, they are longer for it. All times are
+seconds of wall clock, but for the CPU time of all processes together, which a busy machine changes
+little. The source is `builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker
+loads its model itself, as all did before they were forked from one. `--timeline`: which process
+used how much of a core in each half of a second.
 """
 
 import argparse
@@ -31,13 +31,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from platonic_store.jobs import ingest as ingestion
+from platonic_store.jobs import reading
 from platonic_store.jobs.runs import Run
 from platonic_store.runtimes import forkserver, workers
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lance_tables
 from platonic_store.store import Store
-from platonic_store.structures import read
+from platonic_store.structures.sources import records
 
 MIB = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in bytes or in KiB
 UNITS = {"parent's peak memory": " MiB", "overhead": " %", "rate": " atoms/s"}
@@ -100,12 +100,10 @@ def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
 
 
 def first(structures: int | None) -> Callable[..., Iterator[Any]]:
-    """`structures.read`, stopped after so many records."""
+    """The records of a source, at most so many."""
 
-    def run(source: Any, *, format: str | None, batch_size: int) -> Iterator[Any]:
-        if structures is None:
-            return read(source, format=format, batch_size=batch_size)
-        return islice(read(source, format=format, batch_size=structures), 1)
+    def run(source: Any, format: str | None) -> Iterator[Any]:
+        return islice(records(source, format), structures)
 
     return run
 
@@ -121,11 +119,11 @@ def measure(
     with TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "store")
         with (
-            patch.object(ingestion, "read", first(structures)),
+            patch.object(reading, "records_of", first(structures)),
             cpu_time(part, timeline),
             timed(
                 part,
-                reading=(ingestion, "read_source"),
+                reading=(reading.Reading, "structures"),
                 starting=(workers.WorkerPool, "_first_identity"),
                 commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),
@@ -154,7 +152,7 @@ def measure(
         "structures": report.new,
         "embeddings of atoms": sites,
         "ingest": part["ingest"],
-        "  reading": part["reading"],
+        "  reading, until there is something to embed": part["reading"],
         "  waiting for workers": part["starting"],
         "  embedding and all else": loop - part["commits"] - part["compaction"],
         "  commits": part["commits"],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,13 +19,15 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 Advance = Callable[[float], None]
 # A bar within another one's block is not drawn: two would fight for the same line.
 _is_under_way = ContextVar("_is_under_way", default=False)
-# What may be said beside the bar that is drawn.
+# What may be said beside the bar that is drawn, and how much more there is to do.
 _note = ContextVar[Callable[[str], None] | None]("_note", default=None)
+_more = ContextVar[Callable[[float], None] | None]("_more", default=None)
 _is_quiet = False
 
 
@@ -61,7 +64,16 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f} {unit}/s" if speed else f"– {unit}/s", style="cyan")
 
 
-_NOTE = TextColumn("[dim]{task.fields[note]}")
+class _Note(ProgressColumn):
+    """What is said beside a bar, as far as there is room: a bar is one line."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
+
+
+_WHOLE: Final = Column(no_wrap=True)  # gives no room away
+# Below so many characters a line has no room for a bar beside the numbers.
+_ROOM_FOR_BAR: Final = 100
 
 
 @contextmanager
@@ -69,6 +81,8 @@ def _shown(
     columns: tuple[ProgressColumn, ...], title: str, total: float | None, unit: str
 ) -> Iterator[Advance]:
     console = Console(stderr=True, emoji=False)
+    if console.width < _ROOM_FOR_BAR:
+        columns = tuple(column for column in columns if not isinstance(column, BarColumn))
     is_outermost = not _is_under_way.get()
     is_seen = console.is_terminal and is_outermost and not _is_quiet
     _is_under_way.set(True)
@@ -76,12 +90,15 @@ def _shown(
         with Progress(*columns, console=console, disable=not is_seen) as progress:
             task = progress.add_task(title, total=total, unit=unit, note="")
             if is_outermost:
+                shown = progress.tasks[0]
                 _note.set(lambda text: progress.update(task, note=text))
+                _more.set(lambda amount: progress.update(task, total=(shown.total or 0) + amount))
             yield lambda amount: progress.advance(task, amount)
     finally:
         _is_under_way.set(not is_outermost)
         if is_outermost:
             _note.set(None)
+            _more.set(None)
 
 
 def note(text: str) -> None:
@@ -91,15 +108,22 @@ def note(text: str) -> None:
         show(text)
 
 
+def expect_more(amount: float) -> None:
+    """There is more to do than the bar that is under way was told, or less."""
+    change = _more.get()
+    if change is not None:
+        change(amount)
+
+
 def bar(title: str, total: float, unit: str) -> AbstractContextManager[Advance]:
     """A bar of known length; the block calls what it is given with each amount done."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        _Rate(),
-        TimeRemainingColumn(),
-        _NOTE,
+        _Rate(_WHOLE),
+        TimeRemainingColumn(table_column=_WHOLE),
+        _Note(),
     )
     return _shown(columns, title, total, unit)
 
@@ -109,9 +133,9 @@ def counting(title: str, unit: str) -> AbstractContextManager[Advance]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description} {task.completed:,.0f}"),
-        _Rate(),
-        TimeElapsedColumn(),
-        _NOTE,
+        _Rate(_WHOLE),
+        TimeElapsedColumn(_WHOLE),
+        _Note(),
     )
     return _shown(columns, title, None, unit)
 

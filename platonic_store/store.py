@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from platonic_store.annotation.annotate import AnnotationReport
     from platonic_store.explorer.notebook import Shown
     from platonic_store.jobs.anchors import AnchorSet
-    from platonic_store.jobs.ingest import SourceReport
     from platonic_store.jobs.map import Mapped
     from platonic_store.jobs.project import Projected
+    from platonic_store.jobs.reading import SourceReport
     from platonic_store.jobs.runs import RunReport
     from platonic_store.jobs.thin import Thinned
     from platonic_store.questions.shared.references import Scored

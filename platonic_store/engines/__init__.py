@@ -62,7 +62,8 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Run the model over structures, and hand over each chunk when it is done, once.
 
         structures: id, numbers, positions, cell, pbc and orbits. advance: called with the sites
-        done. What was done when Ctrl-C comes is handed over as well.
+        done. What was done when Ctrl-C comes, or the structures end early, is handed over as well.
 
-        Raises: WorkerFailed, StoreUnreachable.
+        Raises: WorkerFailed, StoreUnreachable, and what ends the structures: UnreadableSource,
+        ConflictingStructure.
         """

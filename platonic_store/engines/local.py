@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS, Chunk, Lacking, TableOf
 from platonic_store.engines.written import chunk_of
+from platonic_store.errors import ConflictingStructure, UnreadableSource
 from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import Embedded
@@ -85,7 +86,7 @@ class LocalEngine:
                     hand_over()
                     since = time.monotonic()
                 advance(answer.table.num_rows + self._sites_of(answer.rejected))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UnreadableSource, ConflictingStructure):
             hand_over()
             raise
         hand_over()

@@ -1,83 +1,25 @@
-"""Ingest: crystals into the catalogue, then each model over what it has not embedded yet.
+"""Ingest: crystals into the catalogue, and each model over what it has not embedded yet.
 
 Everything is done in chunks that are committed as they come. To run the same command again is
 therefore both the way to resume and a no-op.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from platonic_store import progress
 from platonic_store.engines import Engine, Lacking
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.local import LocalEngine
-from platonic_store.errors import Call, ConflictingStructure, UnreadableSource
+from platonic_store.jobs.reading import Arriving, Reading, SourceReport
 from platonic_store.jobs.runs import RunReport, begin_run, register_model, renew_card
 from platonic_store.runtimes.cards import Card, layers_wanted, outputs_wanted
 from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
 from platonic_store.storage import records
-from platonic_store.storage.records import Wanted
+from platonic_store.storage.records import Gap, Wanted
 from platonic_store.storage.writer import Writer
-from platonic_store.structures import StructureBatch, describe, read
-
-
-class SourceReport(NamedTuple):
-    """What became of the records of a source."""
-
-    source: str
-    new: int
-    known: int
-    rejected: int
-
-
-def read_source(
-    writer: Writer, source: Any, format: str | None, cluster: Cluster | None = None
-) -> tuple[int, SourceReport]:
-    """Stream a source into the catalogue. cluster: whose nodes read it, as far as they can.
-
-    Raises: UnreadableSource if nothing, or not everything, could be read (what could is kept);
-    ConflictingStructure if ids arrived again with another content (the rest is kept).
-    """
-    uri = describe(source)
-    source_id = records.begin_source(writer, uri)
-    counts = np.zeros(3, dtype=int)
-    conflicts: list[str] = []
-    reasons: list[str] = []
-    with progress.counting(f"reading {Path(uri).name}", "structures") as advance:
-        for batch in _reader(cluster)(source, format=format, batch_size=2048):
-            added = records.add_batch(writer, source_id, batch)
-            writer.publish_if_due()
-            counts += (added.new, added.known, added.rejected)
-            conflicts += added.conflicts
-            reasons += [f"{r.record}: {r.reason}" for r in batch.rejected[:1]]
-            advance(len(batch.structures))
-    records.end_source(writer, source_id)
-    report = SourceReport(uri, *counts.tolist())
-    if conflicts:
-        raise ConflictingStructure(
-            f"{len(conflicts)} records of {uri} have the id of a stored structure but another "
-            f"content ({', '.join(sorted(set(conflicts))[:3])}…); all other records were kept",
-            "rename them",
-            Call("delete", sorted(set(conflicts))[:1]),
-        )
-    if not report.new and not report.known:
-        raise UnreadableSource(
-            f"nothing in {uri} can be embedded; {reasons[0] if reasons else 'it holds no records'}"
-        )
-    return source_id, report
-
-
-def _reader(cluster: Cluster | None) -> Callable[..., Iterator[StructureBatch]]:
-    if cluster is None:
-        return read
-    from platonic_store.engines.reading import read_by_tasks
-
-    return read_by_tasks
 
 
 class Asked(NamedTuple):
@@ -111,11 +53,13 @@ def ingest(
 ) -> tuple[SourceReport | None, list[RunReport]]:
     """Read a source (None: what the store holds), whose structures the models then embed.
 
-    models: each with what forks its workers. Those of the first start while the source is read.
+    models: each with what forks its workers. Those of the first start at once, and it embeds what
+    is new while the source is read.
 
-    Raises: as `read_source` and `embed`.
+    Raises: as `Reading.structures` and `embed`.
     """
-    pair, source_id, report = next(models, None), None, None
+    pair = next(models, None)
+    reading = arriving = None
     with ExitStack() as stack:
 
         def started() -> Engine | None:
@@ -126,16 +70,21 @@ def ingest(
 
         engine = started()
         if source is not None:
-            source_id, report = read_source(writer, source, format, asked.cluster)
+            reading = Reading(writer, source, format, asked.cluster)
+            is_beside = pair is not None and asked.cluster is None
+            arriving = reading.structures(asked.of(pair[0].card) if pair and is_beside else None)
+            if arriving is not None:
+                stack.enter_context(closing(arriving.structures))
         runs = []
         while pair is not None:
-            run, tables = _embed(writer, pair[0], source_id, asked, pair[1], engine)
+            source_id = None if reading is None else reading.id
+            run, tables = _embed(writer, pair[0], source_id, asked, pair[1], engine, arriving)
             runs.append(run)
-            pair = next(models, None)
+            pair, arriving = next(models, None), None
             engine = started()
             if run.run:
                 writer.publish(maintained=tables)
-    return report, runs
+    return None if reading is None else reading.report, runs
 
 
 def embed(writer: Writer, model: AnyModel, source_id: int | None, asked: Asked) -> RunReport:
@@ -156,23 +105,24 @@ def _embed(
     asked: Asked,
     server: Forkserver | None = None,
     engine: Engine | None = None,
+    arriving: Arriving | None = None,
 ) -> tuple[RunReport, list[str]]:
     """As `embed`, and nothing is published at its end: the vector tables that wait for it.
 
     server: what forks this machine's workers. engine: of this model, if it is started already.
+    arriving: structures of the source that come while it is read, and lack all; the others follow.
     """
     card, wanted = model.card, asked.of(model.card)
-    rejected = records.quarantine_unsupported_elements(
-        writer, source_id, card.name, wanted.elements
-    )
-    gaps = records.gaps(writer, source_id, wanted)
     renew_card(writer, card)
-    if not gaps:
-        return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0), []
-    if all(gap.outputs == wanted.outputs for gap in gaps):
-        wanted = wanted._replace(outputs=[])  # only layers are lacking
-        gaps = records.gaps(writer, source_id, wanted)
-    sites = sum(gap.sites for gap in gaps)
+    rejected, gaps = 0, list[Gap]()
+    if arriving is None:
+        rejected, gaps = _gaps(writer, source_id, wanted)
+        if not gaps:
+            return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0), []
+        if all(gap.outputs == wanted.outputs for gap in gaps):
+            wanted = wanted._replace(outputs=[])  # only layers are lacking
+            gaps = records.gaps(writer, source_id, wanted)
+    sites = arriving.sites if arriving else sum(gap.sites for gap in gaps)
     with (
         engine or _engine(writer, model, wanted, asked, server) as engine,
         progress.bar(f"embedding with {card.name}", sites, "atoms") as advance,
@@ -181,6 +131,13 @@ def _embed(
         register_model(writer, card, engine.identity)
         run = begin_run(writer, source_id, wanted, engine.identity, rejected)
         with run.recorded():
+            if arriving is not None:
+                everything = Lacking(wanted.layers, wanted.outputs)
+                engine.embed(arriving.structures, everything, run.table, run.commit, advance)
+                rejected, gaps = _gaps(writer, source_id, wanted)
+                run.refuse(rejected)
+                gaps = [gap for gap in gaps if gap.layers or gap.outputs]  # others were tried
+                progress.expect_more(sum(gap.sites for gap in gaps))
             for gap in gaps:
                 structures = records.structures_of_gap(writer, source_id, wanted, gap)
                 lacking = Lacking(
@@ -189,6 +146,14 @@ def _embed(
                 )
                 engine.embed(structures, lacking, run.table, run.commit, advance)
     return run.report, run.tables
+
+
+def _gaps(writer: Writer, source_id: int | None, wanted: Wanted) -> tuple[int, list[Gap]]:
+    """How many structures are new in quarantine, for their elements, and what the others lack."""
+    rejected = records.quarantine_unsupported_elements(
+        writer, source_id, wanted.model, wanted.elements
+    )
+    return rejected, records.gaps(writer, source_id, wanted)
 
 
 def _engine(

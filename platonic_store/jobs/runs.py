@@ -161,6 +161,10 @@ class Run:
             )
         return self._tables[layer, level]
 
+    def refuse(self, structures: int) -> None:
+        """Count structures that the model was not given; recorded with what comes next."""
+        self.report = self.report._replace(rejected=self.report.rejected + structures)
+
     @uninterrupted()
     def commit(self, chunk: Chunk) -> None:
         """Commit a chunk with its rejections and predictions; published when it is due."""

@@ -24,7 +24,7 @@ from platonic_store.runtimes.torch_builds import has_torch
 from platonic_store.runtimes.variables import VARIABLES
 
 # What the packages of nearly all families with torch import.
-LIBRARIES = ("torch", "scipy.stats", "ase")
+LIBRARIES = ("torch", "ase")
 
 AnyModel = RunnableModel | ModelElsewhere
 

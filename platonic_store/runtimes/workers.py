@@ -161,10 +161,12 @@ class WorkerPool:
             for structures in rebatch(source, lambda: max(REQUEST_ATOMS, self.batch_atoms)):
                 unanswered += structures.num_rows
                 request = Request(structures)
-                while not self._accepts(request):
+                is_sent = self._accepts(request)
+                while not is_sent or not self._done.empty():
                     answer, structures_answered = self._result()
                     unanswered -= structures_answered
                     yield answer
+                    is_sent = is_sent or self._accepts(request)
             while unanswered:
                 answer, structures_answered = self._result()
                 unanswered -= structures_answered

@@ -37,8 +37,9 @@ _OWN_NAMES = {
 
 
 class Added(NamedTuple):
-    """What became of one batch of a source."""
+    """What became of one batch of a source. structures: its new and its known ones."""
 
+    structures: pa.RecordBatch
     new: int
     known: int
     rejected: int
@@ -102,7 +103,7 @@ def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
             _add_properties(connection, properties)
             quarantine(connection, source, None, rejections)
     known = len(kept) - len(new)
-    return Added(len(new), known, len(batch.rejected), conflicts)
+    return Added(kept, len(new), known, len(batch.rejected), conflicts)
 
 
 def add_members(writer: Writer, source: int, structure_ids: list[str]) -> None:
@@ -293,6 +294,20 @@ present AS (
     AND list_has_all(?::VARCHAR[], s.elements)
 )
 """
+_TOUCHED = """
+WITH asked AS (SELECT unnest(?) AS id)
+SELECT c.structure_id AS id
+FROM chunk_structures AS c
+JOIN table_appends AS a ON a.chunk_id = c.chunk_id
+JOIN vector_tables AS v ON v.name = a.table_name AND v.space IS NULL AND v.level = 'structure'
+WHERE v.model = ? AND list_contains(?, v.layer) AND c.structure_id IN (FROM asked)
+UNION
+SELECT structure_id FROM structure_predictions
+WHERE model = ? AND list_contains(?::VARCHAR[], 'energy') AND structure_id IN (FROM asked)
+UNION
+SELECT structure_id FROM atom_predictions
+WHERE model = ? AND list_contains(?::VARCHAR[], 'forces') AND structure_id IN (FROM asked)
+"""
 _UNSUPPORTED = """
 SELECT s.id, list_filter(s.elements, lambda e: NOT list_contains(?::VARCHAR[], e)) AS unknown
 FROM structures AS s
@@ -357,6 +372,21 @@ def gaps(writer: Writer, source: int | None, wanted: Wanted) -> list[Gap]:
         for row in rows
         if row["layers"] != wanted.layers or row["outputs"] != wanted.outputs
     ]
+
+
+def untouched(writer: Writer, wanted: Wanted, added: Added) -> pa.RecordBatch:
+    """The structures of a batch of which nothing is there that is wanted, and all of it lacks."""
+    structures, symbols = added.structures, {*_symbols(wanted.elements)}
+    present: set[str] = set()
+    if added.known:
+        with writer.reading() as connection:
+            model, layers, outputs, _ = wanted
+            ids = structures["id"].to_pylist()
+            parameters = [ids, model, layers, model, outputs, model, outputs]
+            present = {*fetch_arrow(connection, _TOUCHED, parameters)["id"].to_pylist()}
+    rows = zip(structures["id"].to_pylist(), structures["elements"].to_pylist(), strict=True)
+    mask = [id_ not in present and symbols.issuperset(elements) for id_, elements in rows]
+    return structures.filter(pa.array(mask, pa.bool_()))
 
 
 def structures_of_gap(

@@ -98,6 +98,11 @@ class Writer:
         self._published_at, self._publish_seconds = time.monotonic(), 0.0
         self._show_rows()
 
+    @property
+    def folder(self) -> Path:
+        """For files that end with this writer."""
+        return self._folder
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """The catalogue as this writer has it, published or not, with views of the bulk rows."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from ase.data import chemical_symbols
 
 from platonic_store.structures.checks import symmetry, volume
 from platonic_store.structures.records import (
@@ -59,9 +60,8 @@ def _row(crystal: Crystal) -> dict[str, Any]:
 def _composition(numbers: tuple[int, ...], counts: tuple[int, ...]) -> tuple[str, list[str]]:
     """Reduced formula, and the sorted symbols."""
     from pymatgen.core.composition import Composition
-    from pymatgen.core.periodic_table import Element
 
-    symbols = [Element.from_Z(number).symbol for number in numbers]
+    symbols = [chemical_symbols[number] for number in numbers]
     composition = Composition(dict(zip(symbols, counts, strict=True)))
     return reduced_formula(composition), sorted(symbols)
 
@@ -77,13 +77,13 @@ def _without_id(properties: dict[str, Any], id: str) -> dict[str, Any]:
 def _properties(ids: list[str], tables: list[dict[str, Any]]) -> pa.RecordBatch:
     arrays = {"id": pa.array(ids, type=pa.string())}
     for name in dict.fromkeys(name for table in tables for name in table):
-        column = _column([_scalar(table.get(name)) for table in tables])
+        column = _column([scalar(table.get(name)) for table in tables])
         if column is not None:
             arrays[str(name)] = column
     return pa.RecordBatch.from_pydict(arrays)
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     """A bool, int, float or str; None for nothing and NaN; JSON text for what is nested."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()

@@ -90,12 +90,12 @@ def read(
     Raises: UnreadableSource for a path that is missing, empty, truncated or of an unknown format;
     at once where that is known, else after all good batches.
     """
-    return _batches(records(source, format), batch_size, assembled)
+    return batched(records(source, format), batch_size, assembled)
 
 
 def read_parts(parts: Iterable[Part], batch_size: int) -> Iterator[StructureBatch]:
     """What `read` gives of some files of a folder."""
-    return _batches(_each_file(parts), batch_size)
+    return batched(_each_file(parts), batch_size)
 
 
 def parts(source: Any, format: str | None = None) -> list[Part]:
@@ -214,9 +214,10 @@ def _with_clear_errors(records: Iterator[Record], path: Path, format: str) -> It
         raise UnreadableSource(f"{path} is empty: it has no records", "give a file with structures")
 
 
-def _batches(
+def batched(
     records: Iterable[Record], batch_size: int, assembled: Assembled | None = None
 ) -> Iterator[StructureBatch]:
+    """As `read`, of records. Raises: UnreadableSource, if that ends them, after all batches."""
     failures: list[UnreadableSource] = []
     yield from (assembled or _assembled)(_groups(records, batch_size, failures))
     for failure in failures:

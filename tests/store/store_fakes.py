@@ -12,6 +12,7 @@ from benchmarks.made_crystals import crystals  # noqa: F401 (for the tests)
 from ingest import worker
 from ingest.embedder import Embedder, GraphBuilder
 from platonic_store.engines import local
+from platonic_store.jobs import reading
 from platonic_store.runtimes import cards, forkserver, workers
 from platonic_store.runtimes.batching import rebatch
 from platonic_store.runtimes.cards import Card, Layer
@@ -77,6 +78,7 @@ def know_fakes(
     if small_chunks:
         patch(workers, "REQUEST_ATOMS", 16)
         patch(local, "CHUNK_SECONDS", -1.0)
+        patch(reading, "BATCH", 4)
     if in_process:
         patch(local, "WorkerPool", PoolOfNone)
         patch(workers, "WorkerPool", PoolOfNone)

@@ -6,13 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import chgnet
 import numpy as np
 import torch
 from ase.cell import Cell
-from chgnet.graph.converter import CrystalGraphConverter
-from chgnet.graph.crystalgraph import CrystalGraph
-from chgnet.model.model import CHGNet
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure as Crystal
 
@@ -24,6 +20,13 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.imports import without
+
+with without("chgnet.model.dynamics", "chgnet.utils.vasp_utils"):
+    import chgnet
+    from chgnet.graph.converter import CrystalGraphConverter
+    from chgnet.graph.crystalgraph import CrystalGraph
+    from chgnet.model.model import CHGNet
 
 
 class _LastLayerReached(Exception):

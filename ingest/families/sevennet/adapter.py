@@ -5,13 +5,8 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import sevenn._keys as KEY
 import torch
 from matscipy.neighbours import neighbour_list
-from sevenn._const import CHECKPOINT_DOWNLOAD_LINKS, DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
-from sevenn.checkpoint import SevenNetCheckpoint
-from sevenn.model_build import build_E3_equivariant_model
-from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
 from ingest.families import (
     Outputs,
@@ -22,10 +17,22 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.imports import never_compiled
+
+with never_compiled():
+    import sevenn._keys as KEY
+    import sevenn.util
+    from e3nn.o3 import FullTensorProduct
+    from sevenn._const import CHECKPOINT_DOWNLOAD_LINKS, DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
+    from sevenn.checkpoint import SevenNetCheckpoint
+    from sevenn.model_build import build_E3_equivariant_model
+    from sevenn.util import chemical_species_preprocess, pretrained_name_to_path
 
 GATE = "_equivariant_gate"
 NEEDED = {KEY.ATOMIC_NUMBERS: np.int64, KEY.EDGE_IDX: np.int64, KEY.EDGE_VEC: np.float32}
 UNTRAINED = {KEY.SHIFT: 0.0, KEY.SCALE: 1.0, KEY.CUEQUIVARIANCE_CONFIG: {}, KEY.USE_FLASH_TP: False}
+# It is asked for its irreps alone, and would generate code.
+vars(sevenn.util)["FullTensorProduct"] = partial(FullTensorProduct, compile_left_right=False)
 CHECKPOINT_DOWNLOAD_LINKS.clear()  # the package finds what is here, and downloads nothing
 
 

@@ -1,0 +1,156 @@
+"""A source read into the catalogue, while a model embeds what has come of it.
+
+A model is given its structures in the order of their ids, of which its batches are cut: a last bit
+may depend on what is in a batch, and should not on the source's order. So where one waits, the
+source is parsed to its end first, a fifth of the work; symmetry, hashes and the catalogue come
+beside the embedding.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from platonic_store import progress
+from platonic_store.engines.cluster import Cluster
+from platonic_store.errors import Call, ConflictingStructure, UnreadableSource
+from platonic_store.storage import records
+from platonic_store.storage.records import Wanted
+from platonic_store.storage.writer import Writer
+from platonic_store.structures import StructureBatch, describe
+from platonic_store.structures.records import Crystal, Rejected
+from platonic_store.structures.sources import Group, batched
+from platonic_store.structures.sources import records as records_of
+
+BATCH = 2048
+AHEAD = 4  # batches
+
+
+class SourceReport(NamedTuple):
+    """What became of the records of a source."""
+
+    source: str
+    new: int
+    known: int
+    rejected: int
+
+
+class Arriving(NamedTuple):
+    """Structures on their way to a model. sites: of all that there may be."""
+
+    structures: Generator[pa.RecordBatch, None, None]
+    sites: int
+
+
+class Reading:
+    """A source that is being read. id: its own, in the catalogue."""
+
+    def __init__(self, writer: Writer, source: Any, format: str | None, cluster: Cluster | None):
+        self._writer, self._source, self._format = writer, source, format
+        self._cluster, self._uri = cluster, describe(source)
+        self._counts, self._conflicts = np.zeros(3, dtype=int), list[str]()
+        self._reason, self._sites = "", 0
+        self.id = records.begin_source(writer, self._uri)
+
+    @property
+    def report(self) -> SourceReport:
+        """Of what has come so far."""
+        return SourceReport(self._uri, *self._counts.tolist())
+
+    def structures(self, wanted: Wanted | None) -> Arriving | None:
+        """Those of which a model has made nothing of what is wanted; None: no such structure.
+
+        They are in the catalogue when they come, and with the last of them all of the source is.
+
+        Raises, now or later: UnreadableSource if nothing, or not everything, could be read (what
+        could is kept); ConflictingStructure if ids arrived again with another content (the rest is
+        kept).
+        """
+        with progress.counting(f"reading {Path(self._uri).name}", "structures") as advance:
+            found = self._lacking(wanted, advance)
+            first = next(found, None)
+        return None if first is None else Arriving(_with(first, found), self._sites)
+
+    def _lacking(
+        self, wanted: Wanted | None, advance: progress.Advance
+    ) -> Iterator[pa.RecordBatch]:
+        sites = 0
+        for batch in self._batches(wanted is not None, advance):
+            added = records.add_batch(self._writer, self.id, batch)
+            self._writer.publish_if_due()
+            self._counts += (added.new, added.known, added.rejected)
+            self._conflicts += added.conflicts
+            for record in batch.rejected[:1]:
+                self._reason = self._reason or f"{record.record}: {record.reason}"
+            rest = wanted and records.untouched(self._writer, wanted, added)
+            if rest:
+                sites += sum(rest["nsites"].to_pylist())
+                yield rest
+        records.end_source(self._writer, self.id)
+        if sites:
+            progress.expect_more(sites - self._sites)
+        self._require_sound()
+
+    def _batches(self, in_order: bool, advance: progress.Advance) -> Iterator[StructureBatch]:
+        if self._cluster is not None:
+            from platonic_store.engines.reading import read_by_tasks
+
+            for batch in read_by_tasks(self._source, format=self._format, batch_size=BATCH):
+                advance(len(batch.structures))
+                yield batch
+            return
+        found = self._counted(records_of(self._source, self._format), advance)
+        if in_order:
+            from platonic_store.structures.ordered import by_id
+
+            found = by_id(found, self._writer.folder)
+        yield from batched(found, BATCH, _assembled)
+
+    def _counted(
+        self, found: Iterable[Crystal | Rejected], advance: progress.Advance
+    ) -> Iterator[Crystal | Rejected]:
+        for record in found:
+            if isinstance(record, Crystal):
+                self._sites += len(record.numbers)
+                advance(1)
+            yield record
+
+    def _require_sound(self) -> None:
+        if conflicts := sorted(set(self._conflicts)):
+            raise ConflictingStructure(
+                f"{len(self._conflicts)} records of {self._uri} have the id of a stored structure "
+                f"but another content ({', '.join(conflicts[:3])}…); all other records were kept",
+                "rename them",
+                Call("delete", conflicts[:1]),
+            )
+        if not self._counts[:2].any():
+            why = self._reason or "it holds no records"
+            raise UnreadableSource(f"nothing in {self._uri} can be embedded; {why}")
+
+
+def _assembled(groups: Iterable[Group]) -> Iterator[StructureBatch]:
+    """By a thread, some ahead of who uses them: there is time while workers start."""
+    from platonic_store.structures.assemble import assemble
+
+    waiting: deque[Future[StructureBatch]] = deque()
+    pool = ThreadPoolExecutor(1)
+    try:
+        for group in groups:
+            waiting.append(pool.submit(assemble, *group))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _with(
+    first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]
+) -> Generator[pa.RecordBatch, None, None]:
+    yield first
+    yield from rest
