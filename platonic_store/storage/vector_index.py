@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 INDEX_FROM_ROWS = 100_000
 PARTITION_ROWS = 4096
 MOST_LISTS = 1_024  # to make lists takes the square of their number
-PROBES = (4, 8, 16, 32, 64, 128, 256, 512)
+PROBES = (8, 16, 32, 64, 128, 256, 512)
 RECALL = 0.998  # more than is promised: rows that come later are no part of the measurement
 GOOD = 0.99
-GAIN = 0.001  # of recall, for which twice as many lists are probed
+GAIN = 0.001  # of recall, for which four times as many lists are probed
 QUERIES = 100
 NEAREST = 10
 GROWN = 4  # times as many rows as when its lists were made: they are made anew
@@ -125,13 +125,12 @@ def is_enough(recalls: list[float]) -> bool:
     What is lost then is lost by the quantisation, which no list brings back.
     """
     last = recalls[-1]
-    return last >= RECALL or (len(recalls) > 1 and last >= GOOD and last - recalls[-2] < GAIN)
+    return last >= RECALL or (len(recalls) > 2 and last >= GOOD and last - recalls[-3] < GAIN)
 
 
 def fewest(recalls: dict[int, float]) -> int:
-    """The fewest probes that reach `RECALL`, else the best but `GAIN`, and `GOOD` if any do."""
-    best = max(recalls.values())
-    least = min(RECALL, max(best - GAIN, min(best, GOOD)))
+    """The fewest probes that reach `RECALL`, or else the best."""
+    least = min(RECALL, max(recalls.values()))
     return min(probes for probes, recall in recalls.items() if recall >= least)
 
 

@@ -54,6 +54,7 @@ def die_at(point: int) -> None:
 
 def main(path: Path, options: dict[str, Any], said: Connection) -> None:
     os.dup2(said.fileno(), sys.stdout.fileno())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     store_fakes.know_fakes(
         options.get("quirk", ""), small_chunks=True, in_process=options["in_process"]
     )
