@@ -26,7 +26,7 @@ from platonic_store.structures.records import Crystal, Rejected
 from platonic_store.structures.sources import Group, batched
 from platonic_store.structures.sources import records as records_of
 
-BATCH = 2048
+BATCH = 1024
 AHEAD = 4  # batches
 
 
@@ -141,7 +141,7 @@ def _assembled(groups: Iterable[Group]) -> Iterator[StructureBatch]:
     try:
         for group in groups:
             waiting.append(pool.submit(assemble, *group))
-            if len(waiting) > AHEAD:
+            while waiting and (waiting[0].done() or len(waiting) > AHEAD):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
