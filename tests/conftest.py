@@ -36,6 +36,9 @@ def pytest_xdist_auto_num_workers():
     return usable_cores()
 
 
+LARGE = ("matris", "nequip")  # their kits take 9 and 13 GB: one after the other
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at groups
 def pytest_collection_modifyitems(config, items):
     """The tests of one family run on one worker, and `--family` leaves those of one.
@@ -51,7 +54,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("models"):
             family = family_of(item)
-            item.add_marker(pytest.mark.xdist_group(family))
+            item.add_marker(pytest.mark.xdist_group("large" if family in LARGE else family))
             others += [item] if wanted not in (None, family) else []
     if others:
         config.hook.pytest_deselected(items=others)
