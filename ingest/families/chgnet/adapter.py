@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.cell import Cell
-from pymatgen.core.lattice import Lattice
-from pymatgen.core.structure import Structure as Crystal
 
+from ingest.crystal_graphs import as_tensors, build_graph, run_layers
 from ingest.families import (
     Outputs,
-    Structure,
     torch_device,
     verified,
     versions,
@@ -24,33 +21,8 @@ from ingest.imports import without
 
 with without("chgnet.model.dynamics", "chgnet.utils.vasp_utils"):
     import chgnet
-    from chgnet.graph.converter import CrystalGraphConverter
     from chgnet.graph.crystalgraph import CrystalGraph
     from chgnet.model.model import CHGNet
-
-
-class _LastLayerReached(Exception):
-    """Ends a forward pass after the last requested layer."""
-
-
-def build_graph(structure: Structure, convert: CrystalGraphConverter) -> dict[str, Any]:
-    """The package's own graph, its tensors as arrays.
-
-    A direction without periodicity needs a lattice vector only for fractional coordinates. The
-    package refuses a structure with an atom that has no neighbour.
-    """
-    cell = Cell(structure.cell * structure.pbc[:, None]).complete()
-    x, y, z = structure.pbc.tolist()
-    crystal = Crystal(
-        Lattice(cell, pbc=(x, y, z)),
-        structure.numbers.tolist(),
-        structure.positions,
-        coords_are_cartesian=True,
-    )
-    return {
-        key: value.detach().numpy() if isinstance(value, torch.Tensor) else value
-        for key, value in convert(crystal).to_dict().items()
-    }
 
 
 def network(card: Mapping[str, Any]) -> tuple[CHGNet, str]:
@@ -128,29 +100,17 @@ class Chgnet:
         self, graphs: Sequence[Any], layers: Sequence[int], task: str | None
     ) -> tuple[dict[int, np.ndarray], dict[str, Any]]:
         """Layers by hooks, and what the package says of a task; without one it stops early."""
-        found: dict[int, np.ndarray] = {}
-
-        def keep(layer: int, _module: object, _inputs: object, output: torch.Tensor) -> None:
-            found[layer] = output.detach().cpu().numpy()
-            if task is None and layer == max(layers):
-                raise _LastLayerReached
-
         crystals = [self._crystal_graph(graph, task == "ef") for graph in graphs]
-        hooks = [self._layers[i].register_forward_hook(partial(keep, i)) for i in layers]
-        try:
+
+        def forward() -> dict[str, Any]:
             with torch.inference_mode(task != "ef"):
-                return found, self._model(crystals, task=task or "e")
-        except _LastLayerReached:
-            return found, {}
-        finally:
-            for hook in hooks:
-                hook.remove()
+                said: dict[str, Any] = self._model(crystals, task=task or "e")
+                return said
+
+        return run_layers(self._layers, layers, forward, whole=task is not None)
 
     def _crystal_graph(self, graph: Mapping[str, Any], forces: bool) -> CrystalGraph:
-        tensors: dict[str, Any] = {
-            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            for key, value in graph.items()
-        }
+        tensors = as_tensors(graph)
         tensors["atom_frac_coord"].requires_grad_(forces)
         return CrystalGraph(**tensors).to(self.device)
 

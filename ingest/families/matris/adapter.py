@@ -7,44 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.cell import Cell
-from matris.graph import GraphConverter, RadiusGraph
+from matris.graph import RadiusGraph
 from matris.model.model import MatRIS
-from pymatgen.core.lattice import Lattice
-from pymatgen.core.structure import Structure as Crystal
 
+from ingest.crystal_graphs import as_tensors, build_graph, run_layers
 from ingest.families import (
     Outputs,
-    Structure,
     torch_device,
     verified,
     versions,
     weights_sha256,
 )
-
-
-class _LastLayerReached(Exception):
-    """Ends a forward pass after the last requested layer."""
-
-
-def build_graph(structure: Structure, convert: GraphConverter) -> dict[str, Any]:
-    """The package's own graph, its tensors as arrays.
-
-    A direction without periodicity needs a lattice vector only for fractional coordinates. The
-    package refuses a structure with an atom that has no neighbour.
-    """
-    cell = Cell(structure.cell * structure.pbc[:, None]).complete()
-    x, y, z = structure.pbc.tolist()
-    crystal = Crystal(
-        Lattice(cell, pbc=(x, y, z)),
-        structure.numbers.tolist(),
-        structure.positions,
-        coords_are_cartesian=True,
-    )
-    return {
-        key: value.numpy() if isinstance(value, torch.Tensor) else value
-        for key, value in convert(crystal).to_dict().items()
-    }
 
 
 def network(card: Mapping[str, Any]) -> tuple[MatRIS, str]:
@@ -94,30 +67,18 @@ class Matris:
         self, graphs: Sequence[Any], layers: Sequence[int], task: str | None = None
     ) -> tuple[dict[int, np.ndarray], dict[str, Any]]:
         """Layers by hooks, and what the package says of a task; without one it stops early."""
-        found: dict[int, np.ndarray] = {}
 
-        def keep(layer: int, _module: object, _inputs: object, output: Any) -> None:
-            atoms = output[0] if isinstance(output, tuple) else output
-            found[layer] = atoms.detach().cpu().numpy()
-            if task is None and layer == max(layers):
-                raise _LastLayerReached
-
-        hooks = [self._blocks[i].register_forward_hook(partial(keep, i)) for i in layers]
-        try:
+        def forward() -> dict[str, Any]:
             with torch.set_grad_enabled(task == "ef"):
-                return found, self.network([self._graph(one) for one in graphs], task=task or "e")
-        except _LastLayerReached:
-            return found, {}
-        finally:
-            for hook in hooks:
-                hook.remove()
+                said: dict[str, Any] = self.network(
+                    [self._graph(one) for one in graphs], task=task or "e"
+                )
+                return said
+
+        return run_layers(self._blocks, layers, forward, whole=task is not None)
 
     def _graph(self, graph: Mapping[str, Any]) -> RadiusGraph:
-        tensors = {
-            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            for key, value in graph.items()
-        }
-        return RadiusGraph(**tensors).to(self.device)
+        return RadiusGraph(**as_tensors(graph)).to(self.device)
 
 
 load = Matris
