@@ -1,8 +1,8 @@
 """What half precision changes: `half_precision.py STORE`, for each model and layer it holds.
 
 Of 200 atoms the ten nearest others by vectors as they are stored, and rounded to half precision
-(the query, too): recall@10, the largest change of a distance among them, and of atypicality's
-ingredients nothing. Also the largest number, which half precision must hold (65,504).
+(the query, too): recall@10, and the largest change of a distance among them. Also the largest
+number, which half precision must hold (65,504).
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
             recall, moved = changed(vectors)
             largest, length = np.abs(vectors).max(), np.median(np.linalg.norm(vectors, axis=1))
             numbers = f"{largest:.3g}", f"{length:.3g}", f"{recall:.4f}", f"{moved:.1e}"
-            table.add_row(one.side.__str__(), f"{len(vectors):,}", *numbers)
+            table.add_row(str(one.side), f"{len(vectors):,}", *numbers)
     Console(width=110).print(table)
 
 

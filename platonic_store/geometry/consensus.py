@@ -52,6 +52,7 @@ class Joining(NamedTuple):
     roots: bool = True
 
 
+JOINING = Joining()
 LIKE_THE_CONSENSUS = Joining(penalty=1, width=1, roots=False)
 
 
@@ -114,7 +115,7 @@ def join(
     anchors: ArrayLike | list[Any],
     targets: ArrayLike,
     penalty: float,
-    joining: Joining = Joining(),  # noqa: B008
+    joining: Joining = JOINING,
 ) -> Projection:
     """A model's projection to a consensus: kernel ridge regression on its anchors.
 

@@ -24,6 +24,7 @@ from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import hubs
 from platonic_store.geometry.consensus import (
     DIMENSION,
+    JOINING,
     LIKE_THE_CONSENSUS,
     Joining,
     choose,
@@ -59,7 +60,7 @@ class Space(NamedTuple):
     targets: np.ndarray | None = None
     penalty: float | None = None
     sides: tuple[ModelLayer, ...] = ()
-    joining: Joining = Joining()
+    joining: Joining = JOINING
 
     def fit(self, anchors: list[np.ndarray]) -> Projection:
         """The projection of a side from its (K, D) embeddings of the anchors, a matrix a layer.

@@ -25,14 +25,15 @@ def remember(card: Card, results: Sequence[Result]) -> None:
     failed = [result.check for result in results if not result.passed]
     speed = next(each for each in results if each.check == "speed")
     ratio = re.search(r"([0-9.]+) times", speed.remark)
-    _write(card, failed, {
+    found = {
         "versions": next((each.remark for each in results if each.check == "matches_card"), ""),
         "weights_sha256": card.checkpoint_sha256,
         "checks": len(results),
         "atoms_per_second": speed.measured,
         "times_calculator": float(ratio[1]) if ratio else None,
         "deviations": {each.check: each.measured for each in results if each.tolerance is not None},
-    })  # fmt: skip
+    }
+    _write(card, failed, found)
 
 
 def remember_failure(card: Card, reason: str) -> None:

@@ -100,14 +100,15 @@ def structures_meeting(snapshot: Snapshot, where: str) -> frozenset[str]:
     Raises: InvalidQuery.
     """
     known = _met(snapshot)
-    if where not in known:
+    found = known.get(where)
+    if found is None:
         ids = lookup.matching(snapshot, where, "structure")["structure_id"]
+        found = frozenset(ids.tolist())
         with _lock:
-            known[where] = frozenset(ids.tolist())
+            known[where] = found
             while len(known) > CONDITIONS:
                 known.popitem(last=False)
-            return known[where]
-    return known[where]
+    return found
 
 
 def _met(snapshot: Snapshot) -> "OrderedDict[str, frozenset[str]]":
