@@ -347,8 +347,7 @@ class Store(Questions):
             servers_ahead(ready, device) as servers,
             self._writing(change, create=source is not None) as writer,
         ):
-            writer.store_dtype = store_dtype
-            asked = ingest.Asked(layers, outputs, device, batch_atoms, cluster)
+            asked = ingest.Asked(layers, outputs, device, batch_atoms, store_dtype, cluster)
             return ingest.ingest(writer, source, format, servers, asked)
 
     def annotate(

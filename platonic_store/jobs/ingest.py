@@ -18,6 +18,7 @@ from platonic_store.runtimes.cards import Card, layers_wanted, outputs_wanted
 from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
 from platonic_store.storage import records
+from platonic_store.storage.layout import StoreDtype
 from platonic_store.storage.records import Gap, Wanted
 from platonic_store.storage.writer import Writer
 
@@ -25,14 +26,16 @@ from platonic_store.storage.writer import Writer
 class Asked(NamedTuple):
     """What is asked of models.
 
-    outputs: "energy", or "energy,forces", which are stored beside embeddings. cluster: whose nodes
-    do it, in place of this machine.
+    outputs: "energy", or "energy,forces", which are stored beside embeddings. store_dtype: of
+    embeddings; None: as the model's others are stored, or float32. cluster: whose nodes do it, in
+    place of this machine.
     """
 
     layers: str = "default"
     outputs: str = ""
     device: str = "auto"
     batch_atoms: int | None = None
+    store_dtype: StoreDtype | None = None
     cluster: Cluster | None = None
 
     def of(self, card: Card) -> Wanted:
@@ -129,7 +132,7 @@ def _embed(
     ):
         progress.note("starting workers")
         register_model(writer, card, engine.identity)
-        run = begin_run(writer, source_id, wanted, engine.identity, rejected)
+        run = begin_run(writer, source_id, wanted, engine.identity, rejected, asked.store_dtype)
         with run.recorded():
             if arriving is not None:
                 everything = Lacking(wanted.layers, wanted.outputs)

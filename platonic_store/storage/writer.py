@@ -27,7 +27,6 @@ from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.cleanup import clean_up
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.lance_tables import Deletion
-from platonic_store.storage.layout import StoreDtype
 from platonic_store.storage.lease import Lease, take
 from platonic_store.storage.location import Location
 from platonic_store.storage.manifest import Manifest, StoredFile, VectorFiles, describe
@@ -85,7 +84,6 @@ class Writer:
         """
         self.reader, self.location = reader, reader.location
         self._change, self._lease, self._folder, self._base = change, lease, folder, base
-        self.store_dtype: StoreDtype | None = None  # of embeddings; None: as they are, or float32
         self._catalog = folder / "catalog.duckdb"
         self._engine = sa.create_engine(f"duckdb:///{self._catalog}", poolclass=StaticPool)
         rows = {
