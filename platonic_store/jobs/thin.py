@@ -21,8 +21,9 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.cover import Cover
 from platonic_store.geometry.typicality import Atoms
 from platonic_store.jobs.score import save_reference
-from platonic_store.questions.shared import references, training_sets
-from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.questions.shared import embedded_sets, references, training_sets
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.references import Reference
 from platonic_store.questions.shared.training_sets import Background
 from platonic_store.storage import commits, lookup, records
 from platonic_store.storage import tables as t
@@ -123,8 +124,10 @@ def _sites(snapshot: Snapshot, side: ModelLayer) -> Sites:
     known = snapshot.frame(
         "SELECT id, content_hash, formula FROM catalog.main.structures ORDER BY id"
     )
-    groups = np.array([references.composition(one, 0) for one in known["formula"]], dtype=np.int64)
-    is_last = np.array([references.part_of(int(one)) == "calibration" for one in groups])
+    groups = np.array(
+        [embedded_sets.composition(one, 0) for one in known["formula"]], dtype=np.int64
+    )
+    is_last = np.array([embedded_sets.part_of(int(one)) == "calibration" for one in groups])
     rank = np.empty(len(known), dtype=np.int64)
     rank[np.lexsort((known["id"], known["content_hash"], is_last))] = np.arange(len(known))
     index = pd.Index(known["id"])
@@ -246,7 +249,7 @@ def _judged(
     background = Background(
         training_sets.measure_scale(judges, known), training_sets.census(snapshot)
     )
-    is_typical = [references.part_of(int(one)) == "typical" for one in known.whole.groups]
+    is_typical = [embedded_sets.part_of(int(one)) == "typical" for one in known.whole.groups]
     typical = known.ids[np.array(is_typical, dtype=bool)]
     members = pd.concat(
         pd.DataFrame({"structure_id": ids, "part": part})
@@ -254,7 +257,7 @@ def _judged(
     )
     reference = references.assembled(
         side,
-        references.subset(known, typical),
+        embedded_sets.subset(known, typical),
         members.sort_values("structure_id").reset_index(drop=True),
         dict(zip(sites.ids, sites.hashes, strict=True)),
         {"radius": radius},

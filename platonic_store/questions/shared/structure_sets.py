@@ -20,11 +20,11 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.pooling import mean_by_structure, pool
 from platonic_store.geometry.projection import project
-from platonic_store.questions.shared import references
+from platonic_store.questions.shared import embedded_sets
 from platonic_store.questions.shared.declaration import StructuresMark
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, guests_of, is_file
 from platonic_store.questions.shared.pooled import pooled
-from platonic_store.questions.shared.references import EmbeddedSet
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -132,10 +132,10 @@ class StructureSet:
             ids = pa.table({"structure_id": pa.array(self.ids, pa.string())})
             whole, atoms = Points(ids, self.vectors(side)), self._atoms[side]
         groups = {
-            id: references.composition(formula, seed)
+            id: embedded_sets.composition(formula, seed)
             for id, formula in zip(self.ids, self.formulas, strict=True)
         }
-        return references.build_set(whole, atoms, groups)
+        return embedded_sets.build_set(whole, atoms, groups)
 
     def _stored(self, side: ModelLayer, level: Level) -> Points:
         points = self.snapshot.points(lookup.vector_table(self.snapshot, side, level))

@@ -17,8 +17,8 @@ from platonic_store.geometry import coverage as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.coordination import coordination_numbers
 from platonic_store.geometry.coverage import Scale
-from platonic_store.questions.shared import references
-from platonic_store.questions.shared.references import EmbeddedSet
+from platonic_store.questions.shared import embedded_sets
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import literals
@@ -83,12 +83,12 @@ def training_set(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
 
 
 def _read(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
-    known = references.load_set(snapshot, side, 0)
+    known = embedded_sets.load_set(snapshot, side, 0)
     formulas = dict(snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
     background = kept_background(snapshot, side)
     if background is None:
         chosen = calibration_ids(known.ids, known.whole.groups)
-        scale = measure_scale(references.subset(known, chosen), known)
+        scale = measure_scale(embedded_sets.subset(known, chosen), known)
         background = Background(scale, census(snapshot))
     return TrainingSet(known, formulas, *background)
 
@@ -107,7 +107,7 @@ def kept_background(snapshot: Snapshot, side: ModelLayer) -> Background | None:
 
 def calibration_ids(ids: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The structures of one composition in three, or of those so many that they are enough."""
-    is_one = [references.part_of(int(group)) == "calibration" for group in groups]
+    is_one = [embedded_sets.part_of(int(group)) == "calibration" for group in groups]
     mine = ids[np.array(is_one, dtype=bool)]
     some = random_rows(mine.tolist(), min(CALIBRATED, len(mine)), seed=0)
     return np.asarray(mine[np.sort(some)])

@@ -18,9 +18,15 @@ from platonic_store import progress
 from platonic_store.geometry import screening as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.typicality import SHARED, neighbourhoods
-from platonic_store.questions.shared import references
+from platonic_store.questions.shared import (
+    bounded_references,
+    embedded_sets,
+    references,
+    stored_references,
+)
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.questions.shared.reference_stores import reference_model
-from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.questions.shared.references import Reference
 from platonic_store.questions.shared.screening.duplicates import Fine, fine, spread_of
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
@@ -160,7 +166,7 @@ def measured(
             every = these.embedded(side, reference.seed)
             frames = []
             for start in range(0, len(every.ids), CHUNK):
-                part = references.subset(every, every.ids[start : start + CHUNK])
+                part = embedded_sets.subset(every, every.ids[start : start + CHUNK])
                 frames.append(_by_one(reference, part, are_members))
                 advance(len(part.ids))
             by_model.append([pd.concat(one) for one in zip(*frames, strict=True)])
@@ -217,7 +223,7 @@ def _shortest(these: StructureSet) -> np.ndarray:
 
 def _reference(snapshot: Snapshot, side: ModelLayer, among: str | None) -> Reference:
     """The store's reference if it is that of `among`, else one of all that it holds."""
-    stored = references.stored(snapshot, side)
+    stored = stored_references.stored(snapshot, side)
     if stored is not None and among in (None, stored.among):
         return stored
-    return references.calibrated(*references.build_reference(snapshot, side, among=among))
+    return references.calibrated(*bounded_references.build_reference(snapshot, side, among=among))
