@@ -165,7 +165,7 @@ class Store(Questions):
     def _writing(self, change: str, *, create: bool = False) -> "Iterator[Writer]":
         """The one writer. change: what it does, for the list of snapshots."""
         from platonic_store.storage.log import logged
-        from platonic_store.storage.writer import writing_to
+        from platonic_store.storage.write_session import writing_to
 
         self._require_writable()
         folder = self.location.folder
