@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from platonic_store.engines import Chunk
 from platonic_store.errors import CheckpointMismatch
 from platonic_store.runtimes.cards import Card, is_same_weights
-from platonic_store.storage import commits, records
+from platonic_store.storage import commits, quarantine
 from platonic_store.storage import tables as t
+from platonic_store.storage.gaps import Wanted
 from platonic_store.storage.ids import new_id
 from platonic_store.storage.interrupts import uninterrupted
 from platonic_store.storage.layout import Level, StoreDtype
-from platonic_store.storage.records import Wanted
 from platonic_store.storage.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -190,8 +190,8 @@ class Run:
         rejected = [(id_, id_, reason) for id_, reason in chunk.rejected]
 
         def record(connection: sa.Connection) -> None:
-            records.clear_quarantine(connection, report.model, set(chunk.structure_ids))
-            records.quarantine(connection, self._source_id, report.model, rejected)
+            quarantine.clear(connection, report.model, set(chunk.structure_ids))
+            quarantine.add(connection, self._source_id, report.model, rejected)
             self._update(connection, report)
             for table, rows in chunk.predictions.items():
                 self._writer.add_rows(table, self._of_run(rows))
