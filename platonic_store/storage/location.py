@@ -133,7 +133,7 @@ def locate(uri: str | Path, storage_options: Mapping[str, str] | None = None) ->
     if is_user or url.password is not None or url.query or url.fragment:
         raise InvalidQuery(
             f"the {url.scheme}:// URL of a store holds a user name, a password or a query",
-            "give credentials in the environment or in storage_options",
+            "give credentials in the environment",
         )
     if url.scheme == "file":
         return Disk(Path(unquote(url.path)))
