@@ -196,13 +196,6 @@ class Uploads:
                 self._kept.popitem(last=False)
         return upload
 
-    def get_batch(self, id: str) -> Batch:
-        """Raises: StructureNotFound."""
-        with self._lock:
-            if id not in self._batches:
-                raise StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
-            return self._batches[id]
-
     def _are_too_many(self) -> bool:
         atoms = sum(upload.nsites for upload in self._kept.values())
         return len(self._kept) > self.settings.uploads or atoms > self.settings.kept_atoms
@@ -211,9 +204,16 @@ class Uploads:
         """Raises: StructureNotFound."""
         with self._lock:
             if id not in self._kept:
-                raise StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
+                raise _not_kept(id)
             self._kept.move_to_end(id)
             return self._kept[id]
+
+    def get_batch(self, id: str) -> Batch:
+        """Raises: StructureNotFound."""
+        with self._lock:
+            if id not in self._batches:
+                raise _not_kept(id)
+            return self._batches[id]
 
     def embed(self, upload: Upload, model: str) -> "Future[Layers]":
         """A model's answer. What failed otherwise than by the structure is tried again.
@@ -279,8 +279,10 @@ class Uploads:
         self.models.close()
 
 
-def _is_worth_another_try(future: "Future[Layers]") -> bool:
-    from platonic_store.errors import UnreadableSource
+def _not_kept(id: str) -> StructureNotFound:
+    return StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
 
+
+def _is_worth_another_try(future: "Future[Layers]") -> bool:
     error = None if future.cancelled() else future.exception()
     return isinstance(error, PlatonicError) and not isinstance(error, UnreadableSource)
