@@ -31,7 +31,7 @@ from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.questions.compare_sets import MEASURES, compared
 from platonic_store.questions.screen import screened
-from platonic_store.questions.shared.screening.duplicates import WITHIN
+from platonic_store.questions.shared.duplicates import WITHIN
 from platonic_store.questions.shared.screening.known import Known, Measured, known
 from platonic_store.questions.shared.screening.limits import (
     CLASSES,

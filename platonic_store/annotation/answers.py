@@ -14,8 +14,8 @@ from platonic_store.geometry.clusters import mode_clusters, near_duplicate_group
 from platonic_store.geometry.neighbours import nearest_others, unit_rows
 from platonic_store.questions.committee import judged
 from platonic_store.questions.coverage import coverage
+from platonic_store.questions.shared.duplicates import POOLING, combined_means
 from platonic_store.questions.shared.pooled import Pooled, pooled
-from platonic_store.questions.shared.screening.duplicates import POOLING, combined
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -279,7 +279,7 @@ def _by_element(
         known.vectors[np.searchsorted(known.ids, ids.astype(str))]
         for known in data.by_element.values()
     ]
-    seen = combined(parts, [known.spread for known in data.by_element.values()])
+    seen = combined_means(parts, [known.spread for known in data.by_element.values()])
     return seen.vectors, formulas, seen.within(within)
 
 

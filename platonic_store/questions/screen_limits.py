@@ -3,8 +3,8 @@
 import pandas as pd
 
 from platonic_store.questions.shared.declaration import Column, question
+from platonic_store.questions.shared.duplicates import WITHIN, Within
 from platonic_store.questions.shared.parameters import Models, ReferenceStore
-from platonic_store.questions.shared.screening.duplicates import WITHIN, Within
 from platonic_store.questions.shared.screening.known import known
 from platonic_store.questions.shared.screening.limits import (
     OUTSIDE,

@@ -24,10 +24,10 @@ from platonic_store.questions.shared import (
     references,
     stored_references,
 )
+from platonic_store.questions.shared.duplicates import ElementMeans, element_means, spread_of
 from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.questions.shared.reference_stores import reference_model
 from platonic_store.questions.shared.references import Reference
-from platonic_store.questions.shared.screening.duplicates import Fine, fine, spread_of
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -105,10 +105,10 @@ class Known:
             ids = ids[np.sort(random_rows(ids, CONTACTS, seed=0))]
         return _shortest(StructureSet(self.snapshot, ids.tolist(), ids.tolist(), []))
 
-    def fine(self, these: StructureSet) -> Fine:
+    def element_means(self, these: StructureSet) -> ElementMeans:
         """Structures as near duplicates are told, by all models together."""
         spreads = {side: spread_of(self.snapshot, side) for side in self.references}
-        return fine(these, spreads)
+        return element_means(these, spreads)
 
 
 _cache: OrderedDict[tuple[object, ...], Known] = OrderedDict()
