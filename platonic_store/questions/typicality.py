@@ -131,9 +131,9 @@ def _reference(snapshot: Snapshot, side: ModelLayer) -> Reference:
         return stored
     tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
     key = snapshot.manifest.store, str([snapshot.checksum(table) for table in tables])
-    if known := stored_references.cache_get(key):
+    if known := stored_references.cache.get(key):
         return known
-    return stored_references.cache_put(
+    return stored_references.cache.put(
         key, references.calibrated(*bounded_references.build_reference(snapshot, side))
     )
 

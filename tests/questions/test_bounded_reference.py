@@ -59,7 +59,7 @@ def test_bounds_hold_and_do_not_depend_on_the_order_of_rows(prototypes, bounds, 
 
 def test_a_bounded_reference_is_read_back_as_it_was_made(own_prototypes, bounds):
     (scored,) = own_prototypes.score(["sevennet-0"], renew=True)
-    stored_references._cache.clear()
+    stored_references.cache.clear()
     snapshot = own_prototypes.snapshot()
     side = lookup.model_layer(snapshot, "sevennet-0")
     read = stored_references.stored(snapshot, side)
@@ -76,11 +76,11 @@ def test_what_is_kept_apart_scores_as_what_is_drawn(own_prototypes, bounds, monk
     own_prototypes.score(["sevennet-0"], renew=True)
     snapshot = own_prototypes.snapshot()
     side = lookup.model_layer(snapshot, "sevennet-0")
-    stored_references._cache.clear()
+    stored_references.cache.clear()
     with monkeypatch.context() as patched:
         patched.setattr(stored_references, "typical_set", None)  # nothing is drawn
         kept = stored_references.stored(snapshot, side)
-        stored_references._cache.clear()
+        stored_references.cache.clear()
     with monkeypatch.context() as patched:
         patched.setattr(kept_references, "read", lambda *_: None)
         drawn = stored_references.stored(snapshot, side)

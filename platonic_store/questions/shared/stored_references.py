@@ -1,7 +1,5 @@
 """The reference that a store holds of a model, and the last few references in memory."""
 
-import threading
-from collections import OrderedDict
 from dataclasses import replace
 
 from platonic_store.questions.shared import kept_references
@@ -12,29 +10,12 @@ from platonic_store.questions.shared.embedded_sets import (
     load_some,
     subset,
 )
+from platonic_store.questions.shared.last_few import LastFew
 from platonic_store.questions.shared.references import Calibration, Reference, calibrated
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
-CACHED = 4  # reference sets in memory, for the next question
-
-_cache: OrderedDict[tuple[str, str], Reference] = OrderedDict()
-_cache_lock = threading.Lock()
-
-
-def cache_put(key: tuple[str, str], reference: Reference) -> Reference:
-    """Keep a calibrated reference set in memory; the last few are kept."""
-    with _cache_lock:
-        _cache[key] = reference
-        while len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return reference
-
-
-def cache_get(key: tuple[str, str]) -> Reference | None:
-    """The reference set in memory under this key."""
-    with _cache_lock:
-        return _cache.get(key)
+cache: LastFew[Reference] = LastFew(4)  # calibrated ones
 
 
 def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
@@ -48,7 +29,7 @@ def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
         return None
     id_, seed, among, is_bounded = rows[0]
     key = snapshot.manifest.store, id_
-    if known := cache_get(key):
+    if known := cache.get(key):
         return known
     kept = kept_references.read(snapshot, id_)
     calibrating = "AND part = 'calibration'"
@@ -71,4 +52,4 @@ def stored(snapshot: Snapshot, side: ModelLayer) -> Reference | None:
     else:  # it was damaged
         ids = members["structure_id"][members["part"] == "calibration"].to_numpy()
         found = calibrated(found, load_some(snapshot, side, ids, compositions(snapshot, seed)))
-    return cache_put(key, found)
+    return cache.put(key, found)

@@ -3,8 +3,6 @@
 Of a store that was thinned the scale and the census are those of all that it was made from.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, NamedTuple, Self
@@ -19,11 +17,11 @@ from platonic_store.geometry.coordination import coordination_numbers
 from platonic_store.geometry.coverage import Scale
 from platonic_store.questions.shared import embedded_sets
 from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.last_few import LastFew
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import literals
 
-CACHED = 2
 CALIBRATED = 5_000  # structures, at most, that set the scale
 MOST_NEIGHBOURS = 64  # that the census distinguishes
 _FEW = 1_000  # ids, for which crystals are read by their names
@@ -59,8 +57,7 @@ class Background(NamedTuple):
             return cls(Scale(*(arrays[name] for name in Scale._fields)), arrays["census"])
 
 
-_cache: OrderedDict[str, TrainingSet] = OrderedDict()
-_lock = threading.Lock()
+_cache: LastFew[TrainingSet] = LastFew(2)
 
 
 def training_set(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
@@ -70,16 +67,7 @@ def training_set(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
     """
     table = lookup.vector_table(snapshot, side, "atom")
     key = f"{snapshot.checksum(table)} {snapshot.manifest.catalog.sha256}"
-    with _lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    made = _read(snapshot, side)
-    with _lock:
-        _cache[key] = made
-        while len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return made
+    return _cache.get(key) or _cache.put(key, _read(snapshot, side))
 
 
 def _read(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:

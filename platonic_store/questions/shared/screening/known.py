@@ -4,8 +4,6 @@ The reference of each model splits the compositions: two thirds are typical, one
 The held-out structures are measured as candidates are, so that each limit has a known error rate.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +24,7 @@ from platonic_store.questions.shared import (
 )
 from platonic_store.questions.shared.duplicates import ElementMeans, element_means, spread_of
 from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.last_few import LastFew
 from platonic_store.questions.shared.reference_stores import reference_model
 from platonic_store.questions.shared.references import Reference
 from platonic_store.questions.shared.structure_sets import StructureSet
@@ -36,7 +35,6 @@ HELD_OUT = 2_000  # structures that calibrate, at most
 CONTACTS = 10_000  # known structures whose contacts are measured, at most
 NEAREST = 5  # known structures that say how well a region is known
 CHUNK = 2_000  # candidates measured at once
-CACHED = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +109,7 @@ class Known:
         return element_means(these, spreads)
 
 
-_cache: OrderedDict[tuple[object, ...], Known] = OrderedDict()
-_lock = threading.Lock()
+_cache: LastFew[Known] = LastFew(2)
 
 
 def known(
@@ -133,9 +130,8 @@ def known(
             other = reference_model(snapshot, reference, str(side)).snapshot
         snapshot = other
     key = snapshot.manifest.store, snapshot.id, tuple(sides), among, reference is not None
-    with _lock:
-        if key in _cache:
-            return _cache[key]
+    if (kept := _cache.get(key)) is not None:
+        return kept
     found = {side: _reference(snapshot, side, among) for side in sides}
     parts = [
         set(one.members["structure_id"][one.members["part"] == "calibration"])
@@ -145,12 +141,7 @@ def known(
     if len(ids) > HELD_OUT:
         ids = sorted(ids[row] for row in random_rows(ids, HELD_OUT, seed=0))
     held_out = measured(found, StructureSet(snapshot, ids, ids, []), are_members=True)
-    fresh = Known(snapshot, found, among, reference is not None, held_out)
-    with _lock:
-        _cache[key] = fresh
-        while len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return fresh
+    return _cache.put(key, Known(snapshot, found, among, reference is not None, held_out))
 
 
 def measured(
