@@ -6,7 +6,7 @@ from typing import Any
 
 from platonic_store.errors import PlatonicError
 from platonic_store.explorer import columns, maps, rows
-from platonic_store.explorer.rows import kept
+from platonic_store.explorer.rows import cached
 from platonic_store.plots.space_map import GROUPS, group_of
 from platonic_store.questions.shared.properties import property_types
 from platonic_store.sql import cookbook
@@ -24,7 +24,7 @@ CAVEATS = {
 }
 
 
-@kept
+@cached
 def overview(snapshot: Snapshot) -> dict[str, Any]:
     """The store in one JSON object."""
     kind = maps.kind(snapshot)

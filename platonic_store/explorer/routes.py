@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
 from platonic_store.explorer import binary, data, overview, search, sent
-from platonic_store.questions.shared.inputs import GUEST
+from platonic_store.questions.shared.inputs import UPLOAD
 from platonic_store.storage.layout import Level
 
 STATIC = Path(__file__).parent / "static"
@@ -74,7 +74,7 @@ def router(work: Any, settings: Any) -> APIRouter:
         if not id_:
             found = await work.run(search.search, filters, limit=None if kind == ".csv" else 200)
             return _csv(found["rows"], "structures") if kind == ".csv" else _json(found)
-        row = request.app.state.uploads.get(id_).row if id_.startswith(GUEST) else None
+        row = request.app.state.uploads.get(id_).row if id_.startswith(UPLOAD) else None
         around = await work.run(_around, id_, row, dict(asked), filters)
         if kind == ".csv":
             lists = (around["neighbours"][one] for one in "ab")
@@ -110,7 +110,7 @@ def router(work: Any, settings: Any) -> APIRouter:
 
     @routes.get("/explore/crystal")
     async def crystal(request: Request, id: str) -> Response:
-        if id.startswith(GUEST):  # whose models may be at work
+        if id.startswith(UPLOAD):  # whose models may be at work
             return _json(await work.run(sent.crystal, request.app.state.uploads.get(id).row))
         return await answered(request, data.crystal, id)
 

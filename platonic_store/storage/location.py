@@ -180,8 +180,8 @@ class Disk(Location):
         """
         path, partial = self._path(key), self._partial()
         with refusals(self.folder):
-            make(partial.parent)
-            make(path.parent)
+            make_folder(partial.parent)
+            make_folder(path.parent)
             try:
                 _write(partial, data)
                 made = _link(partial, path)
@@ -242,10 +242,10 @@ class Disk(Location):
         return str(self.folder / "vectors" / f"{name}.lance")
 
 
-def make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder and those above it, and have their names on the disk."""
     if not folder.is_dir():
-        make(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync(folder.parent)
 
@@ -254,8 +254,8 @@ def make(folder: Path) -> None:
 def completed(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """A name to write a file under, which is `path` once the file is complete and on the disk."""
     partial = partial or path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    make(path.parent)
-    make(partial.parent)
+    make_folder(path.parent)
+    make_folder(partial.parent)
     try:
         yield partial
         sync(partial)

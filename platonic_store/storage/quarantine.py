@@ -83,5 +83,5 @@ def add_unsupported(writer: Writer, source: int | None, model: str, elements: li
 
 
 def symbols_of(elements: list[int]) -> list[str]:
-    """Of atomic numbers."""
+    """The symbols of elements, by their atomic numbers."""
     return [chemical_symbols[number] for number in elements]

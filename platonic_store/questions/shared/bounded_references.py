@@ -21,7 +21,7 @@ from platonic_store.questions.shared.embedded_sets import (
     part_of,
     vector_tables,
 )
-from platonic_store.questions.shared.pairing import speaking
+from platonic_store.questions.shared.pairing import distinct_keys
 from platonic_store.questions.shared.references import Reference, assembled
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -41,7 +41,7 @@ def build_reference(
     Raises: InvalidQuery if there are too few compositions.
     """
     table = lookup.vector_table(snapshot, side, "structure")
-    ids = np.sort(np.concatenate([part["structure_id"] for part in speaking(snapshot, table)]))
+    ids = np.sort(np.concatenate([part["structure_id"] for part in distinct_keys(snapshot, table)]))
     content = content_of(snapshot, seed).loc[ids]
     members = pd.DataFrame({"structure_id": ids})
     members["part"] = [part_of(int(group)) for group in content["composition"]]
@@ -97,7 +97,7 @@ def typical_set(
     rows = []
     for table, most in zip(tables, (MOST_STRUCTURES, MOST_ATOMS), strict=True):
         kept: list[pd.DataFrame] = []
-        for keys in speaking(snapshot, table):
+        for keys in distinct_keys(snapshot, table):
             place = index.get_indexer(pd.Index(keys["structure_id"]))
             keys = keys[place >= 0].reset_index(drop=True)
             site = keys["site_index"].to_numpy() if "site_index" in keys else np.array([0])

@@ -96,6 +96,7 @@ class Reference:
 
     @property
     def scales(self) -> Calibration:
+        """Its calibration. Raises: RuntimeError before it is `calibrated`."""
         if self.calibration is None:
             raise RuntimeError(f"reference {self.id} is not calibrated")
         return self.calibration

@@ -23,7 +23,12 @@ from platonic_store.geometry.projection import project
 from platonic_store.questions.shared import embedded_sets
 from platonic_store.questions.shared.declaration import StructuresMark
 from platonic_store.questions.shared.embedded_sets import EmbeddedSet
-from platonic_store.questions.shared.inputs import Guests, NotYetEmbedded, guests_of, is_file
+from platonic_store.questions.shared.inputs import (
+    NotYetEmbedded,
+    UploadedStructures,
+    is_file,
+    uploads_of,
+)
 from platonic_store.questions.shared.pooled import pooled
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
@@ -154,8 +159,8 @@ def structure_set(snapshot: Snapshot, query: Any, sides: Sequence[ModelLayer]) -
     """
     sides = list(dict.fromkeys(one for side in sides for one in side.layers))
     if isinstance(query, str):
-        if guests := guests_of(query):
-            return _of_guests(snapshot, guests, query, sides)
+        if uploads := uploads_of(query):
+            return _of_uploads(snapshot, uploads, query, sides)
         if not snapshot.has_structure(query) and is_file(query):
             return _embedded_now(snapshot, query, sides)
         return _of_store(snapshot, _named(snapshot, query), sides)
@@ -215,11 +220,11 @@ def _of_store(snapshot: Snapshot, ids: list[str], sides: Sequence[ModelLayer]) -
     return StructureSet(snapshot, kept, kept, list(reasons.items()))
 
 
-def _of_guests(
-    snapshot: Snapshot, guests: Guests, query: str, sides: Sequence[ModelLayer]
+def _of_uploads(
+    snapshot: Snapshot, uploads: UploadedStructures, query: str, sides: Sequence[ModelLayer]
 ) -> StructureSet:
     """What a service keeps. Raises: NotYetEmbedded, while a model is at work on one of them."""
-    batch = guests.batch(query)
+    batch = uploads.batch(query)
     found: dict[ModelLayer, dict[str, np.ndarray]] = {side: {} for side in sides}
     reasons: dict[str, str] = {}
     waiting: NotYetEmbedded | None = None
@@ -228,7 +233,7 @@ def _of_guests(
     for id, keeper in zip(table["id"].to_pylist(), keepers, strict=True):
         for side in sides:
             try:
-                found[side][id] = guests.embedded(keeper, side).atoms
+                found[side][id] = uploads.embedded(keeper, side).atoms
             except NotYetEmbedded as error:  # the models begin on all of them before one waits
                 waiting = error
             except UnreadableSource as error:
