@@ -18,7 +18,8 @@ from platonic_store.methods import Questions
 from platonic_store.questions.shared.declaration import Question, asked_of
 from platonic_store.storage import legacy, lookup
 from platonic_store.storage.layout import Level, StoreDtype
-from platonic_store.storage.location import Location, locate
+from platonic_store.storage.locate import locate
+from platonic_store.storage.location import Location
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 

@@ -23,7 +23,8 @@ from platonic_store.errors import (
     worded,
 )
 from platonic_store.storage import remote
-from platonic_store.storage.location import Disk, locate
+from platonic_store.storage.locate import locate
+from platonic_store.storage.location import Disk
 
 BIG = 20 << 20  # sent in parts
 
@@ -195,7 +196,7 @@ def test_no_key_leads_out_of_the_store(tmp_path, key):
 
 def test_a_disk_does_not_wait_for_obstore():
     program = (
-        "import sys; from platonic_store.storage.location import locate; locate('a.store')\n"
+        "import sys; from platonic_store.storage.locate import locate; locate('a.store')\n"
         "assert 'obstore' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
