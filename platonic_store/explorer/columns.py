@@ -164,7 +164,7 @@ def _of_structures(snapshot: Snapshot, name: str) -> Categories:
         return Categories(codes.astype(np.uint8), [word for _, word in _SYSTEMS], [])
     table = snapshot.execute(
         f"SELECT {quote(name)} AS value FROM structure ORDER BY structure_id"
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     names = sorted(one for one in pc.unique(table["value"]).to_pylist() if one is not None)
     codes = pc.index_in(table["value"], pa.array(names, pa.string()))
     return Categories(np.asarray(codes.fill_null(255)).astype(np.uint8), names, [])

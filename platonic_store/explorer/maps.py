@@ -82,9 +82,11 @@ def quantised(snapshot: Snapshot, level: Level, side: ModelLayer) -> bytes:
     if side not in sides(snapshot):
         raise AnchorsNotFound(f"{side} is not on the map", Call("project", models=[str(side)]))
     places = np.full((rows.count(snapshot, level), 2), ABSENT, dtype="<u2")
-    which, xy = _stored(snapshot, level, side) if _is_stored(snapshot) else (
-        _by_principal_axes(snapshot, level, side)
-    )  # fmt: skip
+    which, xy = (
+        _stored(snapshot, level, side)
+        if _is_stored(snapshot)
+        else (_by_principal_axes(snapshot, level, side))
+    )
     is_known = which >= 0
     steps = np.rint((xy[is_known].clip(-REACH, REACH) + REACH) * (ABSENT - 1) / 2 / REACH)
     places[which[is_known]] = steps.astype("<u2")
@@ -110,7 +112,7 @@ def _space(snapshot: Snapshot) -> str | None:
 def _stored(snapshot: Snapshot, level: Level, side: ModelLayer) -> tuple[np.ndarray, np.ndarray]:
     found = snapshot.execute(
         f"FROM {level}_map WHERE model = ? AND layer = ?", [side.model, side.layer]
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     xy = np.column_stack([np.asarray(found["x"]), np.asarray(found["y"])])
     return rows.rows_of(snapshot, level, found), xy
 

@@ -53,7 +53,7 @@ class Atoms(NamedTuple):
 def structures(snapshot: Snapshot) -> Structures:
     found = snapshot.execute(
         "SELECT id, formula FROM catalog.main.structures ORDER BY id"
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     return Structures(found["id"].combine_chunks(), found["formula"].to_pylist())
 
 
@@ -61,7 +61,7 @@ def structures(snapshot: Snapshot) -> Structures:
 def atoms(snapshot: Snapshot) -> Atoms:
     found = snapshot.execute(
         "SELECT structure_id, numbers, orbits FROM crystals ORDER BY structure_id"
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     of_row = of_structures(snapshot, found["structure_id"])
     orbits = found["orbits"].combine_chunks()
     counts = np.asarray(pc.list_value_length(orbits))
