@@ -40,7 +40,8 @@ from platonic_store.questions.shared.screening.limits import (
     limits_of,
     rates,
 )
-from platonic_store.questions.shared.structure_sets import StructureSet, trained_sides
+from platonic_store.questions.shared.structure_queries import trained_sides
+from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.structures import Crystal
 from platonic_store.structures.sources import records

@@ -102,7 +102,7 @@ def thin(
         radius = _radius_for(snapshot, side, sites, keep or 1.0)
     kept, lost = _cover(snapshot, side, sites, radius)
     known = _set(snapshot, side, sites, kept)
-    reference, background = _judged(snapshot, side, sites, known, radius)
+    reference, background = _calibration(snapshot, side, sites, known, radius)
     found = Thinned(
         *side,
         radius,
@@ -238,22 +238,22 @@ def _set(snapshot: Snapshot, side: ModelLayer, sites: Sites, which: np.ndarray) 
     )
 
 
-def _judged(
+def _calibration(
     snapshot: Snapshot, side: ModelLayer, sites: Sites, known: EmbeddedSet, radius: float
 ) -> tuple[Reference, Background]:
     """What calibrates: of typicality and of coverage, by atoms that the cover did not choose."""
     embedded = np.unique(sites.structure)
     chosen = training_sets.calibration_ids(sites.ids[embedded], sites.groups[embedded])
     is_chosen = np.isin(sites.ids.astype(str), chosen.astype(str))
-    judges = _set(snapshot, side, sites, np.flatnonzero(is_chosen[sites.structure]))
+    calibrating = _set(snapshot, side, sites, np.flatnonzero(is_chosen[sites.structure]))
     background = Background(
-        training_sets.measure_scale(judges, known), training_sets.census(snapshot)
+        training_sets.measure_scale(calibrating, known), training_sets.census(snapshot)
     )
     is_typical = [embedded_sets.part_of(int(one)) == "typical" for one in known.whole.groups]
     typical = known.ids[np.array(is_typical, dtype=bool)]
     members = pd.concat(
         pd.DataFrame({"structure_id": ids, "part": part})
-        for part, ids in (("typical", typical), ("calibration", judges.ids))
+        for part, ids in (("typical", typical), ("calibration", calibrating.ids))
     )
     reference = references.assembled(
         side,
@@ -262,7 +262,7 @@ def _judged(
         dict(zip(sites.ids, sites.hashes, strict=True)),
         {"radius": radius},
     )
-    reference = references.calibrated(reference, judges)
+    reference = references.calibrated(reference, calibrating)
     # Those that calibrate are not in the store, unless an atom of theirs was kept.
     is_here = reference.members["structure_id"].isin(known.ids)
     return replace(reference, members=reference.members[is_here]), background

@@ -23,12 +23,12 @@ from platonic_store.questions.shared.duplicates import (
     spread_of,
 )
 from platonic_store.questions.shared.parameters import Models, Seed
-from platonic_store.questions.shared.structure_sets import (
-    StructureSet,
+from platonic_store.questions.shared.structure_queries import (
     StructuresQuery,
     structure_set,
     trained_sides,
 )
+from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 

@@ -27,12 +27,12 @@ from platonic_store.questions.shared.screening.limits import (
     Sparse,
     limits_of,
 )
-from platonic_store.questions.shared.structure_sets import (
-    StructureSet,
+from platonic_store.questions.shared.structure_queries import (
     StructuresQuery,
     structure_set,
     trained_sides,
 )
+from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage.snapshot import Snapshot
 
 CAVEAT = (

@@ -15,7 +15,7 @@ from platonic_store.questions.shared.screening.limits import (
     limits_of,
     rates,
 )
-from platonic_store.questions.shared.structure_sets import trained_sides
+from platonic_store.questions.shared.structure_queries import trained_sides
 from platonic_store.storage.snapshot import Snapshot
 
 

@@ -123,7 +123,7 @@ class StructureMark:
 
 
 class StructuresMark(StructureMark):
-    """Marks a parameter that names several; see `structure_sets.StructuresQuery`."""
+    """Marks a parameter that names several; see `structure_queries.StructuresQuery`."""
 
 
 class Question(Generic[P, R]):
