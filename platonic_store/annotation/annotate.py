@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from platonic_store import progress
-from platonic_store.annotation import answers, matching, provenance
+from platonic_store.annotation import answers, matching, provenance, store_data
 from platonic_store.annotation.matching import AnnotatingStore, Match
 from platonic_store.annotation.screening import screen_records
 from platonic_store.annotation.targets import PREFIX, Columns, Key, open_target
@@ -51,7 +51,7 @@ def annotate(
     for layer in layers:
         _score_missing(store, layer)
     with store.snapshot() as snapshot:
-        data = answers.gather(snapshot, layers)
+        data = store_data.gather(snapshot, layers)
         settings: dict[str, Any] = {"k": k, "within": within}
         covered = None
         if reference is not None:
@@ -61,7 +61,7 @@ def annotate(
     matches = matching.match(identities, data.contents)
     done = opened.done(run["run"])
     left = {match.key: match for match in matches if match.key not in done}
-    complete = set(data.ids[answers.common(data)])
+    complete = set(data.ids[store_data.common(data)])
     if left:
         found = answers.compute(data, k=k, within=within, covered=covered)
         ids = complete & {match.id for match in matches if match.id is not None}
