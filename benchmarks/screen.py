@@ -278,8 +278,8 @@ def main() -> None:
 
 
 def _layers(store: Store, names: list[str]) -> dict[str, int]:
-    with store.snapshot() as snapshot:
-        return {side.model: side.layer for side in trained_sides(snapshot, names)}
+    snapshot = store.snapshot()
+    return {side.model: side.layer for side in trained_sides(snapshot, names)}
 
 
 if __name__ == "__main__":

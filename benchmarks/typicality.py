@@ -40,12 +40,12 @@ SCORES = ("atypicality", "distance", "density", "residual")
 
 def crystals(store: Store, condition: str) -> dict[str, Atoms]:
     frame = store.sql(f"SELECT structure_id FROM structure WHERE {condition} ORDER BY structure_id")
-    with store.snapshot() as snapshot:
-        rows = snapshot.frame(
-            "SELECT structure_id, numbers, positions, cell FROM crystals "
-            "WHERE structure_id IN (SELECT unnest(?))",
-            [frame["structure_id"].tolist()],
-        )
+    snapshot = store.snapshot()
+    rows = snapshot.frame(
+        "SELECT structure_id, numbers, positions, cell FROM crystals "
+        "WHERE structure_id IN (SELECT unnest(?))",
+        [frame["structure_id"].tolist()],
+    )
     columns = (rows[name] for name in ("structure_id", "numbers", "positions", "cell"))
     return {
         id_: Atoms(numbers, positions=positions.reshape(-1, 3), cell=cell.reshape(3, 3), pbc=True)
@@ -95,20 +95,20 @@ def reference_of(
     store: Store, model: str, held_out: str = HELD_OUT
 ) -> tuple[Reference, EmbeddedSet]:
     """A calibrated reference without the held-out compositions, and all that the store holds."""
-    with store.snapshot() as snapshot:
-        side = lookup.model_layer(snapshot, model)
-        reference, judges = bounded_references.build_reference(
-            snapshot, side, among=f"NOT ({held_out})"
-        )
-        these = embedded_sets.load_set(snapshot, side, reference.seed)
+    snapshot = store.snapshot()
+    side = lookup.model_layer(snapshot, model)
+    reference, judges = bounded_references.build_reference(
+        snapshot, side, among=f"NOT ({held_out})"
+    )
+    these = embedded_sets.load_set(snapshot, side, reference.seed)
     return references.calibrated(reference, judges), these
 
 
 def all_of(store: Store, reference: Reference) -> EmbeddedSet:
-    with store.snapshot() as snapshot:
-        return embedded_sets.load_set(
-            snapshot, ModelLayer(reference.model, reference.layer), reference.seed
-        )
+    snapshot = store.snapshot()
+    return embedded_sets.load_set(
+        snapshot, ModelLayer(reference.model, reference.layer), reference.seed
+    )
 
 
 def by_structure(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:

@@ -50,14 +50,14 @@ def annotate(
         matching.ingest_missing(store, opened, identities, layer)
     for layer in layers:
         _score_missing(store, layer)
-    with store.snapshot() as snapshot:
-        data = store_data.gather(snapshot, layers)
-        settings: dict[str, Any] = {"k": k, "within": within}
-        covered = None
-        if reference is not None:
-            covered = answers.covered(snapshot, layers, reference)
-            settings["reference"] = covered.attrs["reference"]
-        run = provenance.describe(snapshot, layers, settings)
+    snapshot = store.snapshot()
+    data = store_data.gather(snapshot, layers)
+    settings: dict[str, Any] = {"k": k, "within": within}
+    covered = None
+    if reference is not None:
+        covered = answers.covered(snapshot, layers, reference)
+        settings["reference"] = covered.attrs["reference"]
+    run = provenance.describe(snapshot, layers, settings)
     matches = matching.match(identities, data.contents)
     done = opened.done(run["run"])
     left = {match.key: match for match in matches if match.key not in done}
@@ -80,14 +80,14 @@ def annotate(
 
 def _score_missing(store: AnnotatingStore, layer: ModelLayer) -> None:
     """Score a model's structures if any has no score; write nothing if none lacks one."""
-    with store.snapshot() as snapshot:
-        scored = snapshot.rows(
-            "SELECT c.structure_id FROM structure_scores AS c "
-            "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
-            "WHERE r.model = ? AND r.layer = ?",
-            list(layer),
-        )
-        embedded = snapshot.points(lookup.vector_table(snapshot, layer, "structure"))
+    snapshot = store.snapshot()
+    scored = snapshot.rows(
+        "SELECT c.structure_id FROM structure_scores AS c "
+        "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
+        "WHERE r.model = ? AND r.layer = ?",
+        list(layer),
+    )
+    embedded = snapshot.points(lookup.vector_table(snapshot, layer, "structure"))
     if set(embedded.column("structure_id")) <= {id for (id,) in scored}:
         return
     try:

@@ -44,27 +44,27 @@ def score_model(
 
     Raises: InvalidQuery for a store that was thinned, whose structures lack atoms.
     """
-    with writer.snapshot() as snapshot:
-        if training_sets.is_thinned(snapshot, side):
-            raise InvalidQuery(
-                f"{side} was thinned here: the structures of this store lack atoms",
-                "score another store, or ask it for `typicality` with this one as its reference",
-            )
-        reference = None if renew else stored_references.stored(snapshot, side)
-        if reference is not None and (
-            among not in (None, reference.among) or seed not in (None, reference.seed)
-        ):
-            reference = None
-        if reference is None:
-            reference, these = bounded_references.build_reference(
-                snapshot, side, among=among, seed=seed or 0
-            )
-            reference = references.calibrated(reference, these)
-            sites = len(reference.known.sites)
-            is_kept = kept_references.is_kept(snapshot, side, sites)
-            save_reference(writer, reference, is_kept=is_kept)
-        scored = _score_missing(writer, snapshot, reference, side, cluster)
-        return Scored(reference.id, *side, scored)
+    snapshot = writer.snapshot()
+    if training_sets.is_thinned(snapshot, side):
+        raise InvalidQuery(
+            f"{side} was thinned here: the structures of this store lack atoms",
+            "score another store, or ask it for `typicality` with this one as its reference",
+        )
+    reference = None if renew else stored_references.stored(snapshot, side)
+    if reference is not None and (
+        among not in (None, reference.among) or seed not in (None, reference.seed)
+    ):
+        reference = None
+    if reference is None:
+        reference, these = bounded_references.build_reference(
+            snapshot, side, among=among, seed=seed or 0
+        )
+        reference = references.calibrated(reference, these)
+        sites = len(reference.known.sites)
+        is_kept = kept_references.is_kept(snapshot, side, sites)
+        save_reference(writer, reference, is_kept=is_kept)
+    scored = _score_missing(writer, snapshot, reference, side, cluster)
+    return Scored(reference.id, *side, scored)
 
 
 def save_reference(writer: Writer, reference: Reference, *, is_kept: bool = False) -> None:
