@@ -91,24 +91,24 @@ def main() -> None:
     parser.add_argument("--space")
     parser.add_argument("--exchanges", type=int, default=300)
     options = parser.parse_args()
-    with Store.open(options.store).snapshot() as snapshot:
-        models = options.models or list(snapshot.models)
-        cases = substitutions.cases(snapshot)
-        two = (cases["apart"] == 2).sum()
-        print(f"{len(cases):,} cases; contexts differ by two elements in {two:,}\n")
-        print(
-            within(snapshot, cases, models).to_markdown(index=False, floatfmt=".3f"),
-            "\n",
-            flush=True,
-        )
-        if snapshot.rows("FROM catalog.main.spaces"):
-            fewer = substitutions.cases(snapshot, limit=2_000)
-            table = across(snapshot, fewer, models, options.space)
-            print(table.to_markdown(index=False, floatfmt=".3f"), "\n", flush=True)
-        posed = exchanges(snapshot, cases, options.exchanges)
-        rows = [(model, exchange_hits(snapshot, posed, model)) for model in models]
-        print(f"{len(posed)} exchanges of one element\n")
-        print(pd.DataFrame(rows, columns=["model", "hit"]).to_markdown(index=False, floatfmt=".3f"))
+    snapshot = Store.open(options.store).snapshot()
+    models = options.models or list(snapshot.models)
+    cases = substitutions.cases(snapshot)
+    two = (cases["apart"] == 2).sum()
+    print(f"{len(cases):,} cases; contexts differ by two elements in {two:,}\n")
+    print(
+        within(snapshot, cases, models).to_markdown(index=False, floatfmt=".3f"),
+        "\n",
+        flush=True,
+    )
+    if snapshot.rows("FROM catalog.main.spaces"):
+        fewer = substitutions.cases(snapshot, limit=2_000)
+        table = across(snapshot, fewer, models, options.space)
+        print(table.to_markdown(index=False, floatfmt=".3f"), "\n", flush=True)
+    posed = exchanges(snapshot, cases, options.exchanges)
+    rows = [(model, exchange_hits(snapshot, posed, model)) for model in models]
+    print(f"{len(posed)} exchanges of one element\n")
+    print(pd.DataFrame(rows, columns=["model", "hit"]).to_markdown(index=False, floatfmt=".3f"))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from benchmarks.publishing import COLUMNS, FEATURES, PROPERTIES, STRUCTURES
 from platonic_store.arrow import vector_array
 from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS
 from platonic_store.engines.cutting import pieces
-from platonic_store.storage import commits, manifest, records
+from platonic_store.storage import commits, gaps, manifest
 from platonic_store.storage.commits import WrittenChunk
-from platonic_store.storage.records import Wanted
+from platonic_store.storage.gaps import Wanted
 from platonic_store.storage.writer import PUBLISH_SECONDS, Writer
 from platonic_store.store import Store
 
@@ -115,8 +115,8 @@ def vectors(rng: np.random.Generator, rows: int) -> pa.Array:
 def cut(writer: Writer, pages: int) -> Iterator[int]:
     """The sizes of the first pieces of what is lacking; the first is the time to list it."""
     wanted = Wanted(MODEL, [0], [], [29])
-    (gap,) = records.gaps(writer, None, wanted)
-    batches = records.structures_of_gap(writer, None, wanted, gap)
+    (gap,) = gaps.find_gaps(writer, None, wanted)
+    batches = gaps.structures_of_gap(writer, None, wanted, gap)
     most = (1e12, 1024 * ATOMS)
     for number, piece in enumerate(pieces(batches, 5.0, lambda: 512, lambda: most), 1):
         yield len(piece.ids)

@@ -76,14 +76,14 @@ def after_commits(count: int, act: Callable[[], object]) -> Iterator[None]:
 def vectors(store: Store) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
     """The keys and vectors of every table, sorted by key."""
     found = {}
-    with store.snapshot() as snapshot:
-        for table in snapshot.tables:
-            points = snapshot.points(table)
-            keys = points.keys.select([n for n in key_names(table.level) if n != "chunk_id"])
-            frame: pd.DataFrame = keys.to_pandas()
-            order = frame.sort_values(list(frame.columns)).index.to_numpy()
-            assert not frame.duplicated().any(), f"{table.name} has rows twice"
-            found[table.name] = frame.loc[order].reset_index(drop=True), points.vectors[order]
+    snapshot = store.snapshot()
+    for table in snapshot.tables:
+        points = snapshot.points(table)
+        keys = points.keys.select([n for n in key_names(table.level) if n != "chunk_id"])
+        frame: pd.DataFrame = keys.to_pandas()
+        order = frame.sort_values(list(frame.columns)).index.to_numpy()
+        assert not frame.duplicated().any(), f"{table.name} has rows twice"
+        found[table.name] = frame.loc[order].reset_index(drop=True), points.vectors[order]
     return found
 
 

@@ -246,12 +246,12 @@ def main() -> None:
         work = asked.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
         store = embedded(asked.source, work, asked.model or MODELS, asked.frames)
-        with store.snapshot() as snapshot:
-            rows = snapshot.rows("SELECT DISTINCT model FROM atom_predictions")
-            here = {name for (name,) in rows}
-            models = [one for one in asked.model or MODELS if one in here]
-            for name, chosen in committees(models).items():
-                report(snapshot, name, chosen, asked.labels)
+        snapshot = store.snapshot()
+        rows = snapshot.rows("SELECT DISTINCT model FROM atom_predictions")
+        here = {name for (name,) in rows}
+        models = [one for one in asked.model or MODELS if one in here]
+        for name, chosen in committees(models).items():
+            report(snapshot, name, chosen, asked.labels)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ same architecture, which cost the same. Printed is Markdown, with the names of c
 import argparse
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -26,11 +25,10 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.device_use import Utilisation
-from benchmarks.embedding import ready, runnable
+from benchmarks.embedding import ready, run_script, runnable
 from platonic_store import structures
 from platonic_store.runtimes.batching import SCHEMA
 from platonic_store.runtimes.preparation import RunnableModel
-from platonic_store.runtimes.variables import VARIABLES
 from platonic_store.runtimes.workers import WorkerPool
 
 SCRIPT = Path(__file__).with_name("one_device.py")
@@ -52,9 +50,6 @@ def in_its_interpreter(
     model: RunnableModel, batch: pa.RecordBatch, asked: argparse.Namespace
 ) -> dict[str, Any]:
     """What one_device.py measures."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, SCHEMA) as writer:
-        writer.write_batch(batch)
     request = {
         "card": model.card.as_dict(),
         "device": asked.device,
@@ -62,15 +57,7 @@ def in_its_interpreter(
         "most": asked.most,
         "kit": not asked.without_kit,
     }
-    done = subprocess.run(
-        [model.python, "-W", "ignore", SCRIPT, json.dumps(request)],
-        input=sink.getvalue().to_pybytes(),
-        stdout=subprocess.PIPE,
-        env=os.environ | VARIABLES,
-        check=True,
-    )
-    measured: dict[str, Any] = json.loads(done.stdout)
-    return measured
+    return run_script(SCRIPT, model, batch, request)
 
 
 def end_to_end(

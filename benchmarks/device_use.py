@@ -1,7 +1,6 @@
 """How busy a GPU is, by the driver's own tool; see device.py."""
 
 import subprocess
-from types import TracebackType
 from typing import Self
 
 
@@ -27,12 +26,7 @@ class Utilisation:
                 self._process = None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._process is None:
             return
         self._process.terminate()

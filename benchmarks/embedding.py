@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -59,20 +60,22 @@ def ready(name: str, given: dict[str, str]) -> RunnableModel:
     return prepare([name], checkpoint=mine)[0]
 
 
-def in_one_process(model: RunnableModel, batch: pa.RecordBatch) -> dict[str, float]:
-    """Way → atoms per second, in the model's interpreter."""
+def run_script(
+    script: Path, model: RunnableModel, batch: pa.RecordBatch, request: dict[str, Any]
+) -> dict[str, Any]:
+    """What a script says, as JSON, of structures on its stdin, in the model's interpreter."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as writer:
         writer.write_batch(batch)
     done = subprocess.run(
-        [model.python, "-W", "ignore", SCRIPT, json.dumps(model.card.as_dict())],
+        [model.python, "-W", "ignore", script, json.dumps(request)],
         input=sink.getvalue().to_pybytes(),
         stdout=subprocess.PIPE,
         env=os.environ | VARIABLES,
         check=True,
     )
-    rates: dict[str, float] = json.loads(done.stdout)
-    return rates
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def in_a_pool(model: RunnableModel, batch: pa.RecordBatch) -> float:
@@ -94,7 +97,7 @@ def table(names: list[str], count: int, given: dict[str, str]) -> Iterator[str]:
     yield f"|{'---|' * len(heads)}"
     for name in names:
         model = ready(name, given)
-        rates = in_one_process(model, crystals(model.card, count))
+        rates = run_script(SCRIPT, model, crystals(model.card, count), model.card.as_dict())
         rates[POOL] = in_a_pool(model, crystals(model.card, 1000))
         base = rates.get("calculator")
         cells = [name, f"{_size(Environment.of(model.card)):.1f}"]

@@ -329,31 +329,31 @@ def main() -> None:
     parser.add_argument("--anchors", nargs="+", type=int, default=[512, 2048, 4096])
     parser.add_argument("--only", choices=TABLES)
     options = parser.parse_args()
-    with Store.open(options.store, read_only=True).snapshot() as snapshot:
-        data = Data(snapshot, options.structures, options.asked)
-        sides = [
-            lookup.model_layer(snapshot, text) if "@" in text else data.default(text)
-            for text in options.models or list(snapshot.models)
-        ]
-        trained = [side for side in sides if kind_of(side.model) == "trained"]
-        controls = [side for side in sides if side not in trained]
-        ks = [k for k in options.anchors if k <= len(data.split.pool)]
-        print(
-            f"{len(data.split.asked):,} atoms asked, {len(data.split.answers):,} may answer, "
-            f"anchors among {len(data.split.pool):,} of other compositions"
-        )
-        partner = data.default(options.partner) if options.partner else trained[0]
-        wanted = [options.only] if options.only else TABLES
-        if "layers" in wanted:
-            by_layer(data, [side.model for side in trained], partner, min(1024, ks[-1]))
-        if "recipes" in wanted:
-            by_recipe(data, trained, ks)
-        if "models" in wanted:
-            by_model(data, trained, controls, ks[-1])
-        if "hubs" in wanted:
-            by_hubs(data, trained, ks[-1])
-        if "pairs" in wanted:
-            by_pair(data, trained, controls, ks[-1])
+    snapshot = Store.open(options.store, read_only=True).snapshot()
+    data = Data(snapshot, options.structures, options.asked)
+    sides = [
+        lookup.model_layer(snapshot, text) if "@" in text else data.default(text)
+        for text in options.models or list(snapshot.models)
+    ]
+    trained = [side for side in sides if kind_of(side.model) == "trained"]
+    controls = [side for side in sides if side not in trained]
+    ks = [k for k in options.anchors if k <= len(data.split.pool)]
+    print(
+        f"{len(data.split.asked):,} atoms asked, {len(data.split.answers):,} may answer, "
+        f"anchors among {len(data.split.pool):,} of other compositions"
+    )
+    partner = data.default(options.partner) if options.partner else trained[0]
+    wanted = [options.only] if options.only else TABLES
+    if "layers" in wanted:
+        by_layer(data, [side.model for side in trained], partner, min(1024, ks[-1]))
+    if "recipes" in wanted:
+        by_recipe(data, trained, ks)
+    if "models" in wanted:
+        by_model(data, trained, controls, ks[-1])
+    if "hubs" in wanted:
+        by_hubs(data, trained, ks[-1])
+    if "pairs" in wanted:
+        by_pair(data, trained, controls, ks[-1])
 
 
 if __name__ == "__main__":

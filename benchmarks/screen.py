@@ -31,7 +31,7 @@ from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.questions.compare_sets import MEASURES, compared
 from platonic_store.questions.screen import screened
-from platonic_store.questions.shared.screening.duplicates import WITHIN
+from platonic_store.questions.shared.duplicates import WITHIN
 from platonic_store.questions.shared.screening.known import Known, Measured, known
 from platonic_store.questions.shared.screening.limits import (
     CLASSES,
@@ -40,7 +40,8 @@ from platonic_store.questions.shared.screening.limits import (
     limits_of,
     rates,
 )
-from platonic_store.questions.shared.structure_sets import StructureSet, trained_sides
+from platonic_store.questions.shared.structure_queries import trained_sides
+from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.structures import Crystal
 from platonic_store.structures.sources import records
@@ -277,8 +278,8 @@ def main() -> None:
 
 
 def _layers(store: Store, names: list[str]) -> dict[str, int]:
-    with store.snapshot() as snapshot:
-        return {side.model: side.layer for side in trained_sides(snapshot, names)}
+    snapshot = store.snapshot()
+    return {side.model: side.layer for side in trained_sides(snapshot, names)}
 
 
 if __name__ == "__main__":

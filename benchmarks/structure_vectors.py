@@ -49,8 +49,8 @@ from platonic_store.geometry.pooling import POOLINGS
 from platonic_store.geometry.sets import set_distance
 from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.crystals import crystals
+from platonic_store.questions.shared.duplicates import POOLING, WITHIN
 from platonic_store.questions.shared.pooled import Pooled, pooled
-from platonic_store.questions.shared.screening.duplicates import POOLING, WITHIN
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot

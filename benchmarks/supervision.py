@@ -395,29 +395,29 @@ def main() -> None:
     options = parser.parse_args()
     options.workers = options.workers or (usable_cores() if options.device == "cpu" else 1)
     options.out.mkdir(parents=True, exist_ok=True)
-    with Store.open(options.store).snapshot() as snapshot:
-        options.models = options.models or snapshot.trained_models
-        options.beside = options.beside or list(snapshot.models)
-        chosen = split(snapshot, options.models, options)
-        given = data(chosen, options)
-        architecture = resolve("control:twin:forces").architecture
-        assert architecture is not None
-        plan = training.Plan(architecture, options.steps)
-        folder = options.out / training.identity(plan, given.crystals, given.labels)
-        folder.mkdir(exist_ok=True)
-        print(
-            f"{len(given.crystals):,} rattled crystals of {len(chosen.trained):,}; "
-            f"{options.teacher} teaches; {plan.steps:,} steps of {plan.batch}; "
-            f"{len(chosen.asked):,} atoms are asked, "
-            f"{len(chosen.answers):,} may answer; {len(chosen.anchors):,} anchors; "
-            f"layer {options.layer}; {folder}"
-        )
-        jobs = [(arm, seed) for seed in range(options.seeds) for arm in training.ARMS]
-        run = partial(train, given=given, plan=plan, folder=folder, device=options.device)
-        for lines in _in_processes(run, jobs, options, "trained"):
-            print("\n".join(lines), file=sys.stderr, flush=True)
-        losses(folder, plan, options)
-        report(measure_all(snapshot, chosen, folder, plan, options), options)
+    snapshot = Store.open(options.store).snapshot()
+    options.models = options.models or snapshot.trained_models
+    options.beside = options.beside or list(snapshot.models)
+    chosen = split(snapshot, options.models, options)
+    given = data(chosen, options)
+    architecture = resolve("control:twin:forces").architecture
+    assert architecture is not None
+    plan = training.Plan(architecture, options.steps)
+    folder = options.out / training.identity(plan, given.crystals, given.labels)
+    folder.mkdir(exist_ok=True)
+    print(
+        f"{len(given.crystals):,} rattled crystals of {len(chosen.trained):,}; "
+        f"{options.teacher} teaches; {plan.steps:,} steps of {plan.batch}; "
+        f"{len(chosen.asked):,} atoms are asked, "
+        f"{len(chosen.answers):,} may answer; {len(chosen.anchors):,} anchors; "
+        f"layer {options.layer}; {folder}"
+    )
+    jobs = [(arm, seed) for seed in range(options.seeds) for arm in training.ARMS]
+    run = partial(train, given=given, plan=plan, folder=folder, device=options.device)
+    for lines in _in_processes(run, jobs, options, "trained"):
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    losses(folder, plan, options)
+    report(measure_all(snapshot, chosen, folder, plan, options), options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from platonic_store.storage.location import Disk
 from platonic_store.storage.nearest_rows import REFINE
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.vectors import Vectors
-from platonic_store.storage.writer import writing_to
+from platonic_store.storage.write_session import writing_to
 
 NAME = "synthetic.0.atom"
 PROBES = 64  # of the plain client

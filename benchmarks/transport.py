@@ -37,9 +37,9 @@ Coordinates = dict[str, np.ndarray]
 
 def sample(store: Store, known: pd.DataFrame, n: int) -> tuple[pd.DataFrame, Coordinates]:
     """The same n atoms by every model's default layer, with their structures' formulas."""
-    with store.snapshot() as snapshot:
-        sides = [lookup.model_layer(snapshot, model) for model in list(snapshot.models)]
-        found = paired_embeddings(snapshot, sides, sample=n)
+    snapshot = store.snapshot()
+    sides = [lookup.model_layer(snapshot, model) for model in list(snapshot.models)]
+    found = paired_embeddings(snapshot, sides, sample=n)
     keys = found.keys.assign(formula=known.loc[found.keys["structure_id"], "formula"].to_numpy())
     return keys, {str(side): rows for side, rows in zip(sides, found.vectors, strict=True)}
 
@@ -118,12 +118,12 @@ def described(store: Store) -> pd.DataFrame:
 
 def structures(store: Store, known: pd.DataFrame, n: int) -> None:
     rows = []
-    with store.snapshot() as snapshot:
-        for model in list(snapshot.models):
-            side = lookup.model_layer(snapshot, model)
-            atoms = snapshot.points(lookup.vector_table(snapshot, side, "atom"))
-            pooled = snapshot.points(lookup.vector_table(snapshot, side, "structure"))
-            rows.append([str(side), *nearest_alike(atoms, pooled, known, n)])
+    snapshot = store.snapshot()
+    for model in list(snapshot.models):
+        side = lookup.model_layer(snapshot, model)
+        atoms = snapshot.points(lookup.vector_table(snapshot, side, "atom"))
+        pooled = snapshot.points(lookup.vector_table(snapshot, side, "structure"))
+        rows.append([str(side), *nearest_alike(atoms, pooled, known, n)])
     header = [
         f"{what}, {how}" for what in ("prototype", "eV/atom") for how in ("transport", "mean")
     ]

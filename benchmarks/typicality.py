@@ -26,8 +26,9 @@ from sklearn.metrics import roc_auc_score
 from platonic_store import Store
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.questions.shared import references
-from platonic_store.questions.shared.references import EmbeddedSet, Reference, Scores
+from platonic_store.questions.shared import bounded_references, embedded_sets, references
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.references import Reference, Scores
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer
 
@@ -39,12 +40,12 @@ SCORES = ("atypicality", "distance", "density", "residual")
 
 def crystals(store: Store, condition: str) -> dict[str, Atoms]:
     frame = store.sql(f"SELECT structure_id FROM structure WHERE {condition} ORDER BY structure_id")
-    with store.snapshot() as snapshot:
-        rows = snapshot.frame(
-            "SELECT structure_id, numbers, positions, cell FROM crystals "
-            "WHERE structure_id IN (SELECT unnest(?))",
-            [frame["structure_id"].tolist()],
-        )
+    snapshot = store.snapshot()
+    rows = snapshot.frame(
+        "SELECT structure_id, numbers, positions, cell FROM crystals "
+        "WHERE structure_id IN (SELECT unnest(?))",
+        [frame["structure_id"].tolist()],
+    )
     columns = (rows[name] for name in ("structure_id", "numbers", "positions", "cell"))
     return {
         id_: Atoms(numbers, positions=positions.reshape(-1, 3), cell=cell.reshape(3, 3), pbc=True)
@@ -94,18 +95,20 @@ def reference_of(
     store: Store, model: str, held_out: str = HELD_OUT
 ) -> tuple[Reference, EmbeddedSet]:
     """A calibrated reference without the held-out compositions, and all that the store holds."""
-    with store.snapshot() as snapshot:
-        side = lookup.model_layer(snapshot, model)
-        reference, judges = references.build_reference(snapshot, side, among=f"NOT ({held_out})")
-        these = references.load_set(snapshot, side, reference.seed)
+    snapshot = store.snapshot()
+    side = lookup.model_layer(snapshot, model)
+    reference, judges = bounded_references.build_reference(
+        snapshot, side, among=f"NOT ({held_out})"
+    )
+    these = embedded_sets.load_set(snapshot, side, reference.seed)
     return references.calibrated(reference, judges), these
 
 
 def all_of(store: Store, reference: Reference) -> EmbeddedSet:
-    with store.snapshot() as snapshot:
-        return references.load_set(
-            snapshot, ModelLayer(reference.model, reference.layer), reference.seed
-        )
+    snapshot = store.snapshot()
+    return embedded_sets.load_set(
+        snapshot, ModelLayer(reference.model, reference.layer), reference.seed
+    )
 
 
 def by_structure(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:
@@ -260,9 +263,9 @@ def against_distorted(
         found[model] = [
             by_structure(reference, one)
             for one in (
-                references.subset(these, held_out),
+                embedded_sets.subset(these, held_out),
                 all_of(ways, reference),
-                references.subset(these, calibration),
+                embedded_sets.subset(these, calibration),
             )
         ]
     typical, twisted, usual = (list(frames) for frames in zip(*found.values(), strict=True))
@@ -307,7 +310,7 @@ def in_turn(store: Store, model: str) -> pd.Series:
         ids = store.sql(f"SELECT structure_id FROM structure WHERE {part}")[
             "structure_id"
         ].to_numpy()
-        p.append(references.scores(reference, references.subset(these, ids)).structures["p"])
+        p.append(references.scores(reference, embedded_sets.subset(these, ids)).structures["p"])
     every: pd.Series = pd.concat(p)
     return every
 

@@ -116,9 +116,10 @@ def structures_of(batch: pa.RecordBatch) -> list[Structure]:
     positions = np.split(flat.reshape(-1, 3), ends)
     cells = batch["cell"].flatten().to_numpy(zero_copy_only=False).reshape(-1, 3, 3)
     pbc = batch["pbc"].flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)
-    return [Structure(*row) for row in zip(
-        batch["id"].to_pylist(), numbers, positions, cells, pbc, strict=True
-    )]  # fmt: skip
+    return [
+        Structure(*row)
+        for row in zip(batch["id"].to_pylist(), numbers, positions, cells, pbc, strict=True)
+    ]
 
 
 def requests(

@@ -12,12 +12,12 @@ A model is found by its name or an alias, in upper or lower case; `control:rando
 model with random weights.
 """
 
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
     from platonic_store.runtimes.cards import Card
@@ -171,8 +171,6 @@ def check_all(names: Iterable[str] = (), *, device: str = "auto") -> "pd.DataFra
     checked longest ago: a second call goes on where an interrupted one stopped. Returns `checked`,
     in which `failed` says too why a model could not be checked.
     """
-    import time
-
     from platonic_store import progress
     from platonic_store.runtimes import check_records
     from platonic_store.runtimes.cards import resolve
@@ -239,8 +237,17 @@ def checked(names: Iterable[str] = ()) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-_OF_A_RECORD = ("weights", "failed", "checks", "when", "platform", "versions",
-                "environment_gb", "atoms_per_second", "times_calculator")  # fmt: skip
+_OF_A_RECORD = (
+    "weights",
+    "failed",
+    "checks",
+    "when",
+    "platform",
+    "versions",
+    "environment_gb",
+    "atoms_per_second",
+    "times_calculator",
+)
 
 
 def card(
@@ -262,8 +269,6 @@ def card(
     python: an interpreter that has the family's packages. Returns where the card is: correct it
     there. Raises ModelNotFound, InvalidQuery, WeightsNotFound, WorkerFailed, EnvironmentNotReady.
     """
-    from pathlib import Path
-
     from platonic_store.runtimes import own_cards
 
     _, path = own_cards.write(Path(file), name, parent, relation, training_sets, modality, python)
@@ -279,8 +284,6 @@ def install(
     no network is needed. Returns each family with its interpreter. Raises ModelNotFound,
     EnvironmentNotReady.
     """
-    from pathlib import Path
-
     from platonic_store.runtimes import installation
 
     place = None if wheelhouse is None else Path(wheelhouse)
@@ -298,8 +301,6 @@ def bundle(names: Iterable[str], wheelhouse: "str | Path") -> list[tuple[str, in
     The machine must have the same Python and platform as this one. Weights are not among them.
     Returns each family with its number of files. Raises ModelNotFound, EnvironmentNotReady.
     """
-    from pathlib import Path
-
     from platonic_store.runtimes import wheelhouses
     from platonic_store.runtimes.installers import installer
 

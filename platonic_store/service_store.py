@@ -290,7 +290,7 @@ def _error(response: "requests.Response") -> PlatonicError:
     problem = response.json()
     hint = [problem["hint"]] if problem.get("hint") else []
     if response.status_code == 401:
-        hint = [f"give the token in {TOKEN} or storage_options"]
+        hint = [f"give the token in the environment, as {TOKEN}"]
     kind = getattr(errors, str(problem["type"]).removeprefix(_ERROR), None)
     if not (isinstance(kind, type) and issubclass(kind, PlatonicError)):
         kind = InvalidQuery if response.status_code == 422 else StoreUnreachable

@@ -18,7 +18,8 @@ from platonic_store.methods import Questions
 from platonic_store.questions.shared.declaration import Question, asked_of
 from platonic_store.storage import legacy, lookup
 from platonic_store.storage.layout import Level, StoreDtype
-from platonic_store.storage.location import Location, locate
+from platonic_store.storage.locate import locate
+from platonic_store.storage.location import Location
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -131,8 +132,8 @@ class Store(Questions):
 
         Raises: what the question raises, and as `snapshot`.
         """
-        with self.snapshot() as snapshot:
-            found: Any = question(snapshot, *args, **kwargs)
+        snapshot = self.snapshot()
+        found: Any = question(snapshot, *args, **kwargs)
         if not question.is_value:
             found.attrs["snapshot"] = snapshot.id
         return cast("R", found)
@@ -165,7 +166,7 @@ class Store(Questions):
     def _writing(self, change: str, *, create: bool = False) -> "Iterator[Writer]":
         """The one writer. change: what it does, for the list of snapshots."""
         from platonic_store.storage.log import logged
-        from platonic_store.storage.writer import writing_to
+        from platonic_store.storage.write_session import writing_to
 
         self._require_writable()
         folder = self.location.folder
@@ -229,8 +230,7 @@ class Store(Questions):
         """A script with which the plain `duckdb` client opens this store."""
         from platonic_store import sql
 
-        with self.snapshot() as snapshot:
-            return sql.init_script(snapshot, self.location)
+        return sql.init_script(self.snapshot(), self.location)
 
     def embeddings(
         self, model: str | None = None, *, level: Level = "atom", space: str | None = None
@@ -244,12 +244,12 @@ class Store(Questions):
         """
         from platonic_store.arrow import vector_array
 
-        with self.snapshot() as snapshot:
-            side = lookup.model_layer(snapshot, model)
-            if space is not None:
-                space = lookup.space(snapshot, space, [side.model])
-                side = lookup.side_in(snapshot, space, model)
-            points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
+        snapshot = self.snapshot()
+        side = lookup.model_layer(snapshot, model)
+        if space is not None:
+            space = lookup.space(snapshot, space, [side.model])
+            side = lookup.side_in(snapshot, space, model)
+        points = snapshot.points(lookup.vector_table(snapshot, side, level, space))
         vectors = vector_array(points.vectors)
         return points.keys.append_column("vector", vectors)
 
@@ -347,8 +347,7 @@ class Store(Questions):
             servers_ahead(ready, device) as servers,
             self._writing(change, create=source is not None) as writer,
         ):
-            writer.store_dtype = store_dtype
-            asked = ingest.Asked(layers, outputs, device, batch_atoms, cluster)
+            asked = ingest.Asked(layers, outputs, device, batch_atoms, store_dtype, cluster)
             return ingest.ingest(writer, source, format, servers, asked)
 
     def annotate(
@@ -406,14 +405,14 @@ class Store(Questions):
         from platonic_store.storage.deletions import delete_structures
 
         with self._writing(f"delete {len(structure_ids)} structures") as writer:
-            with writer.snapshot() as snapshot:
-                for id_ in structure_ids:
-                    lookup.require_structure(snapshot, id_)
-                anchored = snapshot.rows(
-                    "SELECT structure_id, anchor_set FROM catalog.main.anchors "
-                    "WHERE structure_id IN (SELECT unnest(?)) LIMIT 1",
-                    [structure_ids],
-                )
+            snapshot = writer.snapshot()
+            for id_ in structure_ids:
+                lookup.require_structure(snapshot, id_)
+            anchored = snapshot.rows(
+                "SELECT structure_id, anchor_set FROM catalog.main.anchors "
+                "WHERE structure_id IN (SELECT unnest(?)) LIMIT 1",
+                [structure_ids],
+            )
             if anchored:
                 raise InvalidQuery(
                     f"{anchored[0][0]} cannot be deleted: it holds an anchor of {anchored[0][1]}, "
@@ -443,12 +442,12 @@ class Store(Questions):
         from platonic_store.jobs import anchors
 
         with self._writing("select anchors") as writer:
-            with writer.snapshot() as snapshot:
-                if file is not None:
-                    chosen, origin = anchors.anchors_from_file(snapshot, Path(file))
-                else:
-                    side = lookup.model_layer(snapshot, model)
-                    chosen, origin = anchors.select_anchors(snapshot, method, k, side, seed)
+            snapshot = writer.snapshot()
+            if file is not None:
+                chosen, origin = anchors.anchors_from_file(snapshot, Path(file))
+            else:
+                side = lookup.model_layer(snapshot, model)
+                chosen, origin = anchors.select_anchors(snapshot, method, k, side, seed)
             anchors.save_anchors(writer, chosen, origin)
         return chosen
 
@@ -646,8 +645,7 @@ class Store(Questions):
         """
         from platonic_store.plots import space_map
 
-        with self.snapshot() as snapshot:
-            return space_map.draw(snapshot, Path(folder), space)
+        return space_map.draw(self.snapshot(), Path(folder), space)
 
     def report(
         self,
@@ -668,17 +666,16 @@ class Store(Questions):
         """
         from platonic_store import report
 
-        with self.snapshot() as snapshot:
-            name = self.location.uri.rstrip("/").rpartition("/")[2]
-            return report.write(
-                snapshot,
-                name,
-                Path(out),
-                models=models,
-                space=space,
-                seed=seed,
-                reference=reference,
-            )
+        name = self.location.uri.rstrip("/").rpartition("/")[2]
+        return report.write(
+            self.snapshot(),
+            name,
+            Path(out),
+            models=models,
+            space=space,
+            seed=seed,
+            reference=reference,
+        )
 
     def export(self, path: str | Path, *, models: Iterable[str] = ()) -> Path:
         """Write crystals, maps and scores as a file that another tool opens; returns its path.
@@ -692,8 +689,7 @@ class Store(Questions):
         from platonic_store import exports
 
         path = Path(path)
-        with self.snapshot() as snapshot:
-            exports.write(snapshot, path, [*models])
+        exports.write(self.snapshot(), path, [*models])
         return path
 
     def explore(self) -> "Shown":

@@ -91,6 +91,15 @@ def prototypes(prototypes_path) -> Store:
     return Store.open(prototypes_path, references={"prototypes.store": str(prototypes_path)})
 
 
+@pytest.fixture(scope="session")
+def scored(prototypes_path, tmp_path_factory) -> Store:
+    """The prototypes with scores; no test may write to them."""
+    path = tmp_path_factory.mktemp("scored") / "crystals.store"
+    store = Store.open(shutil.copytree(prototypes_path, path))
+    store.score()
+    return store
+
+
 @pytest.fixture
 def own_prototypes(prototypes_path, tmp_path) -> Store:
     """A copy of the store, to write to."""

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
+from cifs import cif
 from pymatgen.core import Lattice, Structure
 
 ROOT = Path(__file__).parent.parent
@@ -156,26 +157,6 @@ def test_deleted_is_gone(own_prototypes, tmp_path):
     assert "anchor" in mistake("delete", anchored, cwd=tmp_path, store=store)
 
 
-PARTIAL = """data_x
-_cell_length_a 4
-_cell_length_b 4
-_cell_length_c 4
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Fe1 Fe 0 0 0 0.5
-Fe2 Fe 0.5 0.5 0.5 1
-"""
-
-
 def test_a_noble_gas_brings_no_warning(tmp_path):
     helium = Atoms("He2", positions=[[0, 0, 0], [2, 2, 2]], cell=[4, 4, 4], pbc=True)
     helium.write(tmp_path / "he.cif")
@@ -192,7 +173,7 @@ def test_sources_that_cannot_be_read(cifs, tmp_path):
     assert "does not exist" in mistake("ingest", "nothere.cif", cwd=tmp_path)
     (tmp_path / "x.what").write_text("?")
     assert "name its format: one of cif, " in mistake("ingest", "x.what", cwd=tmp_path)
-    (tmp_path / "partial.cif").write_text(PARTIAL)
+    (tmp_path / "partial.cif").write_text(cif("Fe1 Fe 0 0 0 0.5\nFe2 Fe 0.5 0.5 0.5 1"))
     assert "site Fe1 has occupancy 0.50" in mistake("ingest", "partial.cif", cwd=tmp_path)
     (tmp_path / "nocif.csv").write_text("id,energy\n1,2\n")
     assert "no column 'cif'" in mistake("ingest", "nocif.csv", cwd=tmp_path)

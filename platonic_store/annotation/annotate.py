@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from platonic_store import progress
-from platonic_store.annotation import answers, matching, provenance
+from platonic_store.annotation import answers, matching, provenance, store_data
 from platonic_store.annotation.matching import AnnotatingStore, Match
 from platonic_store.annotation.screening import screen_records
 from platonic_store.annotation.targets import PREFIX, Columns, Key, open_target
@@ -50,18 +50,18 @@ def annotate(
         matching.ingest_missing(store, opened, identities, layer)
     for layer in layers:
         _score_missing(store, layer)
-    with store.snapshot() as snapshot:
-        data = answers.gather(snapshot, layers)
-        settings: dict[str, Any] = {"k": k, "within": within}
-        covered = None
-        if reference is not None:
-            covered = answers.covered(snapshot, layers, reference)
-            settings["reference"] = covered.attrs["reference"]
-        run = provenance.describe(snapshot, layers, settings)
+    snapshot = store.snapshot()
+    data = store_data.gather(snapshot, layers)
+    settings: dict[str, Any] = {"k": k, "within": within}
+    covered = None
+    if reference is not None:
+        covered = answers.covered(snapshot, layers, reference)
+        settings["reference"] = covered.attrs["reference"]
+    run = provenance.describe(snapshot, layers, settings)
     matches = matching.match(identities, data.contents)
     done = opened.done(run["run"])
     left = {match.key: match for match in matches if match.key not in done}
-    complete = set(data.ids[answers.common(data)])
+    complete = set(data.ids[store_data.common(data)])
     if left:
         found = answers.compute(data, k=k, within=within, covered=covered)
         ids = complete & {match.id for match in matches if match.id is not None}
@@ -80,14 +80,14 @@ def annotate(
 
 def _score_missing(store: AnnotatingStore, layer: ModelLayer) -> None:
     """Score a model's structures if any has no score; write nothing if none lacks one."""
-    with store.snapshot() as snapshot:
-        scored = snapshot.rows(
-            "SELECT c.structure_id FROM structure_scores AS c "
-            "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
-            "WHERE r.model = ? AND r.layer = ?",
-            list(layer),
-        )
-        embedded = snapshot.points(lookup.vector_table(snapshot, layer, "structure"))
+    snapshot = store.snapshot()
+    scored = snapshot.rows(
+        "SELECT c.structure_id FROM structure_scores AS c "
+        "JOIN catalog.main.reference_sets AS r ON r.id = c.reference "
+        "WHERE r.model = ? AND r.layer = ?",
+        list(layer),
+    )
+    embedded = snapshot.points(lookup.vector_table(snapshot, layer, "structure"))
     if set(embedded.column("structure_id")) <= {id for (id,) in scored}:
         return
     try:

@@ -1,7 +1,6 @@
 """Which structure of the store each record of a target is; what the store lacks is ingested."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ T = TypeVar("T")
 class AnnotatingStore(Protocol):
     """The methods of a store that annotation calls."""
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
+    def snapshot(self) -> Snapshot:
         """One state of the store."""
 
     def ingest(
@@ -69,16 +68,15 @@ def model_layers(store: AnnotatingStore, models: Iterable[str], ingest: bool) ->
     """
     if models:
         return list(dict.fromkeys(_model_layer(store, name, ingest) for name in models))
-    with store.snapshot() as snapshot:
-        stored = list(snapshot.models)
-        names = snapshot.trained_models or stored or [""]
-        return [lookup.model_layer(snapshot, name) for name in names]
+    snapshot = store.snapshot()
+    stored = list(snapshot.models)
+    names = snapshot.trained_models or stored or [""]
+    return [lookup.model_layer(snapshot, name) for name in names]
 
 
 def _model_layer(store: AnnotatingStore, text: str, ingest: bool) -> ModelLayer:
     try:
-        with store.snapshot() as snapshot:
-            return lookup.model_layer(snapshot, text)
+        return lookup.model_layer(store.snapshot(), text)
     except (ModelNotFound, LayerNotFound, StoreNotFound):
         if not ingest:
             raise
@@ -250,7 +248,6 @@ def _contents(store: AnnotatingStore) -> dict[str, str]:
 def _read(store: AnnotatingStore, query: Callable[[Snapshot], T], empty: T) -> T:
     """What a query finds in the store as it is now; `empty` where nothing was ingested yet."""
     try:
-        with store.snapshot() as snapshot:
-            return query(snapshot)
+        return query(store.snapshot())
     except StoreNotFound:
         return empty

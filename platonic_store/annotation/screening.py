@@ -8,7 +8,7 @@ from platonic_store import progress
 from platonic_store.annotation.targets import PREFIX
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.screen import screened
-from platonic_store.questions.shared.screening.duplicates import WITHIN
+from platonic_store.questions.shared.duplicates import WITHIN
 from platonic_store.questions.shared.screening.known import known
 from platonic_store.questions.shared.screening.limits import OUTSIDE, SPARSE, limits_of
 from platonic_store.questions.shared.structure_sets import StructureSet

@@ -15,8 +15,8 @@ from platonic_store.runtimes.preparation import RunnableModel
 from platonic_store.runtimes.process import Embedded
 from platonic_store.runtimes.workers import WorkerPool
 from platonic_store.storage import records
+from platonic_store.storage.gaps import Wanted
 from platonic_store.storage.interrupts import uninterrupted
-from platonic_store.storage.records import Wanted
 from platonic_store.storage.writer import Writer
 
 

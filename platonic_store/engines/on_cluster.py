@@ -24,8 +24,8 @@ from platonic_store.engines.supervision import PIECES_IN_FLIGHT, Actor, Actors, 
 from platonic_store.errors import PlatonicError, StoreUnreachable, WorkerFailed
 from platonic_store.runtimes.preparation import ModelElsewhere
 from platonic_store.runtimes.workers import REQUEST_ATOMS
+from platonic_store.storage.gaps import Wanted
 from platonic_store.storage.layout import Level
-from platonic_store.storage.records import Wanted
 from platonic_store.storage.writer import Writer
 
 if TYPE_CHECKING:

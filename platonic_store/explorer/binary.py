@@ -4,20 +4,20 @@ import gzip
 import json
 
 from platonic_store.explorer import columns, maps, rows
-from platonic_store.explorer.rows import kept
+from platonic_store.explorer.rows import cached
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import Snapshot
 
 
-@kept
+@cached
 def structures(snapshot: Snapshot) -> bytes:
     """JSON: ids and formulas of all structures."""
     found = rows.structures(snapshot)
     return _packed(json.dumps({"ids": found.ids.to_pylist(), "formulas": found.formulas}).encode())
 
 
-@kept
+@cached
 def atoms(snapshot: Snapshot) -> bytes:
     """Of each distinct atom uint32 structure, then uint16 site of all, then uint8 atomic number."""
     structure, site, number = rows.atoms(snapshot)
@@ -31,12 +31,12 @@ def places(snapshot: Snapshot, level: Level, side: str) -> bytes:
     return _places(snapshot, level, str(lookup.model_layer(snapshot, side)))
 
 
-@kept
+@cached
 def _places(snapshot: Snapshot, level: Level, side: str) -> bytes:
     return _packed(maps.quantised(snapshot, level, lookup.model_layer(snapshot, side)))
 
 
-@kept
+@cached
 def column(snapshot: Snapshot, level: Level, name: str) -> bytes:
     """A byte 0 and float32 values, NaN for none; or a byte 1, the length of the JSON that follows
     as uint32, JSON with names and colours of the codes, and the codes as uint8, 255 for none.

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.explorer import rows
-from platonic_store.explorer.rows import kept
+from platonic_store.explorer.rows import cached
 from platonic_store.plots.space_map import GROUPS, group_of
 from platonic_store.questions.shared.properties import numeric_properties, property_types
 from platonic_store.storage.layout import Level
@@ -43,7 +43,7 @@ class Categories(NamedTuple):
     colours: list[str]
 
 
-@kept
+@cached
 def available(snapshot: Snapshot) -> list[Colour]:
     """All, the most telling first."""
     both: tuple[Level, ...] = ("structure", "atom")
@@ -67,7 +67,7 @@ def available(snapshot: Snapshot) -> list[Colour]:
     return found
 
 
-@kept
+@cached
 def scored(snapshot: Snapshot) -> dict[ModelLayer, str]:
     """The newest reference of each model's layer that `score` has scored."""
     found = snapshot.rows(
@@ -88,7 +88,7 @@ def find(snapshot: Snapshot, level: Level, name: str) -> Colour:
     raise InvalidQuery(f"{level}s cannot be coloured by {name}", f"choose one of {known}")
 
 
-@kept
+@cached
 def numbers(snapshot: Snapshot, level: Level, name: str) -> np.ndarray:
     """(n,) float32 of every row, NaN where it is not known.
 
@@ -111,7 +111,7 @@ def numbers(snapshot: Snapshot, level: Level, name: str) -> np.ndarray:
     return found[rows.atoms(snapshot).structure] if level == "atom" else found
 
 
-@kept
+@cached
 def categories(snapshot: Snapshot, level: Level, name: str) -> Categories:
     """Raises: InvalidQuery."""
     find(snapshot, level, name)
@@ -152,7 +152,7 @@ def _of_atoms(snapshot: Snapshot, name: str) -> Categories:
     return Categories(codes[of_row], list(GROUPS), list(GROUPS.values()))
 
 
-@kept
+@cached
 def _of_structures(snapshot: Snapshot, name: str) -> Categories:
     if name == "group":
         return _groups(snapshot)
@@ -164,7 +164,7 @@ def _of_structures(snapshot: Snapshot, name: str) -> Categories:
         return Categories(codes.astype(np.uint8), [word for _, word in _SYSTEMS], [])
     table = snapshot.execute(
         f"SELECT {quote(name)} AS value FROM structure ORDER BY structure_id"
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     names = sorted(one for one in pc.unique(table["value"]).to_pylist() if one is not None)
     codes = pc.index_in(table["value"], pa.array(names, pa.string()))
     return Categories(np.asarray(codes.fill_null(255)).astype(np.uint8), names, [])

@@ -196,8 +196,12 @@ def beside(snapshot: Snapshot, lists: list[dict[str, Any]]) -> dict[str, Any]:
     cells = crystals(snapshot, ids)
     for cell in cells.values():
         cell["numbers"] = cell["numbers"][:_MOST_ATOMS]
-    return {"a": lists[0], "b": lists[1], "common": len(ranks[0].keys() & ranks[1].keys()),
-            "crystals": cells}  # fmt: skip
+    return {
+        "a": lists[0],
+        "b": lists[1],
+        "common": len(ranks[0].keys() & ranks[1].keys()),
+        "crystals": cells,
+    }
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int | None]:

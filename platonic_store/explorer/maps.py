@@ -6,7 +6,7 @@ import numpy as np
 
 from platonic_store.errors import AnchorsNotFound, Call, PlatonicError, worded
 from platonic_store.explorer import rows
-from platonic_store.explorer.rows import kept
+from platonic_store.explorer.rows import cached
 from platonic_store.geometry import layout, pca_map
 from platonic_store.geometry.projection import project
 from platonic_store.storage import lookup
@@ -26,7 +26,7 @@ class MapKind(NamedTuple):
     note: str
 
 
-@kept
+@cached
 def kind(snapshot: Snapshot) -> MapKind | None:
     """How the map of this store was made; None if the models share no space."""
     if not sides(snapshot):
@@ -36,7 +36,7 @@ def kind(snapshot: Snapshot) -> MapKind | None:
     return MapKind("pca", "these are principal axes, a truer map is made by `platonic-store map`")
 
 
-@kept
+@cached
 def sides(snapshot: Snapshot) -> list[ModelLayer]:
     """The models' layers that have a place on the map, in the order of the store's models."""
     if _is_stored(snapshot):
@@ -73,7 +73,7 @@ def place(
     return found
 
 
-@kept
+@cached
 def quantised(snapshot: Snapshot, level: Level, side: ModelLayer) -> bytes:
     """uint16 x of every row, then y; 0 to 65,534 over ±`REACH`, `ABSENT` where it has none.
 
@@ -82,21 +82,23 @@ def quantised(snapshot: Snapshot, level: Level, side: ModelLayer) -> bytes:
     if side not in sides(snapshot):
         raise AnchorsNotFound(f"{side} is not on the map", Call("project", models=[str(side)]))
     places = np.full((rows.count(snapshot, level), 2), ABSENT, dtype="<u2")
-    which, xy = _stored(snapshot, level, side) if _is_stored(snapshot) else (
-        _by_principal_axes(snapshot, level, side)
-    )  # fmt: skip
+    which, xy = (
+        _stored(snapshot, level, side)
+        if _is_stored(snapshot)
+        else (_by_principal_axes(snapshot, level, side))
+    )
     is_known = which >= 0
     steps = np.rint((xy[is_known].clip(-REACH, REACH) + REACH) * (ABSENT - 1) / 2 / REACH)
     places[which[is_known]] = steps.astype("<u2")
     return places.T.tobytes()
 
 
-@kept
+@cached
 def _is_stored(snapshot: Snapshot) -> bool:
     return bool(snapshot.rows("SELECT 1 FROM structure_map LIMIT 1"))
 
 
-@kept
+@cached
 def _space(snapshot: Snapshot) -> str | None:
     """The space whose coordinates the map shows."""
     if _is_stored(snapshot):
@@ -110,7 +112,7 @@ def _space(snapshot: Snapshot) -> str | None:
 def _stored(snapshot: Snapshot, level: Level, side: ModelLayer) -> tuple[np.ndarray, np.ndarray]:
     found = snapshot.execute(
         f"FROM {level}_map WHERE model = ? AND layer = ?", [side.model, side.layer]
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     xy = np.column_stack([np.asarray(found["x"]), np.asarray(found["y"])])
     return rows.rows_of(snapshot, level, found), xy
 
@@ -127,7 +129,7 @@ def _by_principal_axes(
     return rows.rows_of(snapshot, level, points.keys.take(which)), xy
 
 
-@kept
+@cached
 def _frame(snapshot: Snapshot, level: Level) -> tuple[pca_map.Axes, np.ndarray, float]:
     """The axes, and the centre and half width of the square that holds most points."""
     space = _space(snapshot)

@@ -6,7 +6,7 @@ from typing import Any
 
 from platonic_store.errors import PlatonicError
 from platonic_store.explorer import columns, maps, rows
-from platonic_store.explorer.rows import kept
+from platonic_store.explorer.rows import cached
 from platonic_store.plots.space_map import GROUPS, group_of
 from platonic_store.questions.shared.properties import property_types
 from platonic_store.sql import cookbook
@@ -24,7 +24,7 @@ CAVEATS = {
 }
 
 
-@kept
+@cached
 def overview(snapshot: Snapshot) -> dict[str, Any]:
     """The store in one JSON object."""
     kind = maps.kind(snapshot)
@@ -52,8 +52,10 @@ def _atoms(snapshot: Snapshot) -> int:
 
 def _models(snapshot: Snapshot) -> list[dict[str, Any]]:
     """A model and layer each: those on the map first, else as `similar` would take them."""
-    cards = {name: (json.loads(card), sha) for name, card, sha in snapshot.rows(
-        "SELECT name, card, checkpoint_sha256 FROM model")}  # fmt: skip
+    cards = {
+        name: (json.loads(card), sha)
+        for name, card, sha in snapshot.rows("SELECT name, card, checkpoint_sha256 FROM model")
+    }
     on_map, scored = maps.sides(snapshot), columns.scored(snapshot)
     known = {one.side for one in snapshot.tables if one.space is None} | {*on_map}
     found = []
@@ -122,10 +124,16 @@ def queries(snapshot: Snapshot) -> list[dict[str, Any]]:
             cookbook.prepared(snapshot, one, {})
         except PlatonicError as error:
             why = str(error)
-        variables = {name: {"default": v.default, "meaning": v.meaning}
-                     for name, v in one.variables.items()}  # fmt: skip
+        variables = {
+            name: {"default": v.default, "meaning": v.meaning} for name, v in one.variables.items()
+        }
         found.append(
-            {"name": one.name, "title": one.title, "text": one.text, "variables": variables,
-             "why_not": why}
-        )  # fmt: skip
+            {
+                "name": one.name,
+                "title": one.title,
+                "text": one.text,
+                "variables": variables,
+                "why_not": why,
+            }
+        )
     return found

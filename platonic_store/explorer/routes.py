@@ -5,8 +5,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 import pandas as pd
 from fastapi import APIRouter, Query, Request, Response
@@ -15,8 +15,13 @@ from fastapi.staticfiles import StaticFiles
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
 from platonic_store.explorer import binary, data, overview, search, sent
-from platonic_store.questions.shared.inputs import GUEST
+from platonic_store.questions.shared.inputs import UPLOAD
 from platonic_store.storage.layout import Level
+from platonic_store.storage.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from platonic_store.service.settings import Settings
+    from platonic_store.service.work import Work
 
 STATIC = Path(__file__).parent / "static"
 # No request leaves this host, nothing is compiled from text. data: and blob: are what the crystal's
@@ -28,13 +33,14 @@ CSP = (
 )
 
 
-def router(work: Any, settings: Any) -> APIRouter:
+def router(work: "Work", settings: "Settings") -> APIRouter:
     """The explorer's routes. work: what runs functions of a snapshot; settings: of the service."""
     routes = APIRouter(include_in_schema=False)
     files = StaticFiles(directory=STATIC)
 
-    async def answered(request: Request, function: Callable[..., Any], *given: Any, **named: Any
-                       ) -> Response:  # fmt: skip
+    async def answered(
+        request: Request, function: Callable[..., Any], *given: Any, **named: Any
+    ) -> Response:
         """What a function of the newest snapshot says, as JSON or bytes; 304 where it is known."""
         tag = f'W/"{work.snapshot().id}-{_hash(str(request.url))}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
@@ -74,7 +80,7 @@ def router(work: Any, settings: Any) -> APIRouter:
         if not id_:
             found = await work.run(search.search, filters, limit=None if kind == ".csv" else 200)
             return _csv(found["rows"], "structures") if kind == ".csv" else _json(found)
-        row = request.app.state.uploads.get(id_).row if id_.startswith(GUEST) else None
+        row = request.app.state.uploads.get(id_).row if id_.startswith(UPLOAD) else None
         around = await work.run(_around, id_, row, dict(asked), filters)
         if kind == ".csv":
             lists = (around["neighbours"][one] for one in "ab")
@@ -110,7 +116,7 @@ def router(work: Any, settings: Any) -> APIRouter:
 
     @routes.get("/explore/crystal")
     async def crystal(request: Request, id: str) -> Response:
-        if id.startswith(GUEST):  # whose models may be at work
+        if id.startswith(UPLOAD):  # whose models may be at work
             return _json(await work.run(sent.crystal, request.app.state.uploads.get(id).row))
         return await answered(request, data.crystal, id)
 
@@ -159,23 +165,23 @@ def router(work: Any, settings: Any) -> APIRouter:
     return routes
 
 
-def _overview(snapshot: Any, uploads: str | None) -> dict[str, Any]:
+def _overview(snapshot: Snapshot, uploads: str | None) -> dict[str, Any]:
     return {**overview.overview(snapshot), "uploads": uploads}
 
 
-def _uploads(settings: Any) -> str | None:
+def _uploads(settings: "Settings") -> str | None:
     """Why no file can be dropped on the page; None if one can."""
     if settings.models is None or settings.models:
         return None
     return "this service embeds no new structures: it was started with --no-models"
 
 
-def _has(work: Any, id_: str) -> bool:
+def _has(work: "Work", id_: str) -> bool:
     return bool(id_) and work.snapshot().has_structure(id_)
 
 
 def _around(
-    snapshot: Any,
+    snapshot: Snapshot,
     id_: str,
     row: dict[str, Any] | None,
     asked: dict[str, str],
@@ -215,14 +221,8 @@ def _csv(rows: list[dict[str, Any]], name: str) -> Response:
     return Response(
         pd.DataFrame(rows).to_csv(index=False),
         media_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{_file(name)}.csv"},
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.csv"},
     )
-
-
-def _file(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")
 
 
 def _hash(text: str) -> str:

@@ -16,7 +16,7 @@ R = TypeVar("R")
 _kept: WeakKeyDictionary[Snapshot, dict[Any, Any]] = WeakKeyDictionary()
 
 
-def kept(function: Callable[..., R]) -> Callable[..., R]:
+def cached(function: Callable[..., R]) -> Callable[..., R]:
     """Compute once for each snapshot and arguments, and forget with the snapshot."""
 
     @functools.wraps(function)
@@ -49,19 +49,19 @@ class Atoms(NamedTuple):
     number: np.ndarray
 
 
-@kept
+@cached
 def structures(snapshot: Snapshot) -> Structures:
     found = snapshot.execute(
         "SELECT id, formula FROM catalog.main.structures ORDER BY id"
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     return Structures(found["id"].combine_chunks(), found["formula"].to_pylist())
 
 
-@kept
+@cached
 def atoms(snapshot: Snapshot) -> Atoms:
     found = snapshot.execute(
         "SELECT structure_id, numbers, orbits FROM crystals ORDER BY structure_id"
-    ).to_arrow_table()  # fmt: skip
+    ).to_arrow_table()
     of_row = of_structures(snapshot, found["structure_id"])
     orbits = found["orbits"].combine_chunks()
     counts = np.asarray(pc.list_value_length(orbits))

@@ -11,7 +11,11 @@ import sqlalchemy as sa
 
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import anchors as select
-from platonic_store.questions.shared.pairing import PairedEmbeddings, paired_embeddings, speaking
+from platonic_store.questions.shared.pairing import (
+    PairedEmbeddings,
+    distinct_keys,
+    paired_embeddings,
+)
 from platonic_store.storage import lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
@@ -92,7 +96,7 @@ def _random(
     """The keys of k atoms at random, as `anchors.random_rows` chooses, and how many there are."""
     kept: list[pd.DataFrame] = []
     count = 0
-    for keys in speaking(snapshot, lookup.vector_table(snapshot, side, "atom")):
+    for keys in distinct_keys(snapshot, lookup.vector_table(snapshot, side, "atom")):
         keys = keys[~keys["structure_id"].isin(refused)]
         kept.append(keys.assign(digest=select.hashes(_names(keys), seed)))
         count += len(keys)

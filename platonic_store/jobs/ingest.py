@@ -17,22 +17,25 @@ from platonic_store.jobs.runs import RunReport, begin_run, register_model, renew
 from platonic_store.runtimes.cards import Card, layers_wanted, outputs_wanted
 from platonic_store.runtimes.forkserver import Forkserver
 from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
-from platonic_store.storage import records
-from platonic_store.storage.records import Gap, Wanted
+from platonic_store.storage import quarantine
+from platonic_store.storage.gaps import Gap, Wanted, find_gaps, structures_of_gap
+from platonic_store.storage.layout import StoreDtype
 from platonic_store.storage.writer import Writer
 
 
 class Asked(NamedTuple):
     """What is asked of models.
 
-    outputs: "energy", or "energy,forces", which are stored beside embeddings. cluster: whose nodes
-    do it, in place of this machine.
+    outputs: "energy", or "energy,forces", which are stored beside embeddings. store_dtype: of
+    embeddings; None: as the model's others are stored, or float32. cluster: whose nodes do it, in
+    place of this machine.
     """
 
     layers: str = "default"
     outputs: str = ""
     device: str = "auto"
     batch_atoms: int | None = None
+    store_dtype: StoreDtype | None = None
     cluster: Cluster | None = None
 
     def of(self, card: Card) -> Wanted:
@@ -121,7 +124,7 @@ def _embed(
             return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0), []
         if all(gap.outputs == wanted.outputs for gap in gaps):
             wanted = wanted._replace(outputs=[])  # only layers are lacking
-            gaps = records.gaps(writer, source_id, wanted)
+            gaps = find_gaps(writer, source_id, wanted)
     sites = arriving.sites if arriving else sum(gap.sites for gap in gaps)
     with (
         engine or _engine(writer, model, wanted, asked, server) as engine,
@@ -129,7 +132,7 @@ def _embed(
     ):
         progress.note("starting workers")
         register_model(writer, card, engine.identity)
-        run = begin_run(writer, source_id, wanted, engine.identity, rejected)
+        run = begin_run(writer, source_id, wanted, engine.identity, rejected, asked.store_dtype)
         with run.recorded():
             if arriving is not None:
                 everything = Lacking(wanted.layers, wanted.outputs)
@@ -139,7 +142,7 @@ def _embed(
                 gaps = [gap for gap in gaps if gap.layers or gap.outputs]  # others were tried
                 progress.expect_more(sum(gap.sites for gap in gaps))
             for gap in gaps:
-                structures = records.structures_of_gap(writer, source_id, wanted, gap)
+                structures = structures_of_gap(writer, source_id, wanted, gap)
                 lacking = Lacking(
                     [layer for layer in wanted.layers if layer not in gap.layers],
                     [output for output in wanted.outputs if output not in gap.outputs],
@@ -150,10 +153,8 @@ def _embed(
 
 def _gaps(writer: Writer, source_id: int | None, wanted: Wanted) -> tuple[int, list[Gap]]:
     """How many structures are new in quarantine, for their elements, and what the others lack."""
-    rejected = records.quarantine_unsupported_elements(
-        writer, source_id, wanted.model, wanted.elements
-    )
-    return rejected, records.gaps(writer, source_id, wanted)
+    rejected = quarantine.add_unsupported(writer, source_id, wanted.model, wanted.elements)
+    return rejected, find_gaps(writer, source_id, wanted)
 
 
 def _engine(

@@ -18,8 +18,8 @@ import pyarrow as pa
 from platonic_store import progress
 from platonic_store.engines.cluster import Cluster
 from platonic_store.errors import Call, ConflictingStructure, UnreadableSource
-from platonic_store.storage import records
-from platonic_store.storage.records import Wanted
+from platonic_store.storage import gaps, records
+from platonic_store.storage.gaps import Wanted
 from platonic_store.storage.writer import Writer
 from platonic_store.structures import StructureBatch, describe
 from platonic_store.structures.records import Crystal, Rejected
@@ -86,7 +86,7 @@ class Reading:
             self._conflicts += added.conflicts
             for record in batch.rejected[:1]:
                 self._reason = self._reason or f"{record.record}: {record.reason}"
-            rest = wanted and records.untouched(self._writer, wanted, added)
+            rest = wanted and gaps.untouched(self._writer, wanted, added)
             if rest:
                 sites += sum(rest["nsites"].to_pylist())
                 yield rest

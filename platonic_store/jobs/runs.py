@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from platonic_store.engines import Chunk
 from platonic_store.errors import CheckpointMismatch
 from platonic_store.runtimes.cards import Card, is_same_weights
-from platonic_store.storage import commits, records
+from platonic_store.storage import commits, quarantine
 from platonic_store.storage import tables as t
+from platonic_store.storage.gaps import Wanted
 from platonic_store.storage.ids import new_id
 from platonic_store.storage.interrupts import uninterrupted
-from platonic_store.storage.layout import Level
-from platonic_store.storage.records import Wanted
+from platonic_store.storage.layout import Level, StoreDtype
 from platonic_store.storage.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -92,10 +92,11 @@ def begin_run(
     wanted: Wanted,
     identity: dict[str, Any],
     rejected: int,
+    store_dtype: StoreDtype | None = None,
 ) -> "Run":
     """Note in the catalogue that a model begins to run.
 
-    rejected: how many structures it will not be given.
+    rejected: how many structures it will not be given. store_dtype: see `Run`.
     """
     with writer.writing() as connection:
         run_id = new_id()
@@ -116,15 +117,24 @@ def begin_run(
     gives = [*(f"layer {layer}" for layer in wanted.layers), *wanted.outputs]
     _log.info("run %d: %s on %s: %s", run_id, wanted.model, identity["device"], ", ".join(gives))
     report = RunReport(run_id, wanted.model, 0, 0, rejected, 0.0, 0.0, 0.0)
-    return Run(writer, report, source_id)
+    return Run(writer, report, source_id, store_dtype)
 
 
 class Run:
-    """One model's pass: commits chunks as they come, and keeps the run's row true."""
+    """One model's pass: commits chunks as they come, and keeps the run's row true.
 
-    def __init__(self, writer: Writer, report: RunReport, source_id: int | None):
+    store_dtype: of the vectors; None: as a table has them, or float32 where there is none.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        report: RunReport,
+        source_id: int | None,
+        store_dtype: StoreDtype | None,
+    ):
         self.report = report
-        self._writer, self._source_id = writer, source_id
+        self._writer, self._source_id, self._store_dtype = writer, source_id, store_dtype
         self._started = time.monotonic()
         self._tables: dict[tuple[int, Level], str] = {}
 
@@ -149,16 +159,18 @@ class Run:
             _log.info("run %d %s: %s", self.report.run, state, self.report)
 
     def table(self, layer: int, level: Level, dim: int) -> str:
-        """The name of a vector table, which is made if there is none."""
+        """The name of a vector table, which is made if there is none.
+
+        Raises: InvalidQuery if it is there in another precision than asked for.
+        """
         if (layer, level) not in self._tables:
-            self._tables[layer, level] = commits.ensure_vector_table(
-                self._writer,
-                self.report.model,
-                layer,
-                level,
-                dim,
-                half=self._writer.store_dtype == "float16",
+            is_half = self._store_dtype == "float16"
+            name = commits.ensure_vector_table(
+                self._writer, self.report.model, layer, level, dim, half=is_half
             )
+            if self._store_dtype is not None:
+                commits.require_dtype(self._writer, name, self._store_dtype)
+            self._tables[layer, level] = name
         return self._tables[layer, level]
 
     def refuse(self, structures: int) -> None:
@@ -178,8 +190,8 @@ class Run:
         rejected = [(id_, id_, reason) for id_, reason in chunk.rejected]
 
         def record(connection: sa.Connection) -> None:
-            records.clear_quarantine(connection, report.model, set(chunk.structure_ids))
-            records.quarantine(connection, self._source_id, report.model, rejected)
+            quarantine.clear(connection, report.model, set(chunk.structure_ids))
+            quarantine.add(connection, self._source_id, report.model, rejected)
             self._update(connection, report)
             for table, rows in chunk.predictions.items():
                 self._writer.add_rows(table, self._of_run(rows))

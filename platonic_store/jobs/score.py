@@ -8,7 +8,14 @@ from platonic_store import progress
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.parts import ahead, calls
 from platonic_store.errors import InvalidQuery
-from platonic_store.questions.shared import kept_references, references, training_sets
+from platonic_store.questions.shared import (
+    bounded_references,
+    embedded_sets,
+    kept_references,
+    references,
+    stored_references,
+    training_sets,
+)
 from platonic_store.questions.shared.references import Reference, Scored, Scores
 from platonic_store.storage import bulk, deletions, lookup
 from platonic_store.storage import tables as t
@@ -37,27 +44,27 @@ def score_model(
 
     Raises: InvalidQuery for a store that was thinned, whose structures lack atoms.
     """
-    with writer.snapshot() as snapshot:
-        if training_sets.is_thinned(snapshot, side):
-            raise InvalidQuery(
-                f"{side} was thinned here: the structures of this store lack atoms",
-                "score another store, or ask it for `typicality` with this one as its reference",
-            )
-        reference = None if renew else references.stored(snapshot, side)
-        if reference is not None and (
-            among not in (None, reference.among) or seed not in (None, reference.seed)
-        ):
-            reference = None
-        if reference is None:
-            reference, these = references.build_reference(
-                snapshot, side, among=among, seed=seed or 0
-            )
-            reference = references.calibrated(reference, these)
-            sites = len(reference.known.sites)
-            is_kept = kept_references.is_kept(snapshot, side, sites)
-            save_reference(writer, reference, is_kept=is_kept)
-        scored = _score_missing(writer, snapshot, reference, side, cluster)
-        return Scored(reference.id, *side, scored)
+    snapshot = writer.snapshot()
+    if training_sets.is_thinned(snapshot, side):
+        raise InvalidQuery(
+            f"{side} was thinned here: the structures of this store lack atoms",
+            "score another store, or ask it for `typicality` with this one as its reference",
+        )
+    reference = None if renew else stored_references.stored(snapshot, side)
+    if reference is not None and (
+        among not in (None, reference.among) or seed not in (None, reference.seed)
+    ):
+        reference = None
+    if reference is None:
+        reference, these = bounded_references.build_reference(
+            snapshot, side, among=among, seed=seed or 0
+        )
+        reference = references.calibrated(reference, these)
+        sites = len(reference.known.sites)
+        is_kept = kept_references.is_kept(snapshot, side, sites)
+        save_reference(writer, reference, is_kept=is_kept)
+    scored = _score_missing(writer, snapshot, reference, side, cluster)
+    return Scored(reference.id, *side, scored)
 
 
 def save_reference(writer: Writer, reference: Reference, *, is_kept: bool = False) -> None:
@@ -83,7 +90,7 @@ def save_reference(writer: Writer, reference: Reference, *, is_kept: bool = Fals
         name = lookup.calibration_name(reference.id)
         writer.keep_parameters(name, reference.scales.to_bytes())
         if is_kept:
-            contents = kept_references.to_bytes(references.to_keep(reference))
+            contents = kept_references.to_bytes(kept_references.to_keep(reference.known))
             for one in zip(lookup.reference_names(reference.id), contents, strict=True):
                 writer.keep_parameters(*one)
         members = reference.members.assign(reference=reference.id)
@@ -96,7 +103,7 @@ def calibrate_again(writer: Writer, sides: list[ModelLayer]) -> None:
     snapshot = writer.snapshot()
     with writer.writing():
         for side in sides:
-            reference = references.stored(snapshot, side)
+            reference = stored_references.stored(snapshot, side)
             assert reference is not None
             name = lookup.calibration_name(reference.id)
             writer.keep_parameters(name, reference.scales.to_bytes())
@@ -116,12 +123,12 @@ def _score_missing(
     table = lookup.vector_table(snapshot, side, "structure")
     embedded = (id_ for part in snapshot.keys(table) for id_ in part["structure_id"].to_pylist())
     todo = sorted(id_ for id_ in embedded if id_ not in known)
-    groups = references.compositions(snapshot, reference.seed)
+    groups = embedded_sets.compositions(snapshot, reference.seed)
 
     score = calls(references.scores, reference, cluster)
 
     def scored(ids: list[str]) -> Scores:
-        return score(references.load_some(snapshot, side, ids, groups))
+        return score(embedded_sets.load_some(snapshot, side, ids, groups))
 
     parts = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
     with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:

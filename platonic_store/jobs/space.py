@@ -107,16 +107,16 @@ def open_space(
             f"there is no recipe {recipe!r}",
             f"choose one of {', '.join((*RECIPES, ALIGNED, ALONE))}",
         )
-    with writer.snapshot() as snapshot:
-        anchor_set = newest_anchors(snapshot, anchors)
-        alone = _named(snapshot, models) if recipe == ALONE else []
-        known = _agreed_space(snapshot, anchor_set, alone)
-        if known and recipe in (None, ALIGNED, ALONE):
-            return known
-        named = [lookup.model_layer(snapshot, text) for text in models if "@" in text]
-        options = [] if recipe in RECIPES else _options(snapshot, anchor_set, named, alone)
-        embeddings = max(options, key=len, default={})
-        formulas = snapshot.describe(anchor_set.atoms["structure_id"].unique().tolist())
+    snapshot = writer.snapshot()
+    anchor_set = newest_anchors(snapshot, anchors)
+    alone = _named(snapshot, models) if recipe == ALONE else []
+    known = _agreed_space(snapshot, anchor_set, alone)
+    if known and recipe in (None, ALIGNED, ALONE):
+        return known
+    named = [lookup.model_layer(snapshot, text) for text in models if "@" in text]
+    options = [] if recipe in RECIPES else _options(snapshot, anchor_set, named, alone)
+    embeddings = max(options, key=len, default={})
+    formulas = snapshot.describe(anchor_set.atoms["structure_id"].unique().tolist())
     if recipe is None:
         recipe = ALIGNED if len(embeddings) > 1 and anchor_set.k >= 4 else "whitened"
     if recipe in RECIPES:

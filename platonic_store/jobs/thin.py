@@ -21,8 +21,9 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.cover import Cover
 from platonic_store.geometry.typicality import Atoms
 from platonic_store.jobs.score import save_reference
-from platonic_store.questions.shared import references, training_sets
-from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.questions.shared import embedded_sets, references, training_sets
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.references import Reference
 from platonic_store.questions.shared.training_sets import Background
 from platonic_store.storage import commits, lookup, records
 from platonic_store.storage import tables as t
@@ -101,7 +102,7 @@ def thin(
         radius = _radius_for(snapshot, side, sites, keep or 1.0)
     kept, lost = _cover(snapshot, side, sites, radius)
     known = _set(snapshot, side, sites, kept)
-    reference, background = _judged(snapshot, side, sites, known, radius)
+    reference, background = _calibration(snapshot, side, sites, known, radius)
     found = Thinned(
         *side,
         radius,
@@ -123,8 +124,10 @@ def _sites(snapshot: Snapshot, side: ModelLayer) -> Sites:
     known = snapshot.frame(
         "SELECT id, content_hash, formula FROM catalog.main.structures ORDER BY id"
     )
-    groups = np.array([references.composition(one, 0) for one in known["formula"]], dtype=np.int64)
-    is_last = np.array([references.part_of(int(one)) == "calibration" for one in groups])
+    groups = np.array(
+        [embedded_sets.composition(one, 0) for one in known["formula"]], dtype=np.int64
+    )
+    is_last = np.array([embedded_sets.part_of(int(one)) == "calibration" for one in groups])
     rank = np.empty(len(known), dtype=np.int64)
     rank[np.lexsort((known["id"], known["content_hash"], is_last))] = np.arange(len(known))
     index = pd.Index(known["id"])
@@ -235,31 +238,31 @@ def _set(snapshot: Snapshot, side: ModelLayer, sites: Sites, which: np.ndarray) 
     )
 
 
-def _judged(
+def _calibration(
     snapshot: Snapshot, side: ModelLayer, sites: Sites, known: EmbeddedSet, radius: float
 ) -> tuple[Reference, Background]:
     """What calibrates: of typicality and of coverage, by atoms that the cover did not choose."""
     embedded = np.unique(sites.structure)
     chosen = training_sets.calibration_ids(sites.ids[embedded], sites.groups[embedded])
     is_chosen = np.isin(sites.ids.astype(str), chosen.astype(str))
-    judges = _set(snapshot, side, sites, np.flatnonzero(is_chosen[sites.structure]))
+    calibrating = _set(snapshot, side, sites, np.flatnonzero(is_chosen[sites.structure]))
     background = Background(
-        training_sets.measure_scale(judges, known), training_sets.census(snapshot)
+        training_sets.measure_scale(calibrating, known), training_sets.census(snapshot)
     )
-    is_typical = [references.part_of(int(one)) == "typical" for one in known.whole.groups]
+    is_typical = [embedded_sets.part_of(int(one)) == "typical" for one in known.whole.groups]
     typical = known.ids[np.array(is_typical, dtype=bool)]
     members = pd.concat(
         pd.DataFrame({"structure_id": ids, "part": part})
-        for part, ids in (("typical", typical), ("calibration", judges.ids))
+        for part, ids in (("typical", typical), ("calibration", calibrating.ids))
     )
     reference = references.assembled(
         side,
-        references.subset(known, typical),
+        embedded_sets.subset(known, typical),
         members.sort_values("structure_id").reset_index(drop=True),
         dict(zip(sites.ids, sites.hashes, strict=True)),
         {"radius": radius},
     )
-    reference = references.calibrated(reference, judges)
+    reference = references.calibrated(reference, calibrating)
     # Those that calibrate are not in the store, unless an atom of theirs was kept.
     is_here = reference.members["structure_id"].isin(known.ids)
     return replace(reference, members=reference.members[is_here]), background

@@ -62,10 +62,8 @@ def panels(
     return _styled(figure, height)
 
 
-def heat(
-    matrix: pd.DataFrame, *, title: str, low: float = 0, high: float = 1, text: str = ".2f"
-) -> Any:
-    """A matrix with its numbers written in; NaN stays empty."""
+def heat(matrix: pd.DataFrame, *, title: str, low: float = 0) -> Any:
+    """A matrix of numbers up to 1, which are written in; NaN stays empty."""
     import plotly.graph_objects as go
 
     figure = go.Figure(
@@ -74,9 +72,9 @@ def heat(
             x=list(matrix.columns),
             y=list(matrix.index),
             zmin=low,
-            zmax=high,
+            zmax=1,
             colorscale="Viridis",
-            texttemplate=f"%{{z:{text}}}",
+            texttemplate="%{z:.2f}",
             hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
             hoverongaps=False,
             xgap=2,
@@ -113,7 +111,7 @@ def periodic(values: pd.Series, *, title: str, low: float, high: float) -> Any:
             z=z,
             text=text,
             zmin=low,
-            zmax=high,
+            zmax=1,
             colorscale="Viridis",
             texttemplate="%{text}",
             hovertemplate="%{text}: %{z:.3f}<extra></extra>",
@@ -169,13 +167,13 @@ def dots(
     return _styled(figure, height=110 + 30 * len(names))
 
 
-def steps(values: dict[str, pd.Series], *, colours: list[str], title: str, bins: int = 60) -> Any:
-    """The distribution of each series over the same bins, as a line of steps."""
+def steps(values: dict[str, pd.Series], *, colours: list[str], title: str) -> Any:
+    """The distribution of each series over the same 60 bins, as a line of steps."""
     import numpy as np
     import plotly.graph_objects as go
 
     everything = np.concatenate([series.to_numpy() for series in values.values()])
-    edges = np.linspace(everything.min(), everything.max(), bins + 1)
+    edges = np.linspace(everything.min(), everything.max(), 61)
     figure = go.Figure()
     for (name, series), colour in zip(values.items(), colours, strict=True):
         share = np.histogram(series, edges)[0] / len(series)

@@ -13,22 +13,22 @@ from platonic_store.geometry import set_measures as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.neighbours import unit_rows
 from platonic_store.questions.shared.declaration import Column, question
-from platonic_store.questions.shared.parameters import Models, Seed
-from platonic_store.questions.shared.screening.duplicates import (
+from platonic_store.questions.shared.duplicates import (
     WITHIN,
-    Fine,
+    ElementMeans,
     Within,
-    fine,
+    element_means,
     first_alike,
-    known_alike,
+    nearest_known,
     spread_of,
 )
-from platonic_store.questions.shared.structure_sets import (
-    StructureSet,
+from platonic_store.questions.shared.parameters import Models, Seed
+from platonic_store.questions.shared.structure_queries import (
     StructuresQuery,
     structure_set,
     trained_sides,
 )
+from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -133,19 +133,21 @@ def compared(
 class _Seen(NamedTuple):
     """A set as one model sees it.
 
-    vectors: (n, D) rows of unit length. fine: the same as near duplicates are told.
+    vectors: (n, D) rows of unit length. element_means: the same as near duplicates are told.
     """
 
     vectors: np.ndarray
-    fine: Fine
+    element_means: ElementMeans
     formulas: np.ndarray
     ids: np.ndarray
     is_stored: bool
 
     def take(self, rows: np.ndarray) -> "_Seen":
         """Some of them. rows: integers."""
-        fine = self.fine._replace(vectors=self.fine.vectors[rows])
-        return _Seen(self.vectors[rows], fine, self.formulas[rows], self.ids[rows], self.is_stored)
+        element_means = self.element_means._replace(vectors=self.element_means.vectors[rows])
+        return _Seen(
+            self.vectors[rows], element_means, self.formulas[rows], self.ids[rows], self.is_stored
+        )
 
     def sample(self, seed: int) -> "_Seen":
         """What is compared with all others, the same for the same ids in any order."""
@@ -158,7 +160,7 @@ def _seen(
     these: StructureSet, side: ModelLayer, space: str | None, spread: dict[ModelLayer, float]
 ) -> _Seen:
     vectors = unit_rows(these.vectors(side, space))
-    return _Seen(vectors, fine(these, spread), these.formulas, these.ids, these.is_stored)
+    return _Seen(vectors, element_means(these, spread), these.formulas, these.ids, these.is_stored)
 
 
 def _measured(
@@ -210,11 +212,13 @@ def _means(a: _Seen, b: _Seen, k: int, within: float) -> dict[str, np.ndarray]:
 
 def _alike(a: _Seen, b: _Seen, within: float) -> dict[str, np.ndarray]:
     """Of which structures of A no earlier one, and none of B, is a near duplicate."""
-    nearer = a.fine.within(within)
-    first = first_alike(a.fine.vectors, a.formulas, nearer)
+    nearer = a.element_means.within(within)
+    first = first_alike(a.element_means.vectors, a.formulas, nearer)
     both = a.is_stored and b.is_stored
     own = pd.Index(b.ids).get_indexer(pd.Index(a.ids)) if both else None
-    known = known_alike(a.fine.vectors, a.formulas, b.fine.vectors, b.formulas, own)
+    known = nearest_known(
+        a.element_means.vectors, a.formulas, b.element_means.vectors, b.formulas, own
+    )
     return {"unique": first == np.arange(len(first)), "novel": known.distance > nearer}
 
 

@@ -10,10 +10,10 @@ from platonic_store.geometry import coverage as geometry
 from platonic_store.geometry.coverage import Nearest
 from platonic_store.questions.shared.asked_sets import EXTERNAL, asked_set, known_query
 from platonic_store.questions.shared.declaration import Column, StructureMark, question
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.questions.shared.parameters import Level, Model, OneReferenceStore
 from platonic_store.questions.shared.reference_stores import reference_model
-from platonic_store.questions.shared.references import EmbeddedSet
 from platonic_store.questions.shared.training_sets import (
     TrainingSet,
     coordination,

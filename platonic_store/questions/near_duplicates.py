@@ -8,8 +8,8 @@ from annotated_types import Ge
 from platonic_store.geometry.clusters import close_pairs, connected
 from platonic_store.questions.shared.crystals import crystals, same
 from platonic_store.questions.shared.declaration import Column, question
+from platonic_store.questions.shared.duplicates import WITHIN, pooled_by_element
 from platonic_store.questions.shared.parameters import Model, Where
-from platonic_store.questions.shared.screening.duplicates import WITHIN, told_apart
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.watch import check_rows
@@ -55,7 +55,7 @@ def near_duplicates(
     no element has two atoms.
     """
     side = lookup.model_layer(snapshot, model)
-    whole = told_apart(snapshot, side)
+    whole = pooled_by_element(snapshot, side)
     known = _known(snapshot, where)
     rows = known.index.get_indexer(pd.Index(whole.ids))
     known, vectors = known.iloc[rows[rows >= 0]], whole.vectors[rows >= 0]

@@ -8,14 +8,14 @@ import pandas as pd
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.committee import judged
 from platonic_store.questions.shared.declaration import Column, question
-from platonic_store.questions.shared.parameters import Models, ReferenceStore
-from platonic_store.questions.shared.screening.duplicates import (
+from platonic_store.questions.shared.duplicates import (
     WITHIN,
     Within,
     first_alike,
-    known_alike,
     match,
+    nearest_known,
 )
+from platonic_store.questions.shared.parameters import Models, ReferenceStore
 from platonic_store.questions.shared.screening.known import Known, known
 from platonic_store.questions.shared.screening.limits import (
     CLASSES,
@@ -27,12 +27,12 @@ from platonic_store.questions.shared.screening.limits import (
     Sparse,
     limits_of,
 )
-from platonic_store.questions.shared.structure_sets import (
-    StructureSet,
+from platonic_store.questions.shared.structure_queries import (
     StructuresQuery,
     structure_set,
     trained_sides,
 )
+from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage.snapshot import Snapshot
 
 CAVEAT = (
@@ -162,8 +162,10 @@ class _Alike(NamedTuple):
 def _alike(base: Known, these: StructureSet, within: float, check: bool) -> _Alike:
     """Near duplicates among the known and among the candidates themselves."""
     others = base.others(these)
-    seen, formulas = base.fine(these), these.formulas
-    nearest = known_alike(seen.vectors, formulas, base.fine(others).vectors, others.formulas)
+    seen, formulas = base.element_means(these), these.formulas
+    nearest = nearest_known(
+        seen.vectors, formulas, base.element_means(others).vectors, others.formulas
+    )
     is_near = nearest.distance <= seen.within(within)
     duplicate_of = _or_none(is_near, others.ids[nearest.row[is_near]])
     first = first_alike(seen.vectors, formulas, seen.within(within))

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from platonic_store.questions.shared.declaration import Column, question
+from platonic_store.questions.shared.duplicates import WITHIN, Within
 from platonic_store.questions.shared.parameters import Models, ReferenceStore
-from platonic_store.questions.shared.screening.duplicates import WITHIN, Within
 from platonic_store.questions.shared.screening.known import known
 from platonic_store.questions.shared.screening.limits import (
     OUTSIDE,
@@ -15,7 +15,7 @@ from platonic_store.questions.shared.screening.limits import (
     limits_of,
     rates,
 )
-from platonic_store.questions.shared.structure_sets import trained_sides
+from platonic_store.questions.shared.structure_queries import trained_sides
 from platonic_store.storage.snapshot import Snapshot
 
 

@@ -136,9 +136,14 @@ def _data(
     anchors = space_anchors(snapshot, space)
     elsewhere = f"formula NOT IN ({literals(anchors['formula'].unique())})"
     chosen = paired_embeddings(
-        snapshot, [source, target], "structure", space=space, where=elsewhere,
-        sample=structures, seed=seed,
-    ).keys["structure_id"]  # fmt: skip
+        snapshot,
+        [source, target],
+        "structure",
+        space=space,
+        where=elsewhere,
+        sample=structures,
+        seed=seed,
+    ).keys["structure_id"]
     formulas = snapshot.describe(chosen.tolist()).set_index("structure_id")["formula"]
     at_anchors = _atoms(snapshot, tables, anchors["structure_id"].unique().tolist())
     return Data(

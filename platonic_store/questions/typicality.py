@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from ase.data import chemical_symbols
 
-from platonic_store.questions.shared import references
+from platonic_store.questions.shared import bounded_references, references, stored_references
 from platonic_store.questions.shared.asked_sets import (
     asked_set,
     external_set,
@@ -15,10 +15,11 @@ from platonic_store.questions.shared.asked_sets import (
     some_of,
 )
 from platonic_store.questions.shared.declaration import Column, StructureMark, question
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.questions.shared.parameters import Level, Model, ReferenceStore
 from platonic_store.questions.shared.reference_stores import reference_model
-from platonic_store.questions.shared.references import EmbeddedSet, Reference
+from platonic_store.questions.shared.references import Reference
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -125,15 +126,15 @@ def _scored(
 
 def _reference(snapshot: Snapshot, side: ModelLayer) -> Reference:
     """The store's reference set, or a new one of what it holds."""
-    stored = references.stored(snapshot, side)
+    stored = stored_references.stored(snapshot, side)
     if stored is not None:
         return stored
     tables = [lookup.vector_table(snapshot, side, level) for level in ("structure", "atom")]
     key = snapshot.manifest.store, str([snapshot.checksum(table) for table in tables])
-    if known := references.cache_get(key):
+    if known := stored_references.cache.get(key):
         return known
-    return references.cache_put(
-        key, references.calibrated(*references.build_reference(snapshot, side))
+    return stored_references.cache.put(
+        key, references.calibrated(*bounded_references.build_reference(snapshot, side))
     )
 
 

@@ -1,0 +1,1 @@
+"""What a model needs to run: card, licence, weights, environment, and worker processes."""

@@ -48,7 +48,7 @@ def resolve_checkpoint(
             f"{card.name}'s card names {f'the SHA-256 {known}' if known else 'no SHA-256'}, "
             f"{path} has {found}: not loaded, as a checkpoint can run code",
             *([mend] if known else []),
-            Call("ingest", "SOURCE", models=[card.name], checkpoint=str(path), trust=[found]),
+            Call("models.check", card.name, checkpoint=str(path), trust=[found]),
         )
     return replace(card, checkpoint=str(path), checkpoint_sha256=found)
 
@@ -94,7 +94,8 @@ def sha256(path: Path) -> str:
 
 
 def _own_checkpoint(card: Card) -> Call:
-    return Call("ingest", "SOURCE", models=[card.name], checkpoint="PATH")
+    """It works whatever was run: where the weights are is remembered."""
+    return Call("models.check", card.name, checkpoint="PATH")
 
 
 def _single_file(path: Path, card: Card) -> Path:

@@ -16,16 +16,14 @@ from platonic_store.runtimes.variables import VARIABLES
 ROWS = 8_192  # atoms in a batch
 
 
-def energies(
-    ready: RunnableModel, features: np.ndarray, numbers: np.ndarray, *, device: str = "auto"
-) -> np.ndarray:
+def energies(ready: RunnableModel, features: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """(n,) float64, eV: the energy that the model's head gives each atom.
 
     features: (n, dim) of the model's last layer. numbers: (n,) atomic numbers. The model's card
     must say `head: true`. Raises WorkerFailed if the model cannot load or its head fails.
     """
     script = resources.folder("ingest") / "head.py"
-    request = json.dumps({"card": ready.card.as_dict(), "device": device})
+    request = json.dumps({"card": ready.card.as_dict(), "device": "auto"})
     schema = pa.schema(
         [("number", pa.int16()), ("features", pa.list_(pa.float32(), features.shape[1]))]
     )

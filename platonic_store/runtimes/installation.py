@@ -141,8 +141,16 @@ def _install(environment: Environment, lock: int, wheelhouse: Path | None) -> No
             for options in _online(environment, tool, Path(folder)):
                 run(tool.install(python, *options))
         ingest = resources.folder("ingest")
-        run([str(python), "-c", _IMPORT_CHECK, str(ingest.parent),
-             str(environment.family_folder), environment.family])  # fmt: skip
+        run(
+            [
+                str(python),
+                "-c",
+                _IMPORT_CHECK,
+                str(ingest.parent),
+                str(environment.family_folder),
+                environment.family,
+            ]
+        )
     contents = {"family": environment.family, "packages": tool.packages(python)}
     partial_file = environment.marker.with_suffix(".partial")
     partial_file.write_text(json.dumps(contents, indent=2))

@@ -94,8 +94,14 @@ def _resolve(
             for name, value in installer.variables.items()
             if not name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_FIND", "UV_TORCH"))
         }
-        done = subprocess.run(command, input="\n".join(requires), cwd=folder, env=variables,
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            command,
+            input="\n".join(requires),
+            cwd=folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             reason = " ".join(done.stderr.split())[-300:]
             raise EnvironmentNotReady(f"{environment.family} cannot be locked: {reason}")

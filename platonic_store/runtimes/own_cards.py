@@ -84,8 +84,15 @@ def write(
 
 def _as_loaded(card: Card, python: Path) -> Card:
     """The card with the layers, cutoff and elements that the checkpoint has."""
-    request: dict[str, Any] = {"card": card.as_dict(), "layers": [], "outputs": [], "device": "cpu",
-               "batch_atoms": None, "batch_atoms_before": {}, "graph_processes": 0}  # fmt: skip
+    request: dict[str, Any] = {
+        "card": card.as_dict(),
+        "layers": [],
+        "outputs": [],
+        "device": "cpu",
+        "batch_atoms": None,
+        "batch_atoms_before": {},
+        "graph_processes": 0,
+    }
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(python, request, folder)
         try:

@@ -36,7 +36,7 @@ def create_app(store: Store, settings: Settings | None = None) -> FastAPI:
     store.snapshot()
     work = Work(store, settings)
     uploads = Uploads(work, Models(work.snapshot, settings.models), settings)
-    work.guests = uploads
+    work.uploads = uploads
     answers, measures = Answers(work, settings), watching.Measures()
     tools, run_tools = mcp.http(mcp.server(work, settings))
     app = FastAPI(

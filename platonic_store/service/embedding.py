@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.errors import (
-    CheckpointMismatch,
     EnvironmentNotReady,
     NotEmbedded,
     PlatonicError,
@@ -21,6 +20,7 @@ from platonic_store.errors import (
     WeightsNotFound,
     WorkerFailed,
 )
+from platonic_store.questions.shared.running import pool_of
 from platonic_store.runtimes.workers import WorkerPool
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
@@ -145,20 +145,11 @@ def _start(snapshot: Snapshot, name: str, may_install: bool) -> WorkerPool:
 
     Raises: what running a model raises; CheckpointMismatch.
     """
-    from platonic_store.runtimes.cards import is_same_weights
-    from platonic_store.runtimes.preparation import prepare
-
     if not may_install:
         require_ready(name)
-    (runnable,) = prepare([name])
     tables = (table for table in snapshot.tables if table.model == name and table.space is None)
     layers = tuple(sorted({table.layer for table in tables}))
-    pool = WorkerPool(runnable.card, layers, python=runnable.python, workers=1)
-    ((known,),) = snapshot.rows("SELECT checkpoint_sha256 FROM model WHERE name = ?", [name])
-    if not is_same_weights(known, pool.identity, runnable.card):
-        pool.close()
-        raise CheckpointMismatch(f"the weights of {name} here are not those of the store")
-    return pool
+    return pool_of(snapshot, name, layers, workers=1)
 
 
 def require_ready(name: str) -> None:

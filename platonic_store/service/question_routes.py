@@ -17,8 +17,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared.declaration import Question
 from platonic_store.service import formats
 from platonic_store.service.answers import answer
+from platonic_store.service.cache import Cache
 from platonic_store.service.formats import Format, Head
-from platonic_store.service.kept import Kept
 from platonic_store.service.parameters import Page, given, model_of
 from platonic_store.service.settings import Settings
 from platonic_store.service.work import Work
@@ -36,8 +36,8 @@ class Answers:
     def __init__(self, work: Work, settings: Settings):
         self.work, self.settings = work, settings
         half = settings.cache_bytes // 2
-        self.tables: Kept[pa.Table] = Kept(half, lambda table: int(table.nbytes) + 1_000)
-        self.bodies: Kept[Body] = Kept(half, lambda body: len(body.content) + 1_000)
+        self.tables: Cache[pa.Table] = Cache(half, lambda table: int(table.nbytes) + 1_000)
+        self.bodies: Cache[Body] = Cache(half, lambda body: len(body.content) + 1_000)
 
     async def respond(
         self, request: Request, asked: "Asked", page: Page, format: Format

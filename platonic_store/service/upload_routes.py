@@ -17,6 +17,8 @@ from platonic_store.service.parameters import Text, given, model_of
 from platonic_store.service.question_routes import Answers, about, ask, responses, wanted
 from platonic_store.service.uploads import Batch, Upload, Uploads
 
+# `Uploads.add` or `Uploads.add_batch`.
+Add = Callable[[Uploads, bytes, str, str], Awaitable[Upload | Batch]]
 BODY_SECONDS: Final = 20.0  # that a client may take to send it
 _TYPES: Final = ("text/plain", "chemical/x-cif", "application/json", "application/octet-stream")
 BODY: Final[dict[str, Any]] = {
@@ -46,7 +48,7 @@ def _add_sending(routes: APIRouter, uploads: Uploads, sent: "_Sent") -> None:
     async def upload(
         request: Request, name: Annotated[Text, Query(description="The file's name.")] = ""
     ) -> JSONResponse:
-        found = await sent.receive(request, uploads, name)
+        found = await receive(request, uploads, sent.add, name)
         for one in found.uploads if isinstance(found, Batch) else [found]:
             uploads.embed_all(one)
         location = f"/api/{sent.path}/{found.id}"
@@ -81,13 +83,14 @@ def _add(
 ) -> None:
     structure = next(one for one in question.parameters if one.is_structure)
     parameters = model_of(question, answers.settings, without=structure)
+    add: Add = Uploads.add_batch if structure.are_structures else Uploads.add
 
     async def post(
         request: Request,
         parameters: Annotated[parameters, Query()],  # type: ignore[valid-type]
         format: Annotated[Format, Depends(wanted)],
     ) -> Response:
-        sent = await (receive_batch if structure.are_structures else receive)(request, uploads)
+        sent = await receive(request, uploads, add)
         arguments = {structure.name: sent.id, **given(parameters, question)}
         return await answers.respond(request, ask(question, arguments), parameters, format)
 
@@ -97,16 +100,10 @@ def _add(
     routes.post(f"/{question.name}.{{suffix}}", include_in_schema=False)(post)
 
 
-async def receive(request: Request, uploads: Uploads, name: str = "") -> Upload:
-    """The structure in a request's body. Raises: as `received` and `Uploads.add`."""
+async def receive(request: Request, uploads: Uploads, add: Add, name: str = "") -> Upload | Batch:
+    """What is in a request's body, kept. Raises: as `received` and `add`."""
     body, kind = await received(request, uploads)
-    return await uploads.add(body, kind, name or _file_name(request))
-
-
-async def receive_batch(request: Request, uploads: Uploads, name: str = "") -> Batch:
-    """The structures in a request's body. Raises: as `received` and `Uploads.add_batch`."""
-    body, kind = await received(request, uploads)
-    return await uploads.add_batch(body, kind, name or _file_name(request))
+    return await add(uploads, body, kind, name or _file_name(request))
 
 
 async def received(request: Request, uploads: Uploads) -> tuple[bytes, str]:
@@ -133,14 +130,14 @@ def _file_name(request: Request) -> str:
 
 
 class _Sent(NamedTuple):
-    """What can be sent: where, what it is called, and how it is read and found again."""
+    """What can be sent: where, what it is called, and how it is kept and found again."""
 
     path: str
     operation: str
     what: str
     description: str
     progress: str
-    receive: Callable[[Request, Uploads, str], Awaitable[Upload | Batch]]
+    add: Add
     get: Callable[[Uploads, str], Upload | Batch]
 
 
@@ -151,7 +148,7 @@ _SENT: Final = (
         "a structure",
         "The models of the service embed it.",
         "A structure that was sent",
-        receive,
+        Uploads.add,
         Uploads.get,
     ),
     _Sent(
@@ -160,7 +157,7 @@ _SENT: Final = (
         "structures together, to be screened",
         "What cannot be read is told with its reason. `screen` takes the answer's id.",
         "Structures that were sent together",
-        receive_batch,
+        Uploads.add_batch,
         Uploads.get_batch,
     ),
 )

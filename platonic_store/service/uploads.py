@@ -21,10 +21,10 @@ from platonic_store.errors import (
     UnreadableSource,
 )
 from platonic_store.questions.shared.inputs import (
-    GUEST,
+    UPLOAD,
     ExternalStructure,
-    GuestBatch,
     NotYetEmbedded,
+    UploadedBatch,
 )
 from platonic_store.service.embedding import Layers, Models
 from platonic_store.service.reading import Parser
@@ -41,7 +41,7 @@ class Upload:
     """A structure (one row of STRUCTURE_SCHEMA) and what models say of it, as they say it."""
 
     def __init__(self, structure: pa.RecordBatch, name: str):
-        self.id = GUEST + structure["content_hash"][0].as_py()
+        self.id = UPLOAD + structure["content_hash"][0].as_py()
         self.name = name
         self.nsites: int = structure["nsites"][0].as_py()
         place = structure.schema.get_field_index("id")
@@ -171,7 +171,7 @@ class Uploads:
             self._keep(Upload(rows.slice(row, 1), names[row])) for row in range(rows.num_rows)
         ]
         digest = hashlib.sha256("\n".join(one.id for one in uploads).encode()).hexdigest()[:32]
-        batch = Batch(f"{GUEST}batch-{digest}", names, uploads, found.rejected)
+        batch = Batch(f"{UPLOAD}batch-{digest}", names, uploads, found.rejected)
         with self._lock:
             self._batches[batch.id] = batch
             while len(self._batches) > BATCHES:
@@ -196,13 +196,6 @@ class Uploads:
                 self._kept.popitem(last=False)
         return upload
 
-    def get_batch(self, id: str) -> Batch:
-        """Raises: StructureNotFound."""
-        with self._lock:
-            if id not in self._batches:
-                raise StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
-            return self._batches[id]
-
     def _are_too_many(self) -> bool:
         atoms = sum(upload.nsites for upload in self._kept.values())
         return len(self._kept) > self.settings.uploads or atoms > self.settings.kept_atoms
@@ -211,9 +204,16 @@ class Uploads:
         """Raises: StructureNotFound."""
         with self._lock:
             if id not in self._kept:
-                raise StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
+                raise _not_kept(id)
             self._kept.move_to_end(id)
             return self._kept[id]
+
+    def get_batch(self, id: str) -> Batch:
+        """Raises: StructureNotFound."""
+        with self._lock:
+            if id not in self._batches:
+                raise _not_kept(id)
+            return self._batches[id]
 
     def embed(self, upload: Upload, model: str) -> "Future[Layers]":
         """A model's answer. What failed otherwise than by the structure is tried again.
@@ -259,16 +259,16 @@ class Uploads:
         numbers: list[int] = self.get(id).row["numbers"]
         return numbers
 
-    def batch(self, id: str) -> GuestBatch:
+    def batch(self, id: str) -> UploadedBatch:
         """A batch, or one upload as such. Raises: StructureNotFound."""
-        if id.startswith(f"{GUEST}batch-"):
+        if id.startswith(f"{UPLOAD}batch-"):
             batch = self.get_batch(id)
             names, uploads, rejected = batch.names, batch.uploads, batch.rejected
         else:
             upload = self.get(id)
             names, uploads, rejected = [upload.name], [upload], []
         rows = pa.Table.from_batches([upload.structure for upload in uploads])
-        return GuestBatch(names, rows, rejected)
+        return UploadedBatch(names, rows, rejected)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -279,8 +279,10 @@ class Uploads:
         self.models.close()
 
 
-def _is_worth_another_try(future: "Future[Layers]") -> bool:
-    from platonic_store.errors import UnreadableSource
+def _not_kept(id: str) -> StructureNotFound:
+    return StructureNotFound(f"{id[:80]} is not kept, or no longer", "send it again")
 
+
+def _is_worth_another_try(future: "Future[Layers]") -> bool:
     error = None if future.cancelled() else future.exception()
     return isinstance(error, PlatonicError) and not isinstance(error, UnreadableSource)

@@ -15,10 +15,10 @@ import duckdb
 
 from platonic_store.errors import OutOfTime, PlatonicError, ServiceBusy, TooManyRequests
 from platonic_store.questions.shared.inputs import (
-    Guests,
     NotYetEmbedded,
+    UploadedStructures,
     ids_only,
-    known_guests,
+    naming_uploads,
 )
 from platonic_store.service.settings import Settings
 from platonic_store.storage.reader import Reader
@@ -42,10 +42,10 @@ client: ContextVar[str] = ContextVar("client", default="")
 class Work:
     """What answers requests: a few threads, a queue that ends, a time limit.
 
-    guests: what else than the store's own structures a text may name (uploads).
+    uploads: what else than the store's own structures a text may name (uploads).
     """
 
-    guests: Guests | None = None
+    uploads: UploadedStructures | None = None
 
     def __init__(self, store: Store, settings: Settings):
         self.settings = settings
@@ -190,7 +190,7 @@ class Work:
     def _within(self, watch: Watch, function: Callable[[], R]) -> R:
         self._watches.add(watch)
         try:
-            with watch.watching(), ids_only(), known_guests(self.guests):
+            with watch.watching(), ids_only(), naming_uploads(self.uploads):
                 return function()
         finally:
             self._watches.discard(watch)

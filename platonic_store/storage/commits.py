@@ -80,12 +80,10 @@ def ensure_vector_table(
                     name=name, space=space, model=model, layer=layer, level=level, dim=dim
                 )
             )
-    elif space is None and writer.store_dtype is not None:
-        _require_dtype(writer, name, writer.store_dtype)
     return name
 
 
-def _require_dtype(writer: Writer, name: str, wanted: StoreDtype) -> None:
+def require_dtype(writer: Writer, name: str, wanted: StoreDtype) -> None:
     """Raises: InvalidQuery where a table's vectors have another precision, which never changes."""
     is_half = writer.schema_of(name).field("vector").type.value_type == pa.float16()
     stored: StoreDtype = "float16" if is_half else "float32"

@@ -8,20 +8,16 @@ import errno
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
-from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from platonic_store.errors import InvalidQuery
 from platonic_store.storage.disk import refusals, sync
 
-# Lance commits by conditional PUT under these alone; under others it overwrites in silence.
-OBJECT_STORES: Final = ("s3", "gs", "az", "abfss")
 _NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
 _NO_COPY_RANGE: Final = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EPERM)
 
@@ -118,35 +114,6 @@ class Location(ABC):
         return f"{self.uri}/vectors/{name}.lance"
 
 
-def locate(uri: str | Path, storage_options: Mapping[str, str] | None = None) -> Location:
-    """The place that a path or URL names.
-
-    uri: a path, file://, s3://, gs://, az://, abfss://, or http(s):// for reading alone.
-    storage_options: as of obstore and Lance, for example `aws_access_key_id`, `aws_endpoint`,
-    `allow_http`. What is not given comes from the environment (`AWS_ACCESS_KEY_ID`, …).
-    Raises: InvalidQuery.
-    """
-    if isinstance(uri, Path) or "://" not in uri:
-        return Disk(Path(uri))
-    url = urlsplit(uri)
-    is_user = url.username is not None and url.scheme != "abfss"  # there it is the container
-    if is_user or url.password is not None or url.query or url.fragment:
-        raise InvalidQuery(
-            f"the {url.scheme}:// URL of a store holds a user name, a password or a query",
-            "give credentials in the environment or in storage_options",
-        )
-    if url.scheme == "file":
-        return Disk(Path(unquote(url.path)))
-    if url.scheme not in (*OBJECT_STORES, "http", "https") or not url.netloc:
-        raise InvalidQuery(
-            f"{uri} is no URL of a store",
-            "give a path, or a URL of s3://, gs://, az://, abfss://, https:// or http://",
-        )
-    from platonic_store.storage.remote import Remote  # obstore, which a disk does not need
-
-    return Remote(uri.rstrip("/"), dict(storage_options or {}))
-
-
 class Disk(Location):
     """A folder of this machine, or one that is mounted there.
 
@@ -180,8 +147,8 @@ class Disk(Location):
         """
         path, partial = self._path(key), self._partial()
         with refusals(self.folder):
-            make(partial.parent)
-            make(path.parent)
+            make_folder(partial.parent)
+            make_folder(path.parent)
             try:
                 _write(partial, data)
                 made = _link(partial, path)
@@ -242,10 +209,10 @@ class Disk(Location):
         return str(self.folder / "vectors" / f"{name}.lance")
 
 
-def make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder and those above it, and have their names on the disk."""
     if not folder.is_dir():
-        make(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync(folder.parent)
 
@@ -254,8 +221,8 @@ def make(folder: Path) -> None:
 def completed(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """A name to write a file under, which is `path` once the file is complete and on the disk."""
     partial = partial or path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    make(path.parent)
-    make(partial.parent)
+    make_folder(path.parent)
+    make_folder(partial.parent)
     try:
         yield partial
         sync(partial)

@@ -49,7 +49,7 @@ _OF_LANCE: Final = re.compile(
 )
 _NO_CREDENTIALS: Final = re.compile("/latest/api/token|token request|redential")
 _CHUNK: Final = 8 << 20
-_CREDENTIALS: Final = "check the credentials in the environment or in storage_options"
+_CREDENTIALS: Final = "check the credentials in the environment"
 
 
 class Remote(Location):

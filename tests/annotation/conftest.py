@@ -16,12 +16,10 @@ from platonic_store.store import Store
 
 
 @pytest.fixture(scope="session")
-def annotating(prototypes_path, tmp_path_factory) -> Store:
-    """The 288 crystals with their scores, so that no test here writes to the store."""
+def annotating(scored, tmp_path_factory) -> Store:
+    """The scored crystals, to add to: annotating embeds what the store does not hold."""
     path = tmp_path_factory.mktemp("annotation") / "own.store"
-    store = Store.open(shutil.copytree(prototypes_path, path))
-    store.score()
-    return store
+    return Store.open(shutil.copytree(scored.path, path))
 
 
 @pytest.fixture(scope="session")

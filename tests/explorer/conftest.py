@@ -10,20 +10,10 @@ from serving import serving
 
 from platonic_store.service.app import create_app
 from platonic_store.service.settings import Settings
-from platonic_store.store import Store
 
 
 def pytest_addoption(parser):
     parser.addoption("--screenshots", action="store_true", help="renew docs/explorer/*.png")
-
-
-@pytest.fixture(scope="session")
-def scored(prototypes_path, tmp_path_factory) -> Store:
-    """The prototypes with scores."""
-    folder = tmp_path_factory.mktemp("explorer") / "crystals.store"
-    store = Store.open(shutil.copytree(prototypes_path, folder))
-    store.score()
-    return store
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from platonic_store.runtimes import cards, checkpoints
 from platonic_store.runtimes.conformance import check
 from platonic_store.runtimes.preparation import RunnableModel, prepare
 
-from ingest.conformance import CHECKS  # isort: skip
+from ingest.checks.features import CHECKS  # isort: skip
 
 
 def at_hand(name: str, shared_weights) -> RunnableModel:

@@ -9,7 +9,8 @@ from platonic_store.runtimes import cards
 from platonic_store.runtimes.heads import energies
 from platonic_store.runtimes.preparation import prepare
 
-from ingest import conformance  # isort: skip
+from ingest.checks.crystals import PERIODIC, crystals  # isort: skip
+from ingest.checks.deviations import deviation, vectors  # isort: skip
 from ingest.families import Structure, load, part  # isort: skip
 
 pytestmark = pytest.mark.models
@@ -72,13 +73,13 @@ def test_a_structure_without_angles_is_the_same_beside_others(name):
     pytest.importorskip("chgnet")
     model = load(card(name), "cpu")
     halves = np.array([[0, 0, 0], [0.5, 0.5, 0.5]])
-    sodium = Structure("Na", np.array([11, 11]), halves * 4.28, np.eye(3) * 4.28, conformance.ALL)
+    sodium = Structure("Na", np.array([11, 11]), halves * 4.28, np.eye(3) * 4.28, PERIODIC)
     assert len(model.graph(sodium)["bond_graph"]) == 0
-    salt, *others = conformance.crystals()
-    alone = conformance.vectors(model, [sodium])
-    beside = conformance.vectors(model, [salt, sodium, *others])
+    salt, *others = crystals()
+    alone = vectors(model, [sodium])
+    beside = vectors(model, [salt, sodium, *others])
     here = slice(len(salt.numbers), len(salt.numbers) + 2)
-    conformance.deviation({layer: rows[here] for layer, rows in beside.items()}, alone)
+    deviation({layer: rows[here] for layer, rows in beside.items()}, alone)
 
 
 @pytest.mark.models("sevennet")
@@ -87,11 +88,9 @@ def test_a_mirror_leaves_the_scalars_of_a_parity_aware_sevennet():
     pytest.importorskip("sevenn")
     model = load(card("control:random:sevennet-mf-ompa-mpa"), "cpu")
     mirror = np.diag([1.0, 1.0, -1.0])
-    crystal = conformance.crystals()[1]
+    crystal = crystals()[1]
     image = crystal._replace(positions=crystal.positions @ mirror, cell=crystal.cell @ mirror)
-    conformance.deviation(
-        conformance.vectors(model, [image]), conformance.vectors(model, [crystal])
-    )
+    deviation(vectors(model, [image]), vectors(model, [crystal]))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +101,13 @@ def test_a_slab_whichever_way_its_vectors_lie(name, package):
     """What is said of the direction without periodicity does not matter, nor which one it is."""
     pytest.importorskip(package)
     model = load(card(name), "cpu")
-    slab = conformance.crystals()[3]
+    slab = crystals()[3]
     a, b = slab.cell[:2]
     cells = ([a, b, a * 0], [a, b, a], [a, b, [3, 2, 1]], [a * 0, a, b])
-    wanted = conformance.vectors(model, [slab._replace(cell=np.array([a, b, [0, 0, 60]]))])
+    wanted = vectors(model, [slab._replace(cell=np.array([a, b, [0, 0, 60]]))])
     for cell, pbc in zip(cells, [[1, 1, 0]] * 3 + [[0, 1, 1]], strict=True):
         other = slab._replace(cell=np.array(cell, float), pbc=np.array(pbc, bool))
-        conformance.deviation(conformance.vectors(model, [other]), wanted)
+        deviation(vectors(model, [other]), wanted)
 
 
 @pytest.mark.models("chgnet")
@@ -116,7 +115,7 @@ def test_a_head_in_its_own_process_gives_the_calculators_energy():
     pytest.importorskip("chgnet")
     ready = prepare(["chgnet-0.3.0"])[0]
     model = load(ready.card.as_dict(), "cpu")
-    salt, *_ = conformance.crystals()
+    salt, *_ = crystals()
     last = max(model.layers)
     features = model.embed([model.graph(salt)], [last])[last]
     found = energies(ready, features, salt.numbers)

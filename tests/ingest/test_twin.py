@@ -11,7 +11,7 @@ from platonic_store.runtimes import cards, checkpoints
 from platonic_store.runtimes.conformance import check
 from platonic_store.runtimes.preparation import prepare
 
-from ingest.conformance import crystals  # isort: skip
+from ingest.checks.crystals import crystals  # isort: skip
 from ingest.families import load, sha256  # isort: skip
 from ingest.families.twin import network, training  # isort: skip
 

@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from platonic_store.questions.shared import kept_references, references
+from platonic_store.questions.shared import (
+    bounded_references,
+    embedded_sets,
+    kept_references,
+    references,
+    stored_references,
+)
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import Snapshot
@@ -14,15 +20,15 @@ from platonic_store.storage.snapshot import Snapshot
 
 @pytest.fixture
 def bounds(monkeypatch) -> None:
-    monkeypatch.setattr(references, "MOST_ATOMS", 8)
-    monkeypatch.setattr(references, "MOST_STRUCTURES", 40)
-    monkeypatch.setattr(references, "MOST_CALIBRATING", 30)
+    monkeypatch.setattr(bounded_references, "MOST_ATOMS", 8)
+    monkeypatch.setattr(bounded_references, "MOST_STRUCTURES", 40)
+    monkeypatch.setattr(bounded_references, "MOST_CALIBRATING", 30)
 
 
 def test_bounds_hold_and_do_not_depend_on_the_order_of_rows(prototypes, bounds, monkeypatch):
     snapshot = prototypes.snapshot()
     side = lookup.model_layer(snapshot, "sevennet-0")
-    found, judges = references.build_reference(snapshot, side)
+    found, judges = bounded_references.build_reference(snapshot, side)
     counts = found.known.sites["atomic_number"].value_counts()
     assert counts.max() == 8
     assert len(found.known.ids) == 40
@@ -44,7 +50,7 @@ def test_bounds_hold_and_do_not_depend_on_the_order_of_rows(prototypes, bounds, 
 
     monkeypatch.setattr(Snapshot, "keys", keys)
     monkeypatch.setattr(Snapshot, "points_at", points_at)
-    again, _ = references.build_reference(snapshot, side)
+    again, _ = bounded_references.build_reference(snapshot, side)
     assert again.id == found.id
     pd.testing.assert_frame_equal(again.known.sites, found.known.sites)
     assert (again.known.atoms.vectors == found.known.atoms.vectors).all()
@@ -53,11 +59,11 @@ def test_bounds_hold_and_do_not_depend_on_the_order_of_rows(prototypes, bounds, 
 
 def test_a_bounded_reference_is_read_back_as_it_was_made(own_prototypes, bounds):
     (scored,) = own_prototypes.score(["sevennet-0"], renew=True)
-    references._cache.clear()
+    stored_references.cache.clear()
     snapshot = own_prototypes.snapshot()
     side = lookup.model_layer(snapshot, "sevennet-0")
-    read = references.stored(snapshot, side)
-    made = references.calibrated(*references.build_reference(snapshot, side))
+    read = stored_references.stored(snapshot, side)
+    made = references.calibrated(*bounded_references.build_reference(snapshot, side))
     assert read.is_bounded
     assert read.id == made.id == scored.reference
     pd.testing.assert_frame_equal(read.known.sites, made.known.sites)
@@ -70,21 +76,21 @@ def test_what_is_kept_apart_scores_as_what_is_drawn(own_prototypes, bounds, monk
     own_prototypes.score(["sevennet-0"], renew=True)
     snapshot = own_prototypes.snapshot()
     side = lookup.model_layer(snapshot, "sevennet-0")
-    references._cache.clear()
+    stored_references.cache.clear()
     with monkeypatch.context() as patched:
-        patched.setattr(references, "_typical", None)  # nothing is drawn
-        kept = references.stored(snapshot, side)
-        references._cache.clear()
+        patched.setattr(stored_references, "typical_set", None)  # nothing is drawn
+        kept = stored_references.stored(snapshot, side)
+        stored_references.cache.clear()
     with monkeypatch.context() as patched:
         patched.setattr(kept_references, "read", lambda *_: None)
-        drawn = references.stored(snapshot, side)
+        drawn = stored_references.stored(snapshot, side)
     pd.testing.assert_frame_equal(kept.known.sites, drawn.known.sites, check_dtype=False)
-    these = references.load_set(snapshot, side, 0)
+    these = embedded_sets.load_set(snapshot, side, 0)
     for one, other in zip(
         references.scores(kept, these), references.scores(drawn, these), strict=True
     ):
         pd.testing.assert_frame_equal(one, other)
-    few = references.subset(these, these.ids[:1])
+    few = embedded_sets.subset(these, these.ids[:1])
     alone = references.scores(replace(kept), few).atoms["neighbours"].tolist()
     assert [one.tolist() for one in alone] == [
         one.tolist() for one in references.scores(drawn, few).atoms["neighbours"]

@@ -7,8 +7,8 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.clusters import close_pairs, connected
 from platonic_store.geometry.neighbours import distances
 from platonic_store.questions.shared import pooled as module
+from platonic_store.questions.shared.duplicates import POOLING
 from platonic_store.questions.shared.pooled import pooled
-from platonic_store.questions.shared.screening.duplicates import POOLING
 from platonic_store.storage import lookup
 
 

@@ -63,12 +63,11 @@ def test_a_file_is_scored_as_if_it_were_stored(prototypes):
     assert (again["p"], again["nearest_id"]) == (asked["p"], asked["nearest_id"])
 
 
-def test_models_are_compared_by_the_neighbours_they_share(own_prototypes):
-    own_prototypes.score()
-    frame = own_prototypes.disagreement(k=300)
+def test_models_are_compared_by_the_neighbours_they_share(scored):
+    frame = scored.disagreement(k=300)
     assert frame["disagreement"].is_monotonic_decreasing
     assert frame["disagreement"].between(0, 1).all()
-    agreement = own_prototypes.sql("FROM atom_agreement")
+    agreement = scored.sql("FROM atom_agreement")
     least = 1 - agreement.groupby("structure_id")["agreement"].min()
     np.testing.assert_allclose(frame["disagreement"], frame["structure_id"].map(least))
     # Typical atoms are the same for both models, so by chance they would share hardly any.

@@ -11,6 +11,7 @@ from hashlib import sha256
 import pytest
 
 from platonic_store import errors
+from platonic_store.cli.hints import command
 from platonic_store.runtimes import cards, checkpoints, trust_store
 from platonic_store.runtimes.preparation import prepare
 
@@ -114,7 +115,8 @@ def test_weights_out_of_reach(family, home):
         assert said in text
     put, call = error.value.hint
     assert str(home.cache / "checkpoints") in put
-    assert call.options == {"models": ["tiny-1"], "checkpoint": "PATH"}
+    assert str(call) == "platonic_store.models.check('tiny-1', checkpoint=PATH)"
+    assert command(call) == "platonic-store models check tiny-1 --checkpoint PATH"
     family(downloads=[NOWHERE])
     with pytest.raises(errors.WeightsNotFound, match="SHA-256 not known"):
         ready()

@@ -6,29 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+from cifs import cif
 
 from platonic_store.service.app import create_app
 from platonic_store.service.run import Server, configuration, listen
 from platonic_store.service.settings import Settings
 from platonic_store.store import Store
 
-NACL = """data_x
-_cell_length_a 5.64
-_cell_length_b 5.64
-_cell_length_c 5.64
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'F m -3 m'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Na Na 0 0 0
-Cl Cl 0.5 0.5 0.5
-"""
+NACL = cif("Na Na 0 0 0 1\nCl Cl 0.5 0.5 0.5 1", 5.64, "_symmetry_space_group_name_H-M 'F m -3 m'")
 
 
 @contextmanager

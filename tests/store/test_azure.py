@@ -17,7 +17,7 @@ import pytest
 from store_fakes import content, crystals
 
 from platonic_store.errors import StoreNotFound, StoreUnreachable
-from platonic_store.storage.location import locate
+from platonic_store.storage.locate import locate
 from platonic_store.store import Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("fakes")]

@@ -14,13 +14,13 @@ import pytest
 from platonic_store.errors import LeaseLost, StoreBusy
 from platonic_store.storage import lease as leases
 from platonic_store.storage.lease import Lease, take
-from platonic_store.storage.location import locate
+from platonic_store.storage.locate import locate
 
 TAKE = """
 import sys, time
 from platonic_store.errors import StoreBusy
 from platonic_store.storage.lease import take
-from platonic_store.storage.location import locate
+from platonic_store.storage.locate import locate
 location = locate(sys.argv[1])
 sys.stdin.readline()
 try:

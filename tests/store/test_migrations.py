@@ -21,7 +21,16 @@ from test_kills import holds_what_was_published
 
 from platonic_store.errors import StoreBusy, StoreNotWritable, StoreTooNew
 from platonic_store.jobs import runs
-from platonic_store.storage import commits, files, lance_tables, manifest, migrate, records, writer
+from platonic_store.storage import (
+    commits,
+    files,
+    lance_tables,
+    manifest,
+    migrate,
+    quarantine,
+    records,
+    writer,
+)
 from platonic_store.storage.revision import REVISION
 from platonic_store.store import Store
 
@@ -97,7 +106,7 @@ def fill(store: Store) -> None:
     store.ingest({id_: POOL[id_] for id_ in list(POOL)[:30]}, MODELS)
     store.ingest(POOL, MODELS, layers="all")
     with store._writing("reject") as one, one.writing() as connection:
-        records.quarantine(connection, None, "fake-a", [("z", "z", "killed its worker twice")])
+        quarantine.add(connection, None, "fake-a", [("z", "z", "killed its worker twice")])
         connection.execute(
             sa.text("UPDATE models SET name = 'control:b', kind = 'control' WHERE name = 'fake-b'")
         )

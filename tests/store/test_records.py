@@ -5,7 +5,7 @@ import ase.io
 import pyarrow as pa
 import pytest
 
-from platonic_store.storage import bulk, records
+from platonic_store.storage import bulk, gaps, quarantine, records
 from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.store import Store
 from platonic_store.structures import read
@@ -73,14 +73,14 @@ def test_missing_structures_come_by_id_with_their_atoms(writer, monkeypatch):
         add(writer, source, {id_: atoms[id_] for id_ in part})
     add(writer, source, {"unknown": ase.Atoms("UPbO", [[0] * 3, [0, 0, 3], [0, 3, 0]])})
     elements = [8, 11, 17]
-    wanted = records.Wanted("m", [0], ["energy"], elements)
-    (gap,) = records.gaps(writer, source, wanted)
+    wanted = gaps.Wanted("m", [0], ["energy"], elements)
+    (gap,) = gaps.find_gaps(writer, source, wanted)
     assert gap == ([], [], 7, 14)
-    pages = records.structures_of_gap(writer, source, wanted, gap)
+    pages = gaps.structures_of_gap(writer, source, wanted, gap)
     found = pa.Table.from_batches(list(pages)).to_pylist()
     assert [row["id"] for row in found] == sorted(atoms)
     assert [row["positions"][0] for row in found] == [0.01 * n for n in range(7)]
-    assert records.quarantine_unsupported_elements(writer, source, "m", elements) == 1
+    assert quarantine.add_unsupported(writer, source, "m", elements) == 1
     assert query(writer, "SELECT structure_id, reason FROM quarantined") == [
         {"structure_id": "unknown", "reason": "m does not know element Pb, U"}
     ]

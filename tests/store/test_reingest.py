@@ -161,11 +161,11 @@ def test_what_cannot_be_embedded_is_in_quarantine_once_with_its_reason(store):
 
 
 def test_a_structure_that_a_model_accepts_at_last_leaves_the_quarantine(store, monkeypatch):
-    from platonic_store.storage import records
+    from platonic_store.storage import quarantine
 
     store.ingest(crystals(3))
     with store._writing("reject one") as writer, writer.writing() as connection:
-        records.quarantine(connection, None, "fake-a", [("c1", "c1", "killed its worker twice")])
+        quarantine.add(connection, None, "fake-a", [("c1", "c1", "killed its worker twice")])
     store.ingest(models=["fake-b"])
     assert len(store.sql("FROM quarantine")) == 1
     store.ingest(models=["fake-a"])

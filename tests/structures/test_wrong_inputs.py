@@ -8,6 +8,7 @@ import ase.io
 import numpy as np
 import pandas as pd
 import pytest
+from cifs import cif
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import DummySpecies, Element, Lattice, Structure
@@ -19,29 +20,11 @@ from platonic_store.structures import Crystal, content_hash, read
 from platonic_store.structures.assemble import _composition
 from platonic_store.structures.checks import fault, symmetry
 
-CIF = """data_x
-_cell_length_a 4.2
-_cell_length_b 4.2
-_cell_length_c 4.2
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-{symmetry}
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-{sites}
-"""
-
 
 def one(tmp_path, sites: str, symmetry: str = "") -> tuple[dict | None, str | None]:
     """The row, or the reason why there is none."""
     path = tmp_path / "x.cif"
-    path.write_text(CIF.format(sites=sites, symmetry=symmetry))
+    path.write_text(cif(sites, symmetry=symmetry))
     (batch,) = read(path)
     rows = batch.structures.to_pylist()
     return (rows[0], None) if rows else (None, batch.rejected[0].reason)
@@ -177,9 +160,7 @@ def test_disordered_and_dummy_objects(crystals):
 
 
 def test_disorder_that_ase_hides(tmp_path):
-    (tmp_path / "x.cif").write_text(
-        CIF.format(sites="Fe1 Fe 0 0 0 0.5\nO1 O .5 0 0 1", symmetry="")
-    )
+    (tmp_path / "x.cif").write_text(cif("Fe1 Fe 0 0 0 0.5\nO1 O .5 0 0 1"))
     (batch,) = read(ase.io.read(tmp_path / "x.cif"))
     assert batch.rejected[0].reason == "disordered: site Fe has occupancy 0.50"
 
@@ -264,8 +245,8 @@ def test_truncated_plain_files(tmp_path, long_csv):
 
 
 def test_one_bad_block_of_a_cif_does_not_kill_the_rest(tmp_path):
-    good = CIF.format(sites="Na1 Na 0 0 0 1", symmetry="")
-    bad = CIF.format(sites="Na1 Na 0 0 0", symmetry="")
+    good = cif("Na1 Na 0 0 0 1")
+    bad = cif("Na1 Na 0 0 0")
     names = ("first", "second", "third")
     blocks = zip((good, bad, good), names, strict=True)
     text = "".join(block.replace("data_x", f"data_{name}") for block, name in blocks)

@@ -149,8 +149,9 @@ class Grace:
             return found, Outputs(energies, None)
         pulls = np.zeros((len(atoms), 3))
         if (gradient := tape.gradient(atoms, vectors)) is not None:
-            start, end = (data[name].numpy() for name in (constants.BOND_IND_I,
-                                                          constants.BOND_IND_J))  # fmt: skip
+            start, end = (
+                data[name].numpy() for name in (constants.BOND_IND_I, constants.BOND_IND_J)
+            )
             np.add.at(pulls, start, gradient.numpy())
             np.subtract.at(pulls, end, gradient.numpy())
         return found, Outputs(energies, pulls.astype(np.float32))

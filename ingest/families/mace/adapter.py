@@ -18,6 +18,7 @@ from e3nn import o3  # after mace, which sees to it that torch reads e3nn's own 
 from ingest.families import (
     Outputs,
     Structure,
+    disjoint,
     outputs_of_edges,
     torch_device,
     verified,
@@ -177,14 +178,7 @@ class Mace:
 
     def batch(self, graphs: Sequence[Any], forces: bool = False) -> tuple[torch.Tensor, ...]:
         """One disjoint graph of all: one-hot elements, edges, their vectors and lengths."""
-        sizes = np.array([len(graph["numbers"]) for graph in graphs])
-        first = np.cumsum(sizes) - sizes
-        arrays = (
-            np.concatenate([graph["numbers"] for graph in graphs]),
-            np.concatenate([g["edges"] + i for g, i in zip(graphs, first, strict=True)], axis=1),
-            np.concatenate([graph["vectors"] for graph in graphs]),
-        )
-        numbers, edges, vectors = (torch.from_numpy(array).to(self.device) for array in arrays)
+        numbers, edges, vectors = disjoint(graphs, {"edges": "numbers"}, self.device).values()
         vectors.requires_grad_(forces)
         node_attrs = (numbers[:, None] == self.network.atomic_numbers).to(torch.float32)
         return node_attrs, edges, vectors, torch.linalg.norm(vectors, dim=1, keepdim=True)

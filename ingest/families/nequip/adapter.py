@@ -22,6 +22,7 @@ from nequip.utils.global_state import set_global_state
 from ingest.families import (
     Outputs,
     Structure,
+    disjoint,
     forces_of_edges,
     pieces,
     sums,
@@ -193,16 +194,12 @@ class Nequip:
 
     def _batch(self, graphs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """One disjoint graph of all, as the package's modules want it."""
-        sizes = np.array([len(graph["types"]) for graph in graphs])
-        first = np.cumsum(sizes) - sizes
-        arrays = {
-            "atom_types": np.concatenate([graph["types"] for graph in graphs]),
-            "edge_index": np.concatenate(
-                [graph["edges"] + i for graph, i in zip(graphs, first, strict=True)], axis=1
-            ),
-            "edge_vectors": np.concatenate([graph["vectors"] for graph in graphs]),
+        whole = disjoint(graphs, {"edges": "types"}, self.device)
+        return {
+            "atom_types": whole["types"],
+            "edge_index": whole["edges"],
+            "edge_vectors": whole["vectors"],
         }
-        return {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
 
 
 def scalar_columns(irreps: Any) -> list[int]:

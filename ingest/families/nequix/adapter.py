@@ -21,6 +21,7 @@ from nequix.torch_impl.model import (
 from ingest.families import (
     Outputs,
     Structure,
+    disjoint,
     outputs_of_edges,
     torch_device,
     verified,
@@ -97,8 +98,7 @@ class Nequix:
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the convolutions in order, and stops after the last requested layer."""
         return {
-            # The gate puts its 0e scalars first.
-            layer: features[:, : self.layers[layer]].cpu().numpy().copy()
+            layer: self._scalars(layer, features)
             for layer, features in self._run(self._batch(graphs), max(layers))
             if layer in layers
         }
@@ -114,13 +114,17 @@ class Nequix:
         with torch.set_grad_enabled(forces):
             for layer, features in self._run(tensors, max(self.layers)):
                 if layer in layers:
-                    scalars = features.detach()[:, : self.layers[layer]]
-                    found[layer] = scalars.cpu().numpy().copy()
+                    found[layer] = self._scalars(layer, features.detach())
             sites = network.readout(features)[:, 0] * network.scale + network.shift
             atoms = sites + network.atom_energies[species]
         sizes = [len(graph["species"]) for graph in graphs]
         # A vector is from its receiver to its sender.
         return found, outputs_of_edges(atoms, sizes, vectors, receivers, senders, forces=forces)
+
+    def _scalars(self, layer: int, features: torch.Tensor) -> np.ndarray:
+        """The gate puts 0e first."""
+        scalars: np.ndarray = features[:, : self.layers[layer]].cpu().numpy().copy()
+        return scalars
 
     def _run(
         self, tensors: Sequence[torch.Tensor], last: int
@@ -142,17 +146,10 @@ class Nequix:
             features = convolution(features, species, harmonics, radial, senders, receivers)
             yield layer, features
 
-    def _batch(self, graphs: Sequence[Any]) -> list[torch.Tensor]:
+    def _batch(self, graphs: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         """One disjoint graph of all: species, senders, receivers, and the vectors between them."""
-        sizes = np.array([len(graph["species"]) for graph in graphs])
-        first = np.cumsum(sizes) - sizes
-        arrays = [
-            np.concatenate([graph["species"] for graph in graphs]),
-            np.concatenate([g["senders"] + i for g, i in zip(graphs, first, strict=True)]),
-            np.concatenate([g["receivers"] + i for g, i in zip(graphs, first, strict=True)]),
-            np.concatenate([graph["vectors"] for graph in graphs]),
-        ]
-        return [torch.from_numpy(array).to(self.device) for array in arrays]
+        points_into = {"senders": "species", "receivers": "species"}
+        return tuple(disjoint(graphs, points_into, self.device).values())
 
 
 load = Nequix

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.pooling import mean_by_structure
-from platonic_store.questions.shared import references
+from platonic_store.questions.shared import embedded_sets
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.questions.shared.inputs import ExternalStructure, identify, query_vector
-from platonic_store.questions.shared.references import EmbeddedSet
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -45,14 +45,14 @@ def asked_set(
     if query is not None and len(query) == 1:
         return one_set(snapshot, side, query[0], seed)
     if query is None:
-        return references.load_set(snapshot, side, seed)
+        return embedded_sets.load_set(snapshot, side, seed)
     return some_of(snapshot, side, query, seed)
 
 
 def some_of(snapshot: Snapshot, side: ModelLayer, ids: list[str], seed: int) -> EmbeddedSet:
     """Some structures of the store. Raises: NotEmbedded."""
-    groups = references.compositions(snapshot, seed)
-    found = references.load_some(snapshot, side, ids, groups)
+    groups = embedded_sets.compositions(snapshot, seed)
+    found = embedded_sets.load_some(snapshot, side, ids, groups)
     embedded = set(found.ids)
     for id_ in ids:
         if id_ not in embedded:
@@ -68,7 +68,7 @@ def one_set(snapshot: Snapshot, side: ModelLayer, id_: str, seed: int) -> Embedd
         for level in ("structure", "atom")
     )
     ((formula,),) = snapshot.rows("SELECT formula FROM catalog.main.structures WHERE id = ?", [id_])
-    return references.build_set(whole, atoms, {id_: references.composition(formula, seed)})
+    return embedded_sets.build_set(whole, atoms, {id_: embedded_sets.composition(formula, seed)})
 
 
 def external_set(query: ExternalStructure, seed: int) -> EmbeddedSet:
@@ -84,6 +84,6 @@ def external_set(query: ExternalStructure, seed: int) -> EmbeddedSet:
             "orbit": pa.array(range(n), pa.int32()),
         }
     )
-    group = references.composition(query.formula, seed)
+    group = embedded_sets.composition(query.formula, seed)
     whole = Points(pa.table({"structure_id": name}), mean)
-    return references.build_set(whole, Points(sites, query.atoms), {EXTERNAL: group})
+    return embedded_sets.build_set(whole, Points(sites, query.atoms), {EXTERNAL: group})

@@ -123,7 +123,7 @@ class StructureMark:
 
 
 class StructuresMark(StructureMark):
-    """Marks a parameter that names several; see `structure_sets.StructuresQuery`."""
+    """Marks a parameter that names several; see `structure_queries.StructuresQuery`."""
 
 
 class Question(Generic[P, R]):
@@ -288,13 +288,13 @@ def question(
 
 
 def value_question(
-    column: Column, *, caveat: str = ""
+    column: Column,
 ) -> Callable[[Callable[Concatenate["Snapshot", P], R]], Question[P, R]]:
     """Declare a question that answers with one value."""
 
     def declare(function: Callable[Concatenate["Snapshot", P], R]) -> Question[P, R]:
         return Question(
-            function, (column,), is_value=True, describes=False, sql=(), caveat=caveat, picture=""
+            function, (column,), is_value=True, describes=False, sql=(), caveat="", picture=""
         )
 
     return declare

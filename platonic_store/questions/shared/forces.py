@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from platonic_store.errors import Call, InvalidQuery, ModelNotFound
-from platonic_store.questions.shared.references import composition
+from platonic_store.questions.shared.embedded_sets import composition
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import Snapshot

@@ -64,10 +64,10 @@ class ExternalStructure(NamedTuple):
         )
 
 
-GUEST = "upload:"  # what the ids of structures that a service keeps begin with
+UPLOAD = "upload:"  # what the ids of structures that a service keeps begin with
 
 
-class GuestBatch(NamedTuple):
+class UploadedBatch(NamedTuple):
     """What was sent together.
 
     names: (n,) what the structures are called. structures: (n,) STRUCTURE_SCHEMA, whose ids the
@@ -79,8 +79,8 @@ class GuestBatch(NamedTuple):
     rejected: list[tuple[str, str]]
 
 
-class Guests(Protocol):
-    """Who keeps structures for a while that are not in the store, under ids that begin with GUEST.
+class UploadedStructures(Protocol):
+    """Who keeps structures for a while that are not in the store, under ids that begin with UPLOAD.
 
     All methods raise StructureNotFound.
     """
@@ -93,7 +93,7 @@ class Guests(Protocol):
         """Its atomic numbers."""
         ...
 
-    def batch(self, id: str) -> GuestBatch:
+    def batch(self, id: str) -> UploadedBatch:
         """The structures that were sent under this id, one or many."""
         ...
 
@@ -106,28 +106,28 @@ class NotYetEmbedded(Exception):
         self.future = future
 
 
-_guests: ContextVar[Guests | None] = ContextVar("_guests", default=None)
+_uploads: ContextVar[UploadedStructures | None] = ContextVar("_uploads", default=None)
 
 
 @contextmanager
-def known_guests(guests: Guests | None) -> Iterator[None]:
+def naming_uploads(uploads: UploadedStructures | None) -> Iterator[None]:
     """Within the block a text may also name a structure that they keep."""
-    token = _guests.set(guests)
+    token = _uploads.set(uploads)
     try:
         yield
     finally:
-        _guests.reset(token)
+        _uploads.reset(token)
 
 
-def guests_of(text: str) -> Guests | None:
+def uploads_of(text: str) -> UploadedStructures | None:
     """Who keeps the structures that a text names, if it names such."""
-    return _guests.get() if text.startswith(GUEST) else None
+    return _uploads.get() if text.startswith(UPLOAD) else None
 
 
 def external_numbers(text: str) -> list[int]:
     """The atomic numbers of what `is_external`. Raises: StructureNotFound, UnreadableSource."""
-    if guests := guests_of(text):
-        return guests.numbers(text)
+    if uploads := uploads_of(text):
+        return uploads.numbers(text)
     numbers: list[int] = _one_structure(text)["numbers"][0].as_py()
     return numbers
 
@@ -144,7 +144,7 @@ def ids_only() -> Iterator[None]:
 
 def is_external(text: str) -> bool:
     """Whether a text names a structure that is not in the store: a file, or what is kept here."""
-    return guests_of(text) is not None or is_file(text)
+    return uploads_of(text) is not None or is_file(text)
 
 
 def is_file(text: str) -> bool:
@@ -169,8 +169,8 @@ def identify(
     if isinstance(query, ExternalStructure):
         return query
     if isinstance(query, str):
-        if guests := guests_of(query):
-            return guests.embedded(query, side)
+        if uploads := uploads_of(query):
+            return uploads.embedded(query, side)
         if snapshot.has_structure(query):
             return query
         if not is_file(query):

@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from platonic_store.arrow import vector_array, vector_matrix
+from platonic_store.geometry.typicality import Atoms
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -22,6 +24,31 @@ class Kept(NamedTuple):
 def is_kept(snapshot: Snapshot, side: ModelLayer, atoms: int) -> bool:
     """Whether a reference of so many atoms is kept."""
     return atoms <= SHARE * lookup.vector_table(snapshot, side, "atom").rows
+
+
+def to_keep(known: EmbeddedSet) -> Kept:
+    """What a reference compares with, to be kept."""
+    structures = pa.table({"structure_id": pa.array(known.ids, pa.string())})
+    atoms = pa.Table.from_pandas(known.sites, preserve_index=False)
+    tables = []
+    for table, these in ((structures, known.whole), (atoms, known.atoms)):
+        table = table.append_column("group", pa.array(these.groups))
+        tables.append(table.append_column("vector", vector_array(these.vectors)))
+    return Kept(*tables)
+
+
+def compared(kept: Kept) -> EmbeddedSet:
+    """What a reference compares with, as it was kept."""
+    structures, atoms = kept
+    vectors = [vector_matrix(table["vector"]) for table in kept]
+    sites = atoms.drop_columns(["group", "vector"]).to_pandas()
+    elements = sites["atomic_number"].to_numpy(dtype=np.int64)
+    return EmbeddedSet(
+        structures["structure_id"].to_pandas().to_numpy(),
+        Atoms(vectors[0], np.zeros(len(structures), np.int64), structures["group"].to_numpy()),
+        sites,
+        Atoms(vectors[1], elements, atoms["group"].to_numpy()),
+    )
 
 
 def to_bytes(kept: Kept) -> list[bytes]:

@@ -156,7 +156,7 @@ def _drawn(snapshot: Snapshot, table: VectorTable, wanted: Wanted) -> pd.DataFra
     Returns their keys, place `row_0`, `digest`, and whether they are of the smallest of all.
     """
     kept: list[pd.DataFrame] = []
-    for keys in speaking(snapshot, table):
+    for keys in distinct_keys(snapshot, table):
         digests = hashes(_texts(keys), wanted.seed).view(">u8")[::2]
         kept.append(keys.assign(digest=digests.astype(np.uint64)))
         if sum(map(len, kept[1:])) > MOST_PENDING:
@@ -186,12 +186,12 @@ def _places(snapshot: Snapshot, table: VectorTable, keys: pd.DataFrame, side: in
     """Where the rows of some structures lie in a table, by their keys, as `row_SIDE`."""
     names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
     wanted = pd.Index(keys["structure_id"].unique())
-    parts = speaking(snapshot, table, side)
+    parts = distinct_keys(snapshot, table, side)
     found = [part.loc[part["structure_id"].isin(wanted), [*names, f"row_{side}"]] for part in parts]
     return pd.concat(found)
 
 
-def speaking(snapshot: Snapshot, table: VectorTable, side: int = 0) -> Iterator[pd.DataFrame]:
+def distinct_keys(snapshot: Snapshot, table: VectorTable, side: int = 0) -> Iterator[pd.DataFrame]:
     """The keys of a table's rows, of equivalent atoms one, and their places as `row_SIDE`.
 
     Some at a time, in the table's order.

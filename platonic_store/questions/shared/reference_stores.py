@@ -18,7 +18,7 @@ from platonic_store.errors import (
 )
 from platonic_store.questions.shared.inputs import files_are_allowed
 from platonic_store.storage import lookup
-from platonic_store.storage.location import locate
+from platonic_store.storage.locate import locate
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 

@@ -3,8 +3,6 @@
 Of a store that was thinned the scale and the census are those of all that it was made from.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, NamedTuple, Self
@@ -17,13 +15,13 @@ from platonic_store.geometry import coverage as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.coordination import coordination_numbers
 from platonic_store.geometry.coverage import Scale
-from platonic_store.questions.shared import references
-from platonic_store.questions.shared.references import EmbeddedSet
+from platonic_store.questions.shared import embedded_sets
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.last_few import LastFew
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import literals
 
-CACHED = 2
 CALIBRATED = 5_000  # structures, at most, that set the scale
 MOST_NEIGHBOURS = 64  # that the census distinguishes
 _FEW = 1_000  # ids, for which crystals are read by their names
@@ -59,8 +57,7 @@ class Background(NamedTuple):
             return cls(Scale(*(arrays[name] for name in Scale._fields)), arrays["census"])
 
 
-_cache: OrderedDict[str, TrainingSet] = OrderedDict()
-_lock = threading.Lock()
+_cache: LastFew[TrainingSet] = LastFew(2)
 
 
 def training_set(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
@@ -70,25 +67,16 @@ def training_set(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
     """
     table = lookup.vector_table(snapshot, side, "atom")
     key = f"{snapshot.checksum(table)} {snapshot.manifest.catalog.sha256}"
-    with _lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-    made = _read(snapshot, side)
-    with _lock:
-        _cache[key] = made
-        while len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return made
+    return _cache.get(key) or _cache.put(key, _read(snapshot, side))
 
 
 def _read(snapshot: Snapshot, side: ModelLayer) -> TrainingSet:
-    known = references.load_set(snapshot, side, 0)
+    known = embedded_sets.load_set(snapshot, side, 0)
     formulas = dict(snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
     background = kept_background(snapshot, side)
     if background is None:
         chosen = calibration_ids(known.ids, known.whole.groups)
-        scale = measure_scale(references.subset(known, chosen), known)
+        scale = measure_scale(embedded_sets.subset(known, chosen), known)
         background = Background(scale, census(snapshot))
     return TrainingSet(known, formulas, *background)
 
@@ -107,7 +95,7 @@ def kept_background(snapshot: Snapshot, side: ModelLayer) -> Background | None:
 
 def calibration_ids(ids: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """The structures of one composition in three, or of those so many that they are enough."""
-    is_one = [references.part_of(int(group)) == "calibration" for group in groups]
+    is_one = [embedded_sets.part_of(int(group)) == "calibration" for group in groups]
     mine = ids[np.array(is_one, dtype=bool)]
     some = random_rows(mine.tolist(), min(CALIBRATED, len(mine)), seed=0)
     return np.asarray(mine[np.sort(some)])

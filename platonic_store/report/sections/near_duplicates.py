@@ -4,7 +4,7 @@ import pandas as pd
 
 from platonic_store.plots.labels import is_control, label
 from platonic_store.questions.near_duplicates import CAVEAT, near_duplicates
-from platonic_store.questions.shared.screening.duplicates import WITHIN
+from platonic_store.questions.shared.duplicates import WITHIN
 from platonic_store.report.study import Section, Study, Table
 from platonic_store.storage.snapshot import Snapshot
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from platonic_store.plots.labels import label
 from platonic_store.questions.screen import CAVEAT, screened
-from platonic_store.questions.shared.screening.duplicates import WITHIN
+from platonic_store.questions.shared.duplicates import WITHIN
 from platonic_store.questions.shared.screening.known import known
 from platonic_store.questions.shared.screening.limits import (
     CLASSES,

@@ -1,1 +1,1 @@
-"""What is known, what is a near duplicate in it, and the limits by which candidates are classed."""
+"""What is known, and the limits by which candidates are classed."""

@@ -4,8 +4,6 @@ The reference of each model splits the compositions: two thirds are typical, one
 The held-out structures are measured as candidates are, so that each limit has a known error rate.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +16,17 @@ from platonic_store import progress
 from platonic_store.geometry import screening as geometry
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.typicality import SHARED, neighbourhoods
-from platonic_store.questions.shared import references
+from platonic_store.questions.shared import (
+    bounded_references,
+    embedded_sets,
+    references,
+    stored_references,
+)
+from platonic_store.questions.shared.duplicates import ElementMeans, element_means, spread_of
+from platonic_store.questions.shared.embedded_sets import EmbeddedSet
+from platonic_store.questions.shared.last_few import LastFew
 from platonic_store.questions.shared.reference_stores import reference_model
-from platonic_store.questions.shared.references import EmbeddedSet, Reference
-from platonic_store.questions.shared.screening.duplicates import Fine, fine, spread_of
+from platonic_store.questions.shared.references import Reference
 from platonic_store.questions.shared.structure_sets import StructureSet
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -30,7 +35,6 @@ HELD_OUT = 2_000  # structures that calibrate, at most
 CONTACTS = 10_000  # known structures whose contacts are measured, at most
 NEAREST = 5  # known structures that say how well a region is known
 CHUNK = 2_000  # candidates measured at once
-CACHED = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +103,13 @@ class Known:
             ids = ids[np.sort(random_rows(ids, CONTACTS, seed=0))]
         return _shortest(StructureSet(self.snapshot, ids.tolist(), ids.tolist(), []))
 
-    def fine(self, these: StructureSet) -> Fine:
+    def element_means(self, these: StructureSet) -> ElementMeans:
         """Structures as near duplicates are told, by all models together."""
         spreads = {side: spread_of(self.snapshot, side) for side in self.references}
-        return fine(these, spreads)
+        return element_means(these, spreads)
 
 
-_cache: OrderedDict[tuple[object, ...], Known] = OrderedDict()
-_lock = threading.Lock()
+_cache: LastFew[Known] = LastFew(2)
 
 
 def known(
@@ -127,9 +130,8 @@ def known(
             other = reference_model(snapshot, reference, str(side)).snapshot
         snapshot = other
     key = snapshot.manifest.store, snapshot.id, tuple(sides), among, reference is not None
-    with _lock:
-        if key in _cache:
-            return _cache[key]
+    if (kept := _cache.get(key)) is not None:
+        return kept
     found = {side: _reference(snapshot, side, among) for side in sides}
     parts = [
         set(one.members["structure_id"][one.members["part"] == "calibration"])
@@ -139,12 +141,7 @@ def known(
     if len(ids) > HELD_OUT:
         ids = sorted(ids[row] for row in random_rows(ids, HELD_OUT, seed=0))
     held_out = measured(found, StructureSet(snapshot, ids, ids, []), are_members=True)
-    fresh = Known(snapshot, found, among, reference is not None, held_out)
-    with _lock:
-        _cache[key] = fresh
-        while len(_cache) > CACHED:
-            _cache.popitem(last=False)
-    return fresh
+    return _cache.put(key, Known(snapshot, found, among, reference is not None, held_out))
 
 
 def measured(
@@ -160,7 +157,7 @@ def measured(
             every = these.embedded(side, reference.seed)
             frames = []
             for start in range(0, len(every.ids), CHUNK):
-                part = references.subset(every, every.ids[start : start + CHUNK])
+                part = embedded_sets.subset(every, every.ids[start : start + CHUNK])
                 frames.append(_by_one(reference, part, are_members))
                 advance(len(part.ids))
             by_model.append([pd.concat(one) for one in zip(*frames, strict=True)])
@@ -217,7 +214,7 @@ def _shortest(these: StructureSet) -> np.ndarray:
 
 def _reference(snapshot: Snapshot, side: ModelLayer, among: str | None) -> Reference:
     """The store's reference if it is that of `among`, else one of all that it holds."""
-    stored = references.stored(snapshot, side)
+    stored = stored_references.stored(snapshot, side)
     if stored is not None and among in (None, stored.among):
         return stored
-    return references.calibrated(*references.build_reference(snapshot, side, among=among))
+    return references.calibrated(*bounded_references.build_reference(snapshot, side, among=among))

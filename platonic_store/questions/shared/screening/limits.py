@@ -8,8 +8,8 @@ import pandas as pd
 from annotated_types import Ge, Le
 
 from platonic_store.geometry import screening as geometry
-from platonic_store.questions.shared import references
-from platonic_store.questions.shared.screening.duplicates import first_alike
+from platonic_store.questions.shared import embedded_sets
+from platonic_store.questions.shared.duplicates import first_alike
 from platonic_store.questions.shared.screening.known import Known, Measured
 
 # In the order in which one computes them.
@@ -138,7 +138,7 @@ def rates(known: Known, limits: Limits) -> pd.DataFrame:
         for part in (even, ~even)
     ]
     everything = known.everything
-    seen = known.fine(everything)
+    seen = known.element_means(everything)
     first = first_alike(seen.vectors, everything.formulas, seen.within(limits.within))
     is_alike = first < np.arange(len(first))
     groups = everything.crystals["spacegroup"].to_numpy()
@@ -188,4 +188,4 @@ def rates(known: Known, limits: Limits) -> pd.DataFrame:
 def _halves(known: Known, ids: pd.Series) -> np.ndarray:
     """(n,) bool: one half of the compositions."""
     formulas = dict(known.snapshot.rows("SELECT id, formula FROM catalog.main.structures"))
-    return np.array([references.composition(formulas[id], 1) % 2 == 0 for id in ids])
+    return np.array([embedded_sets.composition(formulas[id], 1) % 2 == 0 for id in ids])

@@ -16,7 +16,7 @@ class _Computation(Generic[T]):
     waiting: int = 0
 
 
-class Kept(Generic[T]):
+class Cache(Generic[T]):
     """Values by key, as many as fit. Who asks for one that is being computed waits for it."""
 
     def __init__(self, nbytes: int, size: Callable[[T], int]):

@@ -1,4 +1,7 @@
-"""Near duplicates: structures of one reduced formula that a model can hardly tell apart."""
+"""What near duplicates are: structures of one reduced formula that a model can hardly tell apart.
+
+`near_duplicates`, `screen` and `compare_sets` ask it.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -26,7 +29,7 @@ Within = Annotated[
 ]
 
 
-class Fine(NamedTuple):
+class ElementMeans(NamedTuple):
     """Structures as near duplicates are told: a mean of each element, by several models together.
 
     vectors: (n, …), whose cosine distance times `scale` is the mean over the models of their
@@ -41,19 +44,19 @@ class Fine(NamedTuple):
         return distance / self.scale
 
 
-def fine(these: StructureSet, spreads: dict[ModelLayer, float]) -> Fine:
+def element_means(these: StructureSet, spreads: dict[ModelLayer, float]) -> ElementMeans:
     """Structures as several models see them. spreads: each model's unit, see `spread_of`."""
-    return combined([these.pooled(side, POOLING) for side in spreads], [*spreads.values()])
+    return combined_means([these.pooled(side, POOLING) for side in spreads], [*spreads.values()])
 
 
-def combined(parts: Sequence[np.ndarray], spreads: Sequence[float]) -> Fine:
+def combined_means(parts: Sequence[np.ndarray], spreads: Sequence[float]) -> ElementMeans:
     """The same structures by each model, (n, D) by POOLING, and each model's unit."""
     weights = 1 / np.array(spreads)
     rows = [unit_rows(one) * np.sqrt(weight) for one, weight in zip(parts, weights, strict=True)]
-    return Fine(np.hstack(rows), float(weights.mean()))
+    return ElementMeans(np.hstack(rows), float(weights.mean()))
 
 
-def told_apart(snapshot: Snapshot, side: ModelLayer) -> Pooled:
+def pooled_by_element(snapshot: Snapshot, side: ModelLayer) -> Pooled:
     """All structures of a store as a model's near duplicates are told; `spread` is the unit.
 
     Raises: InvalidQuery where no element has two atoms.
@@ -69,12 +72,12 @@ def told_apart(snapshot: Snapshot, side: ModelLayer) -> Pooled:
 def spread_of(snapshot: Snapshot, side: ModelLayer) -> float:
     """The mean 1 − cosine between two atoms of one element in a store, a model's own unit.
 
-    Raises: as `told_apart`.
+    Raises: as `pooled_by_element`.
     """
-    return told_apart(snapshot, side).spread
+    return pooled_by_element(snapshot, side).spread
 
 
-class Known(NamedTuple):
+class NearestKnown(NamedTuple):
     """The nearest known structure of each one's formula: (n,) its row, -1 for none, and 1 − cosine.
 
     The distance is inf where there is none.
@@ -89,13 +92,13 @@ def first_alike(vectors: np.ndarray, formulas: np.ndarray, within: float) -> np.
     return near_duplicate_groups(vectors, pd.factorize(formulas)[0], within)
 
 
-def known_alike(
+def nearest_known(
     vectors: np.ndarray,
     formulas: np.ndarray,
     known: np.ndarray,
     known_formulas: np.ndarray,
     own: np.ndarray | None = None,
-) -> Known:
+) -> NearestKnown:
     """The nearest known structure of each one's formula.
 
     own: (n,) the row of each one among the known, which is not compared with it; -1 for none.
@@ -116,7 +119,7 @@ def known_alike(
         row[mine] = np.where(
             np.isfinite(found), theirs[np.take_along_axis(index, best, axis=1)[:, 0]], -1
         )
-    return Known(row, distance)
+    return NearestKnown(row, distance)
 
 
 def match(some: pd.DataFrame, others: pd.DataFrame) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""The table `properties`: what sources say of structures, in columns whose types grow with them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from platonic_store.storage import tables as t
+from platonic_store.storage.bulk import SCHEMAS
+from platonic_store.storage.catalog import fetch_arrow, insert_arrow
+from platonic_store.storage.sqltext import quote
+
+# Wider types hold all values of narrower ones; anything else meets in VARCHAR.
+_WIDER = {("BIGINT", "DOUBLE"), ("BOOLEAN", "BIGINT"), ("BOOLEAN", "DOUBLE")}
+_DUCKDB_TYPE = {
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.string(): "VARCHAR",
+}
+# Names that the views give to what the store itself knows of a structure or a site.
+_OWN_NAMES = {
+    *(column.name for column in t.structures.columns),
+    *SCHEMAS["crystals"].names,
+    *("site_index", "atomic_number", "element", "x", "y", "z"),
+    *("orbit", "multiplicity", "nelements", "rank", "distance"),
+}
+
+
+def new_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> pa.Table:
+    """Of some structures the rows of `properties` with a value that is not there."""
+    table = pa.Table.from_batches([rows])
+    seen: set[str] = set()
+    mask = []
+    for id_ in table["id"].to_pylist():
+        mask.append(id_ in ids and id_ not in seen)
+        seen.add(id_)
+    table = table.filter(pa.array(mask, pa.bool_()))
+    columns = {"structure_id": table["id"]}
+    for name in table.column_names:
+        if name != "id" and not pa.types.is_null(table[name].type):
+            columns[_property_name(name, columns)] = table[name]
+    table = pa.table(columns)
+    stored = {name.lower() for name, *_ in connection.execute(sa.text("DESCRIBE properties"))}
+    names = [name for name in table.column_names if name.lower() in stored]
+    if len(names) < len(columns):
+        return table
+    gained = (f"i.{quote(name)} IS NOT NULL AND p.{quote(name)} IS NULL" for name in names)
+    raw: Any = connection.connection.driver_connection
+    raw.register("incoming", table)
+    found = fetch_arrow(
+        connection,
+        "SELECT i.* FROM incoming AS i LEFT JOIN properties AS p USING (structure_id) "
+        f"WHERE {' OR '.join(gained)}",
+    )
+    raw.unregister("incoming")
+    return found
+
+
+def add_properties(connection: sa.Connection, table: pa.Table) -> None:
+    """Upsert typed properties; a value that is already there stays."""
+    if not len(table):
+        return
+    _widen_table(connection, dict(zip(table.column_names, table.columns, strict=True)))
+    updates = ", ".join(
+        f"{quote(name)} = COALESCE({quote(name)}, excluded.{quote(name)})"
+        for name in table.column_names[1:]
+    )
+    action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
+    insert_arrow(connection, "properties", table, conflict=f"ON CONFLICT (structure_id) {action}")
+
+
+def _property_name(name: str, taken: Iterable[str]) -> str:
+    """DuckDB's names ignore case, and the store's own columns keep theirs."""
+    name = f"source_{name}" if name.lower() in _OWN_NAMES else name
+    spellings = {other.lower() for other in taken}
+    while name.lower() in spellings:
+        name += "_"
+    return name
+
+
+def _widen_table(connection: sa.Connection, columns: dict[str, pa.ChunkedArray]) -> None:
+    """Give `properties` the columns that are new, and the wider type where two sources differ."""
+    described = connection.execute(sa.text("DESCRIBE properties")).all()
+    present = {name.lower(): (name, kind) for name, kind, *_ in described}
+    for name, values in columns.items():
+        kind = _DUCKDB_TYPE.get(values.type, "VARCHAR")
+        if name.lower() not in present:
+            connection.execute(sa.text(f"ALTER TABLE properties ADD COLUMN {quote(name)} {kind}"))
+            continue
+        stored_name, stored = present[name.lower()]
+        if stored != kind and (kind, stored) not in _WIDER:
+            wider = kind if (stored, kind) in _WIDER else "VARCHAR"
+            if wider != stored:
+                connection.execute(
+                    sa.text(f"ALTER TABLE properties ALTER {quote(stored_name)} TYPE {wider}")
+                )
