@@ -108,13 +108,11 @@ def similar(
 
 def with_sites(snapshot: Snapshot, table: VectorTable, atoms: pd.DataFrame) -> pd.DataFrame:
     """Atoms, each the first of its equivalent sites, with their element and multiplicity."""
-    keys = snapshot.keys_of_structures(table, atoms["structure_id"].unique().tolist())
-    names = ("structure_id", "orbit", "atomic_number")
-    sites = list(zip(*(keys[name].to_pylist() for name in names), strict=True))
-    multiplicity = Counter((id_, orbit) for id_, orbit, _ in sites)
-    numbers = {(id_, orbit): number for id_, orbit, number in sites}
-    places = list(zip(atoms["structure_id"], atoms["site_index"], strict=True))
-    return atoms.assign(
-        element=[chemical_symbols[numbers[place]] for place in places],
-        multiplicity=[multiplicity[place] for place in places],
-    )
+    if "multiplicity" not in atoms:
+        keys = snapshot.keys_of_structures(table, atoms["structure_id"].unique().tolist())
+        sites = zip(keys["structure_id"].to_pylist(), keys["orbit"].to_pylist(), strict=True)
+        counts = Counter(sites)
+        places = zip(atoms["structure_id"], atoms["site_index"], strict=True)
+        atoms = atoms.assign(multiplicity=[counts[place] for place in places])
+    element = [chemical_symbols[number] for number in atoms["atomic_number"]]
+    return atoms.assign(element=element).drop(columns=["atomic_number", "orbit"])
