@@ -24,6 +24,8 @@ from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 
+SITE = ["structure_id", "site_index", "element", "multiplicity"]
+
 
 @question(
     Column("rank", "int64", "1 is the most alike."),
@@ -115,4 +117,4 @@ def with_sites(snapshot: Snapshot, table: VectorTable, atoms: pd.DataFrame) -> p
         places = zip(atoms["structure_id"], atoms["site_index"], strict=True)
         atoms = atoms.assign(multiplicity=[counts[place] for place in places])
     element = [chemical_symbols[number] for number in atoms["atomic_number"]]
-    return atoms.assign(element=element).drop(columns=["atomic_number", "orbit"])
+    return atoms.assign(element=element)[["rank", *SITE, "distance"]]

@@ -159,10 +159,12 @@ class Question(Generic[P, R]):
             return cast(R, answer)
         import pandas as pd
 
-        known = snapshot.describe(answer["structure_id"].tolist()).drop(columns="structure_id")
+        known = snapshot.describe(answer["structure_id"].tolist())
+        del known["structure_id"]
         twice = {name: f"{name}_of_source" for name in known if name in answer}
-        whole = [answer.set_axis(known.index), known.rename(columns=twice)]
-        return cast(R, pd.concat(whole, axis=1))
+        columns = {name: answer[name].array for name in answer}
+        columns |= {twice.get(name, name): known[name].array for name in known}
+        return cast(R, pd.DataFrame(columns, known.index))  # in half the time of `concat`
 
     def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer without the columns of `structure`."""
@@ -182,7 +184,8 @@ class Question(Generic[P, R]):
             for column in self.columns
             if column.name in answer and answer[column.name].dtype.kind == "i"
         }
-        return cast(R, answer.astype(types))
+        others = {name: one for name, one in types.items() if answer[name].dtype != one}
+        return cast(R, answer.astype(others) if others else answer)
 
     @cached_property
     def signature(self) -> inspect.Signature:
