@@ -94,20 +94,25 @@ def nearest_rows(
 
 
 def nearest_among(
-    table: "LanceDataset", level: Level, vector: np.ndarray, k: int, condition: str
+    table: "LanceDataset",
+    level: Level,
+    vector: np.ndarray,
+    k: int,
+    condition: str,
+    refine: int = 1,
 ) -> pa.Table:
     """The k nearest of the rows that meet a condition of Lance's: k are found where k are there."""
     conditions = [f"({condition})", *["site_index = orbit"] * (level == "atom")]
     found = _search(
         table,
         vector,
-        REFINE * k,
+        refine * REFINE * k,
         1,
         # To find the rows costs more than to look for them in all partitions.
         {"search_effort": 1.0},
         {"filter": " AND ".join(conditions), "prefilter": True},
     )
-    found = refined(table, vector, _with(table, found, key_names(level)), k)
+    found = refined(table, vector, _with(table, found, key_names(level)), k, refine)
     return found.drop_columns("_rowid")
 
 

@@ -3,9 +3,9 @@
 Vectors are indexed by inverted lists of scalar-quantised rows (IVF_SQ), a quarter of the table's
 size. How many lists a search probes follows from a measurement: the fewest of `PROBES` by which
 `QUERIES` rows of the table find the ten nearest to them, themselves left out, with a recall of
-`RECALL`. Where that is not good with any number of lists, the index orders them too roughly: then
-twice, four or eight times as many of what it finds are measured exactly. What was measured is kept
-in the table's configuration. Ids of structures are indexed by a B-tree.
+`RECALL`. Where more lists bring no more, the index orders rows too roughly: then twice, four or
+eight times as many of what it finds are measured exactly, as long as that brings more. What was
+measured is kept in the table's configuration. Ids of structures are indexed by a B-tree.
 """
 
 import json
@@ -112,11 +112,14 @@ def measure(table: "LanceDataset") -> Measured:
     level: Level = "atom" if "orbit" in table.schema.names else "structure"
     queries = _queries(table, level)
     limits = _exact(table, level, queries)[:, -1] + 2e-6  # in single precision
+    tried: list[Measured] = []
     for refine in REFINE:
-        found = _measure(table, level, queries, limits, refine)
-        if found.is_good:
+        tried.append(_measure(table, level, queries, limits, refine))
+        gain = tried[-1].recall - tried[-2].recall if len(tried) > 1 else 1
+        if tried[-1].recall >= RECALL or gain < GAIN:
             break
-    return found
+    least = min(RECALL, max(one.recall for one in tried) - GAIN)
+    return next(one for one in tried if one.recall >= least)
 
 
 def _measure(

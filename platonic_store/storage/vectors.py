@@ -222,8 +222,9 @@ class Vectors:
 
         Such as `structure_id IN ('a', 'b')`. See `nearest_rows.nearest_among`.
         """
+        table = self._open(name)
         with self._files.location.explained():
-            return nearest_among(self._open(name), level, vector, k, condition)
+            return nearest_among(table, level, vector, k, condition, measured(table).refine)
 
     def has_hubs(self, name: str) -> bool:
         """Whether the table's rows have hub scores."""
