@@ -76,7 +76,7 @@ def nearest_rows(
     seen = np.empty(0, dtype=np.uint64)
     kept: list[pa.Table] = []
     while True:
-        found = _search(table, vector, asked, probes * (MORE_PROBES if asked > MANY else 1))
+        found = search(table, vector, asked, probes * (MORE_PROBES if asked > MANY else 1))
         is_new = ~np.isin(np.asarray(found["_rowid"]), seen)
         seen = np.append(seen, np.asarray(found["_rowid"])[is_new])
         at_once = among == 0 and not kept and len(found) <= refine * AT_ONCE
@@ -103,7 +103,7 @@ def nearest_among(
 ) -> pa.Table:
     """The k nearest of the rows that meet a condition of Lance's: k are found where k are there."""
     conditions = [f"({condition})", *["site_index = orbit"] * (level == "atom")]
-    found = _search(
+    found = search(
         table,
         vector,
         refine * REFINE * k,
@@ -144,7 +144,7 @@ def refined(
     return found.take(pa.array(order))
 
 
-def _search(
+def search(
     table: "LanceDataset",
     vector: np.ndarray,
     k: int,

@@ -110,8 +110,8 @@ def _add_new_rows(table: "LanceDataset", rows: int) -> None:
 def measure(table: "LanceDataset") -> Measured:
     """The fewest candidates and probes that find enough, and the recall that they reach."""
     level: Level = "atom" if "orbit" in table.schema.names else "structure"
-    queries = _queries(table, level)
-    limits = _exact(table, level, queries)[:, -1] + 2e-6  # in single precision
+    queries = queries_of(table, level)
+    limits = exact_distances(table, level, queries)[:, -1] + 2e-6  # in single precision
     tried: list[Measured] = []
     for refine in REFINE:
         tried.append(_measure(table, level, queries, limits, refine))
@@ -158,7 +158,8 @@ def _lists(rows: int) -> int:
     return max(1, min(rows // PARTITION_ROWS, MOST_LISTS))
 
 
-def _queries(table: "LanceDataset", level: Level) -> np.ndarray:
+def queries_of(table: "LanceDataset", level: Level) -> np.ndarray:
+    """(q, dim) vectors of random rows that speak for themselves: by them recall is measured."""
     places = np.random.default_rng(0).choice(table.count_rows(), 4 * QUERIES, replace=False)
     keys = ["site_index", "orbit"] if level == "atom" else []
     found = table.take(np.sort(places).tolist(), columns=["vector", *keys])
@@ -168,7 +169,7 @@ def _queries(table: "LanceDataset", level: Level) -> np.ndarray:
     return vector_matrix(found["vector"])[speaks][:QUERIES]
 
 
-def _exact(table: "LanceDataset", level: Level, queries: np.ndarray) -> np.ndarray:
+def exact_distances(table: "LanceDataset", level: Level, queries: np.ndarray) -> np.ndarray:
     """(q, NEAREST + 1) the least distances of rows that speak for themselves, in one pass."""
     condition = "site_index = orbit" if level == "atom" else None
     unit = queries / np.maximum(row_lengths(queries), 1e-30)[:, None]
