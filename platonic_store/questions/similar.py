@@ -24,7 +24,7 @@ from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 
-SITE = ["structure_id", "site_index", "element", "multiplicity"]
+SITE = ("structure_id", "site_index", "element", "multiplicity")
 
 
 @question(
@@ -110,11 +110,12 @@ def similar(
 
 def with_sites(snapshot: Snapshot, table: VectorTable, atoms: pd.DataFrame) -> pd.DataFrame:
     """Atoms, each the first of its equivalent sites, with their element and multiplicity."""
-    if "multiplicity" not in atoms:
+    known = {name: atoms[name].array for name in atoms}
+    known["element"] = [chemical_symbols[number] for number in atoms["atomic_number"]]
+    if "multiplicity" not in known:
         keys = snapshot.keys_of_structures(table, atoms["structure_id"].unique().tolist())
         sites = zip(keys["structure_id"].to_pylist(), keys["orbit"].to_pylist(), strict=True)
         counts = Counter(sites)
         places = zip(atoms["structure_id"], atoms["site_index"], strict=True)
-        atoms = atoms.assign(multiplicity=[counts[place] for place in places])
-    element = [chemical_symbols[number] for number in atoms["atomic_number"]]
-    return atoms.assign(element=element)[["rank", *SITE, "distance"]]
+        known["multiplicity"] = [counts[place] for place in places]
+    return pd.DataFrame({name: known[name] for name in ("rank", *SITE, "distance")})

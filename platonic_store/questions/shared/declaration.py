@@ -177,14 +177,16 @@ class Question(Generic[P, R]):
         names = [column.name for column in self.columns]
         if undeclared := set(answer.columns) - set(names):
             raise TypeError(f"{self.name} does not declare its columns {sorted(undeclared)}")
-        answer = answer[[name for name in names if name in answer]]
+        if (order := [name for name in names if name in answer]) != answer.columns.tolist():
+            answer = answer[order]
         # Whole numbers of another size; those with gaps are floats, as ever in pandas.
+        stored = dict(zip(answer.columns, answer.dtypes, strict=True))
         types = {
             column.name: arrow_type(column.type).to_pandas_dtype()
             for column in self.columns
-            if column.name in answer and answer[column.name].dtype.kind == "i"
+            if column.name in stored and stored[column.name].kind == "i"
         }
-        others = {name: one for name, one in types.items() if answer[name].dtype != one}
+        others = {name: one for name, one in types.items() if stored[name] != one}
         return cast(R, answer.astype(others) if others else answer)
 
     @cached_property
