@@ -8,9 +8,9 @@ of the whole process, and the exponent is fitted to the cpu time. `recall@10` co
 with a scan of the whole table. What is not asked for is not prepared: with `--models 1` there is
 no space.
 
-Ten million atoms on one machine, forty minutes:
+Ten million atoms on one machine, an hour:
 
-    python benchmarks/scale.py --atoms 10000000 --models 1 --half --like mp20.store
+    python benchmarks/scale.py --atoms 10000000 --half --like mp20.store --anchors 64
 """
 
 import argparse
@@ -39,7 +39,6 @@ from platonic_store.store import Store
 SIZES = (7_000, 70_000, 283_000)
 ONE, OTHER = "synthetic-0", "synthetic-1"
 CALLS = 11
-ANCHORS = 512
 
 
 def typicality_of_new(store: Store, _: str) -> object:
@@ -148,7 +147,7 @@ def _recall(store: Store, where: str | None, queries: int = 30) -> float:
 
 
 def prepared(
-    folder: Path, atoms: int, models: int, like: Path | None, half: bool
+    folder: Path, atoms: int, models: int, like: Path | None, half: bool, anchors: int
 ) -> tuple[Path, str]:
     """The store of that size, with anchors and a space if it has two models; what it took."""
     kind = f"{'-half' * half}{'-like-' + like.stem if like else ''}"
@@ -159,7 +158,7 @@ def prepared(
         said.append("made and indexed in {:.0f} s ({:.0f} of cpu)".format(*spent))
         if models > 1:
             store = Store.open(path)
-            store.select_anchors(k=ANCHORS)
+            store.select_anchors(k=anchors)
             spent = timed(lambda: store.project(recipe="cosine"))
             said.append("projected in {:.0f} s ({:.0f} of cpu)".format(*spent))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -192,13 +191,20 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=2)
     parser.add_argument("--like", type=Path, help="a store whose embeddings are the templates")
     parser.add_argument("--half", action="store_true", help="store vectors in half precision")
+    parser.add_argument("--anchors", type=int, default=512, help="coordinates of the shared space")
     parser.add_argument("--folder", type=Path, default=Path(gettempdir()) / "platonic-scale")
     parser.add_argument("--only", default="", help="queries whose name holds this word")
     asked = parser.parse_args()
     paths = {}
     for atoms in asked.atoms:
         paths[atoms], said = _apart(
-            prepared, asked.folder, atoms, asked.models, asked.like, asked.half
+            prepared,
+            asked.folder,
+            atoms,
+            asked.models,
+            asked.like,
+            asked.half,
+            asked.anchors,
         )
         print(f"{atoms:,} atoms: {said}", flush=True)
     title = "synthetic stores, {} cores; seconds of the first call, warm, of cpu; GiB"
