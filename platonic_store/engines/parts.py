@@ -1,51 +1,21 @@
-"""Work in parts of which none needs another: computed by this machine's threads, or on a cluster.
+"""Work in parts of which none needs another, computed here or by tasks on a cluster's nodes.
 
-On a cluster this process reads and writes as it does without, and tasks on the nodes compute.
+On a cluster this process reads and writes as it does without.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from threadpoolctl import threadpool_limits
 
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.node import passport
 from platonic_store.engines.supervision import plain, short
 from platonic_store.errors import ClusterNotReady, WorkerFailed
-from platonic_store.runtimes.cores import usable_cores
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-Part = TypeVar("Part")
 Result = TypeVar("Result")
-
-
-def ahead(
-    work: Callable[[Part], Result], parts: Iterable[Part], cluster: Cluster | None = None
-) -> Iterator[tuple[Part, Result]]:
-    """The parts and what was made of them, in their order, some computed while one is used.
-
-    Here each thread calls BLAS with no others: those of BLAS wait for one another in a loop, and
-    where cores are shared many small products take tens of times as long.
-    """
-    width = usable_cores() if cluster is None else cores()
-    waiting: deque[tuple[Part, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(width)
-    try:
-        with threadpool_limits(None if cluster else 1, "blas"):
-            for part in parts:
-                waiting.append((part, pool.submit(work, part)))
-                if len(waiting) > width:
-                    done, made = waiting.popleft()
-                    yield done, made.result()
-            for done, made in waiting:
-                yield done, made.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def calls(
@@ -75,8 +45,10 @@ def calls(
     return call
 
 
-def cores() -> int:
-    """How many cores the cluster has that this process belongs to."""
+def cores(cluster: Cluster | None) -> int | None:
+    """How many cores the cluster has that this process belongs to; None without one."""
+    if cluster is None:
+        return None
     import ray
 
     resources: Any = ray.cluster_resources  # without types

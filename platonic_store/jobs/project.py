@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.arrow import vector_array
 from platonic_store.engines.cluster import Cluster
-from platonic_store.engines.parts import ahead, calls
+from platonic_store.engines.parts import calls, cores
 from platonic_store.errors import AnchorsNotFound
 from platonic_store.geometry.hubs import Sample, hubness
 from platonic_store.geometry.pooling import mean_by_structure
@@ -18,6 +18,7 @@ from platonic_store.geometry.projection import Projection, project
 from platonic_store.jobs.anchors import anchor_embeddings
 from platonic_store.jobs.chunks import missing_chunks, rows_of_chunk
 from platonic_store.jobs.space import Space, agreed_again, hub_rows
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import commits, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.layer_sets import text_of
@@ -150,7 +151,7 @@ def _project_missing(
             done = (
                 map(projected, chunks)
                 if cluster is None
-                else (made for _, made in ahead(projected, chunks, cluster))
+                else (made for _, made in ahead(projected, chunks, cores(cluster)))
             )
             coordinates = _coordinates(done, pooled, advance)
             schemas = {level: writer.schema_of(name) for level, name in names.items()}

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from platonic_store import progress
 from platonic_store.engines.cluster import Cluster
-from platonic_store.engines.parts import ahead, calls
+from platonic_store.engines.parts import calls, cores
 from platonic_store.errors import InvalidQuery
 from platonic_store.questions.shared import (
     bounded_references,
@@ -17,6 +17,7 @@ from platonic_store.questions.shared import (
     training_sets,
 )
 from platonic_store.questions.shared.references import Reference, Scored, Scores
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import bulk, deletions, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.catalog import insert_arrow
@@ -132,7 +133,7 @@ def _score_missing(
 
     parts = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
     with progress.bar(f"scoring {reference.model}", len(todo), "structures") as advance:
-        for ids, found in ahead(scored, parts, cluster):
+        for ids, found in ahead(scored, parts, cores(cluster)):
             with writer.writing():
                 _add(writer, "structure_scores", reference, found.structures)
                 _add(writer, "atom_scores", reference, found.atoms)

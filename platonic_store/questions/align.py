@@ -10,7 +10,6 @@ import pandas as pd
 from annotated_types import Ge
 
 from platonic_store import progress
-from platonic_store.engines.parts import ahead
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
@@ -20,6 +19,7 @@ from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import Models, Seed, Space
 from platonic_store.questions.shared.tables import is_anchor, space_anchors
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 

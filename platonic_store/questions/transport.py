@@ -1,6 +1,5 @@
 """What it takes to move one model's atoms onto another's, together and by element."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -18,6 +17,7 @@ from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.tables import is_anchor, space_anchors
 from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -84,12 +84,9 @@ def transport(
     clouds = _clouds(snapshot, sides, space, atoms, seed)
     elements = np.unique(clouds.numbers).tolist()
     threads = max(1, min(usable_cores(), (geometry.EXACT // atoms) ** 2 // 2))  # 3 GiB at most
-    with (
-        progress.bar("transport", len(elements) + 1, "elements") as advance,
-        ThreadPoolExecutor(threads) as pool,
-    ):
-        rows = []
-        for row in pool.map(partial(_row, clouds, atoms, seed), [None, *elements]):
+    rows = []
+    with progress.bar("transport", len(elements) + 1, "elements") as advance:
+        for _, row in ahead(partial(_row, clouds, atoms, seed), [None, *elements], threads):
             rows.append(row)
             advance(1)
     frame = pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
