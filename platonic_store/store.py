@@ -429,7 +429,9 @@ class Store(Questions):
         seed: int = 0,
         file: str | Path | None = None,
     ) -> "AnchorSet":
-        """Choose and keep k anchor atoms; by default a third of the distinct ones, 2,048 at most.
+        """Choose and keep k anchor atoms; by default a third of the distinct ones, 4,096 at most.
+
+        What a model has in quarantine holds none, unless it refuses more than half of the store.
 
         method: "random", "direct" (DIRECT sampling, the same for the same atoms in any order),
             "maml" (as the maml package chooses) or "farthest"; or a `file` that lists them.
@@ -461,7 +463,8 @@ class Store(Questions):
 
         models: each MODEL, MODEL@LAYER or, of several layers side by side, MODEL@0+1. Of the others
             a new "aligned" space takes one layer or the card's default set, whichever finds more
-            of the anchors held out.
+            of the anchors held out. If none is named, one that lacks anchors is left out with a
+            remark.
         recipe: "cosine", "centred", "whitened" or "aligned"; by default "aligned", where two
             trained models have embedded the anchors, else "whitened". "alone": a space that only
             the models named agree on; questions use it where they name it.
@@ -481,7 +484,7 @@ class Store(Questions):
             snapshot = writer.snapshot()
             names = list(models) or list(snapshot.models)
             sides = [space.side_of(snapshot, name) for name in names]
-            return [job.project_model(writer, space, side, cluster) for side in sides]
+            return job.project_models(writer, space, sides, cluster, may_lack=not models)
 
     def score(
         self,

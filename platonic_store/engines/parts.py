@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.node import passport
 from platonic_store.engines.supervision import plain, short
@@ -25,18 +27,23 @@ Result = TypeVar("Result")
 def ahead(
     work: Callable[[Part], Result], parts: Iterable[Part], cluster: Cluster | None = None
 ) -> Iterator[tuple[Part, Result]]:
-    """The parts and what was made of them, in their order, some computed while one is used."""
+    """The parts and what was made of them, in their order, some computed while one is used.
+
+    Here each thread calls BLAS with no others: those of BLAS wait for one another in a loop, and
+    where cores are shared many small products take tens of times as long.
+    """
     width = usable_cores() if cluster is None else cores()
     waiting: deque[tuple[Part, Future[Result]]] = deque()
     pool = ThreadPoolExecutor(width)
     try:
-        for part in parts:
-            waiting.append((part, pool.submit(work, part)))
-            if len(waiting) > width:
-                done, made = waiting.popleft()
+        with threadpool_limits(None if cluster else 1, "blas"):
+            for part in parts:
+                waiting.append((part, pool.submit(work, part)))
+                if len(waiting) > width:
+                    done, made = waiting.popleft()
+                    yield done, made.result()
+            for done, made in waiting:
                 yield done, made.result()
-        for done, made in waiting:
-            yield done, made.result()
     finally:
         pool.shutdown(cancel_futures=True)
 

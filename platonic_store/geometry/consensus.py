@@ -31,7 +31,6 @@ from platonic_store.geometry.retrieval import retrieval
 LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 DIMENSION = 256
 FOLDS = 3
-EXACT = 1e-10  # of eigenvectors
 SMALLEST = 1e-9
 ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
 # Coordinates that models explain in part count less: by the share explained, to this power.
@@ -90,7 +89,7 @@ def consensus(
     Raises:
         ValueError: the models have not the same number of anchors, or fewer than four.
     """
-    from scipy.sparse.linalg import eigsh
+    from scipy.linalg import eigh
 
     rows = [np.asarray(one, dtype=np.float64) for one in embeddings]
     k = len(rows[0])
@@ -103,8 +102,7 @@ def consensus(
     kept -= kept.mean(0)
     kept -= kept.mean(1)[:, None]
     d = min(dimension, k // 2)
-    # From a start that is the same always.
-    share, axes = eigsh(kept, k=d, which="LA", v0=np.cos(np.arange(k)), tol=EXACT)
+    share, axes = eigh(kept, subset_by_index=[k - d, k - 1], overwrite_a=True)
     share, axes = np.clip(share[::-1], 0, 1), axes[:, ::-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(d)])
     coordinates: Floats = axes * np.sqrt(k) * share**SHARPNESS

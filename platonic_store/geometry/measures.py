@@ -58,23 +58,29 @@ class View:
         np.put_along_axis(found, self.neighbours, True, axis=1)
         return found
 
-    @cached_property
-    def centred(self) -> Floats:
-        """Cosines less each row's mean."""
-        return np.asarray(self.cosines - self.cosines.mean(1, keepdims=True))
+    def centred(self, i: Indices, j: Indices) -> Floats:
+        """Cosines of pairs less the mean of their row i."""
+        return np.asarray(self.cosines[i, j] - self._mean_cosines[i])
 
     @cached_property
+    def _mean_cosines(self) -> Floats:
+        return np.asarray(self.cosines.mean(1))
+
+    @property
     def squares(self) -> Floats:
         """(n, n) squared Euclidean distances."""
         norms = np.einsum("ij,ij->i", self.x, self.x)
         return np.asarray(np.maximum(norms[:, None] + norms - 2 * self.x @ self.x.T, 0))
 
     @cached_property
-    def ranks(self) -> Indices:
+    def ranks(self) -> NDArray[np.int32]:
         """(n, n): j's place among i's others by distance, 1 the nearest."""
-        others = self.squares.copy()
+        others = self.squares
         np.fill_diagonal(others, -1)
-        return np.argsort(np.argsort(others, axis=1, kind="stable"), axis=1)
+        order = np.argsort(others, axis=1, kind="stable")
+        found = np.empty(others.shape, dtype=np.int32)
+        np.put_along_axis(found, order, np.arange(len(others), dtype=np.int32)[None], axis=1)
+        return found
 
     @cached_property
     def dissimilarity(self) -> Floats:
@@ -104,8 +110,8 @@ def cknna(a: View, b: View, order: Indices) -> float:
     rows = np.arange(len(a.x))[:, None]
     j = a.neighbours
     both = b.near[order[:, None], order[j]]
-    across = (both * a.centred[rows, j] * b.centred[order[:, None], order[j]]).sum()
-    alone = [(view.centred[rows, view.neighbours] ** 2).sum() for view in (a, b)]
+    across = (both * a.centred(rows, j) * b.centred(order[:, None], order[j])).sum()
+    alone = [(view.centred(rows, view.neighbours) ** 2).sum() for view in (a, b)]
     return float(across / np.sqrt(alone[0] * alone[1])) if min(alone) > 0 else 0.0
 
 
@@ -132,7 +138,8 @@ def _hsic(x: Floats, y: Floats) -> float:
 def rsa(a: View, b: View, order: Indices) -> float:
     """Spearman correlation of all pairs' distances: Kriegeskorte et al., 2008, 10/d6m7k2."""
     n = len(a.x)
-    return float((a.dissimilarity * b.dissimilarity[np.ix_(order, order)]).sum() / (n * (n - 1)))
+    shuffled = b.dissimilarity[order].take(order, axis=1)
+    return float((a.dissimilarity * shuffled).sum() / (n * (n - 1)))
 
 
 def procrustes(a: View, b: View, order: Indices) -> float:

@@ -43,17 +43,22 @@ def select_anchors(
 ) -> tuple[AnchorSet, dict[str, Any]]:
     """Choose k anchors among a model's distinct atoms (one for each set of equivalent sites).
 
-    Without k a third of these, but at most MOST_ANCHORS. Of more than MOST_CANDIDATES so many are
-    drawn, by their names, among which all methods but "random" choose.
+    What another model has refused is left out. Without k a third of the rest, but at most
+    MOST_ANCHORS. Of more than MOST_CANDIDATES so many are drawn, by their names, among which all
+    methods but "random" choose.
     """
     if method not in METHODS:
         raise InvalidQuery(
             f"there is no anchor method {method!r}", f"choose one of {', '.join(METHODS)}"
         )
+    refused = _refused(snapshot)
     if method == "random":
-        keys, count = _random(snapshot, side, k, seed)
+        keys, count = _random(snapshot, side, k, seed, refused)
     else:
         found = paired_embeddings(snapshot, [side], sample=MOST_CANDIDATES)
+        if refused:
+            may = np.flatnonzero(~found.keys["structure_id"].isin(refused))
+            found = PairedEmbeddings(found.keys.iloc[may], [found.vectors[0][may]], [None])
         keys, count = _spread(found, method, k), len(found.keys)
     if k is not None and count < k:
         raise InvalidQuery(f"there are {count} distinct atoms, not {k}", "choose fewer anchors")
@@ -65,17 +70,34 @@ def select_anchors(
     return _anchor_set(snapshot, method, keys), origin
 
 
+def _refused(snapshot: Snapshot) -> set[str]:
+    """What some model has in quarantine, so that with such an anchor it could enter no space.
+
+    A model that refuses more than half of the store, as one of molecules does, is not waited for.
+    """
+    return {
+        id_
+        for (id_,) in snapshot.rows(
+            "WITH held AS (SELECT DISTINCT model, structure_id FROM catalog.main.quarantined "
+            "WHERE model IS NOT NULL) "
+            "SELECT DISTINCT structure_id FROM held WHERE model IN (SELECT model FROM held "
+            "GROUP BY model HAVING 2 * count(*) <= (SELECT count(*) FROM catalog.main.structures))"
+        )
+    }
+
+
 def _default(count: int) -> int:
     return min(MOST_ANCHORS, max(2, count // 3))
 
 
 def _random(
-    snapshot: Snapshot, side: ModelLayer, k: int | None, seed: int
+    snapshot: Snapshot, side: ModelLayer, k: int | None, seed: int, refused: set[str]
 ) -> tuple[pd.DataFrame, int]:
     """The keys of k atoms at random, as `anchors.random_rows` chooses, and how many there are."""
     kept: list[pd.DataFrame] = []
     count = 0
     for keys in distinct_keys(snapshot, lookup.vector_table(snapshot, side, "atom")):
+        keys = keys[~keys["structure_id"].isin(refused)]
         kept.append(keys.assign(digest=select.hashes(_names(keys), seed)))
         count += len(keys)
         if sum(map(len, kept)) > 2 * (k or MOST_ANCHORS):
@@ -179,14 +201,27 @@ def anchor_embeddings(
         row=range(len(points.vectors))
     )
     found = anchor_set.atoms.merge(rows, on=["structure_id", "site_index"], how="left")
-    if absent := int(found["row"].isna().sum()):
-        raise AnchorsNotFound(
-            f"{side} has not embedded {absent} of the {anchor_set.k} anchors of {anchor_set.id}",
-            Call(
-                "ingest",
-                models=[side.model],
-                layers=",".join(str(one.layer) for one in side.layers),
-            ),
-        )
+    if (absent := found[found["row"].isna()]).size:
+        raise _lacks(snapshot, side, anchor_set, absent["structure_id"])
     rows = points.vectors[found["row"].to_numpy(dtype=int)]
     return np.split(rows, np.cumsum(layer_widths(snapshot, side))[:-1], axis=1)
+
+
+def _lacks(
+    snapshot: Snapshot, side: ModelLayer, anchor_set: AnchorSet, absent: "pd.Series[str]"
+) -> AnchorsNotFound:
+    held = snapshot.rows(
+        "SELECT DISTINCT structure_id FROM catalog.main.quarantined WHERE model = ?", [side.model]
+    )
+    refused = absent.isin([id_ for (id_,) in held])
+    of_all = f"of the {anchor_set.k} anchors of {anchor_set.id}"
+    if refused.any():
+        return AnchorsNotFound(
+            f"{side} refuses {refused.sum()} {of_all}, as {absent[refused].iloc[0]}, and can enter "
+            "no space of theirs",
+            Call("select_anchors"),
+        )
+    return AnchorsNotFound(
+        f"{side} has not embedded {len(absent)} {of_all}",
+        Call("ingest", models=[side.model], layers=",".join(str(one.layer) for one in side.layers)),
+    )

@@ -36,6 +36,34 @@ class Projected(NamedTuple):
     new_atoms: int
 
 
+def project_models(
+    writer: Writer,
+    space: Space,
+    sides: Iterable[ModelLayer],
+    cluster: Cluster | None = None,
+    *,
+    may_lack: bool = False,
+) -> list[Projected]:
+    """Bring models up to date in a space, also where one of them lacks anchors.
+
+    may_lack: then that one is left out with a remark.
+
+    Raises: AnchorsNotFound, when the others are done.
+    """
+    done: list[Projected] = []
+    lacking: list[AnchorsNotFound] = []
+    for side in sides:
+        try:
+            done.append(project_model(writer, space, side, cluster))
+        except AnchorsNotFound as error:
+            lacking.append(error)
+    if lacking and not (may_lack and done):
+        raise lacking[0]
+    for reason in lacking:
+        progress.say(f"left out: {reason}")
+    return done
+
+
 def project_model(
     writer: Writer, space: Space, side: ModelLayer, cluster: Cluster | None = None
 ) -> Projected:

@@ -1,6 +1,7 @@
 """How alike models embed the same atoms, by several measures, each beside its null."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations, permutations
 from typing import Annotated, Any, NamedTuple
 
@@ -9,6 +10,7 @@ import pandas as pd
 from annotated_types import Ge
 
 from platonic_store import progress
+from platonic_store.engines.parts import ahead
 from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import measures
 from platonic_store.geometry.measures import View
@@ -84,40 +86,62 @@ def align(
     """
     sample = _sample(snapshot, models, space, atoms, seed)
     count = range(len(sample.sides))
+    halves = measures.halves(sample.structures, HALVES, seed)
+    with progress.bar("alignment of halves", HALVES, "halves") as advance:
+        spreads: dict[Compared, list[float]] = {}
+        for _, values in ahead(partial(_half, sample), halves):
+            for compared, value in values.items():
+                spreads.setdefault(compared, []).append(value)
+            advance(1)
+    pairs = list(combinations(count, 2))
     views = [View(rows) for rows in sample.rows]
-    parts = measures.halves(sample.structures, HALVES, seed)
     rows: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    counts = len(sample.structures), len(np.unique(sample.structures))
-    with progress.bar("alignment", len(views) * (len(views) - 1), "pairs") as advance:
-        for pair in combinations(count, 2):
-            spreads = _spreads(sample, parts, *pair)
-            for a, b in (pair, pair[::-1]):
-                rows[a, b] = []
-                for name, measure in _wanted(a, b).items():
-                    value = _whole(measure, views[a], views[b])
-                    shuffled = measures.permutation_null(measure, views[a], views[b], NULLS, seed)
-                    spread = spreads[a, b, name]
-                    rows[a, b].append(_row(sample, a, b, name, value, shuffled, spread, counts))
-                rows[a, b].extend(_recalls(sample, a, b, seed))
-                advance(1)
+    with progress.bar("alignment", len(pairs), "pairs") as advance:
+        for _, found in ahead(partial(_pair, sample, views, spreads, seed), pairs):
+            rows |= found
+            advance(1)
     return pd.DataFrame([row for pair in permutations(count, 2) for row in rows[pair]])
 
 
-def _wanted(a: int, b: int) -> dict[str, measures.Measure]:
-    return measures.DIRECTED | (measures.SYMMETRIC if a < b else {})
+Compared = tuple[int, int, str]  # which asks, which answers, by which measure
 
 
-def _spreads(
-    sample: Sample, parts: Sequence[np.ndarray], a: int, b: int
-) -> dict[tuple[int, int, str], list[float]]:
-    """Each measure of halves of the sample, in both directions; one half is in memory."""
-    found: dict[tuple[int, int, str], list[float]] = {}
-    for part in parts:
-        halved = {side: View(sample.rows[side][part]) for side in (a, b)}
-        for x, y in ((a, b), (b, a)):
-            for name, measure in _wanted(x, y).items():
-                found.setdefault((x, y, name), []).append(_whole(measure, halved[x], halved[y]))
-    return found
+def _compared(pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[Compared, measures.Measure]]:
+    """A measure without a direction is taken once a pair."""
+    for a, b in pairs:
+        wanted = measures.DIRECTED | (measures.SYMMETRIC if a < b else {})
+        yield from (((a, b, name), measure) for name, measure in wanted.items())
+
+
+def _half(sample: Sample, part: np.ndarray) -> dict[Compared, float]:
+    """All measures of a part of the sample's rows, of all pairs."""
+    views = [View(rows[part]) for rows in sample.rows]
+    pairs = permutations(range(len(views)), 2)
+    return {
+        (a, b, name): _whole(measure, views[a], views[b])
+        for (a, b, name), measure in _compared(pairs)
+    }
+
+
+def _pair(
+    sample: Sample,
+    views: Sequence[View],
+    spreads: Mapping[Compared, Sequence[float]],
+    seed: int,
+    pair: tuple[int, int],
+) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """The rows of a pair, by who asks and who answers."""
+    counts = len(sample.structures), len(np.unique(sample.structures))
+    both = pair, pair[::-1]
+    rows: dict[tuple[int, int], list[dict[str, Any]]] = {one: [] for one in both}
+    for (a, b, name), measure in _compared(both):
+        value = _whole(measure, views[a], views[b])
+        shuffled = measures.permutation_null(measure, views[a], views[b], NULLS, seed)
+        spread = spreads[a, b, name]
+        rows[a, b].append(_row(sample, a, b, name, value, shuffled, spread, counts))
+    for a, b in both:
+        rows[a, b].extend(_recalls(sample, a, b, seed))
+    return rows
 
 
 def _sample(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         Session,
     )
 
+# Lance reads it when it is imported, and would warn that a new table is new.
+os.environ.setdefault("LANCE_LOG", "error")
+
 Options = dict[str, str] | None
 
 # Lance's 2.3 files make DuckDB's Lance extension panic.
@@ -59,7 +62,6 @@ def open_table(
     session: "Session | None" = None,
 ) -> "LanceDataset":
     """A Lance table at a version, the newest if None. session: what is kept in memory of it."""
-    os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
     import lance  # half a second that `--help` need not wait for
 
     return lance.dataset(uri, version=version, storage_options=options, session=session)
@@ -79,7 +81,6 @@ def readers_session() -> "Session":
 
 def create(uri: str, made: pa.Schema, options: Options = None) -> int:
     """Make an empty table in the place of a left-over of that name; returns its version."""
-    os.environ.setdefault("LANCE_LOG", "error")
     import lance
 
     table = lance.write_dataset(

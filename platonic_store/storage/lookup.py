@@ -160,10 +160,9 @@ def space(snapshot: Snapshot, name: str | None, models: list[str]) -> str:
     mends = [Call("select_anchors"), Call("project")]
     if name == ALONE:
         mends = [Call("project", models=models, recipe=ALONE)]
+    holds = f" holds {' and '.join(models)}" if models else ""
     raise AnchorsNotFound(
-        f"no shared space{f' {name}' if name else ''} holds {' and '.join(models)} "
-        f"(spaces here: {known})",
-        *mends,
+        f"no shared space{f' {name}' if name else ''}{holds} (spaces here: {known})", *mends
     )
 
 

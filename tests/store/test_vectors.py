@@ -1,5 +1,8 @@
 """The Lance tables: versions, deletion, and an index that finds what brute force finds."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +131,17 @@ def test_a_table_made_again_begins_empty_and_the_old_one_can_be_read(tables):
     filled = tables.append("t", again, rows(np.ones((2, 6)), 2))
     assert tables.at(t=filled).points("t", "atom").vectors.shape == (2, 6)
     assert tables.at(t=base).points("t", "atom").vectors.shape == (10, 4)
+
+
+def test_lance_warns_nobody_of_a_new_table(tmp_path):
+    code = (
+        "import sys, pyarrow; from platonic_store.storage import lance_tables as tables; "
+        "tables.readers_session(); tables.create(sys.argv[1], pyarrow.schema([('a', 'int32')]))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "LANCE_LOG"}
+    command = [sys.executable, "-c", code, str(tmp_path / "new.lance")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_the_cache_is_bounded(tables, monkeypatch):
