@@ -27,27 +27,39 @@ def coordination_numbers(
     Returns:
         (n,) int64.
     """
-    from ase.geometry import complete_cell
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
     z = np.asarray(numbers, dtype=np.int64)
-    points = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
     radii = covalent_radii[z]
-    periodic = np.asarray(pbc, dtype=bool)
-    vectors = np.where(periodic[:, None], np.asarray(cell, dtype=np.float64).reshape(3, 3), 0.0)
-    centre, other, _, distance = find_points_in_spheres(
-        points,
-        points,
-        r=float(2 * REACH * radii.max()),
-        pbc=periodic.astype(np.int64),
-        lattice=np.ascontiguousarray(complete_cell(vectors)),
-        tol=1e-8,
-    )
+    centre, other, _, distance = pairs_within(positions, cell, pbc, float(2 * REACH * radii.max()))
     is_metal, is_nonmetal = _kinds()
     near = (distance > 1e-8) & (distance < REACH * (radii[centre] + radii[other]))
     if is_nonmetal[z].any():
         near &= ~(is_metal[z[centre]] & is_metal[z[other]])
     return np.bincount(centre[near], minlength=len(z))
+
+
+def pairs_within(
+    positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, radius: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """All pairs of atoms up to a distance (Å), images included: one, other, image and distance, Å.
+
+    An atom and itself, in no other image, is among them. Arguments as of `coordination_numbers`; a
+    lattice vector along which nothing repeats does not count, and may be zero.
+    """
+    from ase.geometry import complete_cell
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    points = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    periodic = np.asarray(pbc, dtype=bool)
+    vectors = np.where(periodic[:, None], np.asarray(cell, dtype=np.float64).reshape(3, 3), 0.0)
+    one, other, image, distance = find_points_in_spheres(
+        points,
+        points,
+        r=radius,
+        pbc=periodic.astype(np.int64),
+        lattice=np.ascontiguousarray(complete_cell(vectors)),
+        tol=1e-8,
+    )
+    return one, other, image, distance
 
 
 @lru_cache(maxsize=1)

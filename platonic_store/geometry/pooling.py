@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from platonic_store.geometry.neighbours import unit_rows
 
+ALIKE = 1e-9  # a cosine distance that is rounding
+
 Floats = NDArray[np.float64]
 
 
@@ -101,7 +103,8 @@ def element_spread(atoms: ArrayLike, numbers: ArrayLike) -> float:
         atoms: (n, D). numbers: (n,) atomic numbers.
 
     Returns:
-        NaN where no element has two atoms.
+        NaN where no element has two atoms; 1 where the atoms of each are alike, as by composition
+        alone: then there is no unit, and nothing to measure by it.
     """
     rows, elements = unit_rows(atoms), np.asarray(numbers, dtype=np.int64)
     order = np.argsort(elements, kind="stable")
@@ -112,7 +115,8 @@ def element_spread(atoms: ArrayLike, numbers: ArrayLike) -> float:
     if not several.any():
         return float("nan")
     n, total = counts[several], squares[several]
-    return float(np.average(1 - (total - n) / (n * (n - 1)), weights=n))
+    spread = float(np.average(1 - (total - n) / (n * (n - 1)), weights=n))
+    return spread if spread > ALIKE else 1.0
 
 
 def _mean(atoms: Floats, _: object, __: object, of: _Groups) -> Floats:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from platonic_store.geometry.coordination import pairs_within
 from platonic_store.geometry.typicality import conformal_p
 
 Floats = NDArray[np.float64]
@@ -72,32 +73,25 @@ def disagreement(neighbours: list[NDArray[np.int64]]) -> NDArray[np.float64]:
 NOBODY = np.iinfo(np.int64).min  # in the place of a neighbour that there is not
 
 
-def shortest_contact(numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike) -> float:
+def shortest_contact(
+    numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike
+) -> float:
     """The shortest distance of two atoms over the sum of their covalent radii.
 
     Radii of Cordero et al., Dalton Trans. 2008, 2832 (as in ASE; those that it lacks count 0.2 Å
     there). Periodic images count, an atom's own too.
 
     Args:
-        numbers: (n,) atomic numbers. positions: (n, 3), Å. cell: (3, 3), Å, rows are vectors.
+        numbers: (n,) atomic numbers. positions: (n, 3), Å. cell: (3, 3), Å, rows are vectors. pbc:
+            (3,) bool.
 
     Returns:
         At most 1.5, which also stands for no contact at all.
     """
     from ase.data import covalent_radii
-    from pymatgen.optimization.neighbors import find_points_in_spheres
 
     radii = covalent_radii[np.asarray(numbers, dtype=int)]
-    places = np.ascontiguousarray(np.reshape(positions, (-1, 3)), dtype=np.float64)
-    lattice = np.ascontiguousarray(np.reshape(cell, (3, 3)), dtype=np.float64)
-    one, other, image, distance = find_points_in_spheres(
-        places,
-        places,
-        r=float(2 * REACH * radii.max()),
-        pbc=np.ones(3, dtype=np.int64),
-        lattice=lattice,
-        tol=1e-8,
-    )
+    one, other, image, distance = pairs_within(positions, cell, pbc, float(2 * REACH * radii.max()))
     is_itself = (one == other) & ~np.any(image, axis=1)
     ratio = distance[~is_itself] / (radii[one] + radii[other])[~is_itself]
     return float(ratio.min(initial=REACH))

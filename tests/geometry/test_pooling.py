@@ -71,6 +71,7 @@ def test_the_spread_is_the_mean_over_pairs_of_one_element():
     expected = (12 * means[1] + 17 * means[2]) / 29
     assert element_spread(atoms, numbers) == pytest.approx(expected)
     assert np.isnan(element_spread(atoms[:2], [1, 2]))
+    assert element_spread(np.tile(atoms[:1], (5, 1)), [1, 1, 1, 2, 2]) == 1
 
 
 def test_no_atoms_and_no_such_pooling():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.data import atomic_numbers, covalent_radii
 
 from platonic_store.geometry import screening as geometry
@@ -42,10 +42,18 @@ def test_disagreement_counts_the_neighbours_in_common():
 def test_shortest_contact_of_a_metal_is_known(repeat):
     copper = bulk("Cu", "fcc", a=3.6) * repeat
     radius = covalent_radii[atomic_numbers["Cu"]]
-    found = geometry.shortest_contact(copper.numbers, copper.positions, copper.cell[:])
+    found = geometry.shortest_contact(copper.numbers, copper.positions, copper.cell[:], copper.pbc)
     assert found == pytest.approx(3.6 / np.sqrt(2) / (2 * radius))
 
 
 def test_atoms_far_apart_have_no_contact():
     lone = bulk("Cu", "sc", a=20.0)
-    assert geometry.shortest_contact(lone.numbers, lone.positions, lone.cell[:]) == 1.5
+    assert geometry.shortest_contact(lone.numbers, lone.positions, lone.cell[:], lone.pbc) == 1.5
+
+
+@pytest.mark.parametrize("cell", [np.zeros((3, 3)), np.diag([1.0, 9, 9])])
+def test_a_molecule_has_contacts_without_a_cell(cell):
+    water = molecule("H2O")
+    found = geometry.shortest_contact(water.numbers, water.positions, cell, water.pbc)
+    radii = covalent_radii[[1, 8]].sum()
+    assert found == pytest.approx(water.get_distance(0, 1) / radii)

@@ -208,7 +208,7 @@ def _names(neighbours: pd.Series) -> np.ndarray:
 
 def _shortest(these: StructureSet) -> np.ndarray:
     crystals = these.crystals
-    columns = (crystals[name] for name in ("numbers", "positions", "cell"))
+    columns = (crystals[name] for name in ("numbers", "positions", "cell", "pbc"))
     return np.array([geometry.shortest_contact(*one) for one in zip(*columns, strict=True)])
 
 
