@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scale import _some, _timed
+from synthetic_store import _add_block, _real
 
-from benchmarks.scale import _some, _timed
-from benchmarks.synthetic_store import _add_block, _real
 from platonic_store.storage.layout import table_name
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.vectors import Vectors

@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from synthetic_store import make
 
-from benchmarks.synthetic_store import make
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lookup
