@@ -5,15 +5,14 @@ how many rows no index knows afterwards.
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from large_stores import megabytes, some_ids, timed
 from rich.console import Console
 from rich.table import Table
-from scale import _some, _timed
-from synthetic_store import _add_block, _real
+from synthetic_store import add_block, real_templates
 
 from platonic_store.storage.layout import table_name
 from platonic_store.storage.snapshot import Snapshot
@@ -24,37 +23,33 @@ from platonic_store.store import Store
 def append(store: Store, like: Path, start: int, count: int) -> None:
     """Structures `sSTART` to `sSTART+COUNT` by every model, as a job appends them."""
     models = list(store.snapshot().models)
-    templates = _real(like, len(models))
+    templates = real_templates(like, len(models))
     names = [
         {level: table_name(model, 0, level) for level in ("atom", "structure")} for model in models
     ]
     rng = np.random.default_rng(start)
     with store._writing("append") as writer:
-        _add_block(writer, rng, templates, names, start, count)
+        add_block(writer, rng, templates, names, start, count)
         writer.publish(maintained=[name for one in names for name in one.values()])
 
 
 def written(before: Snapshot, after: Snapshot) -> str:
     """Megabytes of the files that a snapshot names and another does not, by kind."""
     known = {file.path for file in before.manifest.files()}
-    sizes: Counter[str] = Counter()
-    for file in after.manifest.files():
-        folder, name, *rest = file.path.split("/")
-        kind = "index" if "_indices" in rest else name if folder == "rows" else folder
-        if file.path not in known:
-            sizes[kind] += file.size
-    return "; ".join(f"{kind} {size / 1e6:.1f}" for kind, size in sizes.most_common())
+    text: str = megabytes(after, [one for one in after.manifest.files() if one.path not in known])
+    return text
 
 
 def unindexed(snapshot: Snapshot) -> float:
     """The largest share of a table's rows that an index of it lacks."""
     vectors: Vectors = snapshot._vectors
     tables = (vectors._open(table.name) for table in snapshot.tables)
-    return max(
+    shares = [
         1 - index.num_rows_indexed / table.count_rows()
         for table in tables
         for index in table.describe_indices()
-    )
+    ]
+    return max(shares, default=0.0)
 
 
 def main() -> None:
@@ -65,7 +60,7 @@ def main() -> None:
     store = Store.open(asked.store)
     count = store.snapshot().count
     few = count // 100
-    ids = _some(store, few)
+    ids = some_ids(store, few)
     steps: dict[str, Callable[[], object]] = {
         "append 1 %": lambda: append(store, asked.like, count, few),
         "append 1 % again": lambda: append(store, asked.like, count + few, few),
@@ -74,7 +69,7 @@ def main() -> None:
     table = Table("job", "wall, s", "CPU, s", "written, MB", "not indexed")
     for name, step in steps.items():
         before = store.snapshot()
-        wall, cpu = _timed(step)
+        wall, cpu = timed(step)
         after = store.snapshot()
         row = f"{wall:.1f}", f"{cpu:.1f}", written(before, after), f"{unindexed(after):.2%}"
         print(name, *row, sep=" | ", flush=True)

@@ -57,8 +57,8 @@ def row(path: Path, name: str, options: dict[str, Any], lists: int) -> list[str]
     made = time.process_time() - start
     (index,) = [one for one in opened(path).describe_indices() if one.field_names == ["vector"]]
     size = sum(segment.size_bytes or 0 for segment in index.segments)
-    queries = vector_index._queries(table, "atom")
-    limits = vector_index._exact(table, "atom", queries)[:, -1] + 2e-6
+    queries = vector_index.queries_of(table, "atom")
+    limits = vector_index.exact_distances(table, "atom", queries)[:, -1] + 2e-6
     recall, probes = 0.0, 0
     for probes in PROBES:
         table = opened(path)
@@ -75,7 +75,7 @@ def row(path: Path, name: str, options: dict[str, Any], lists: int) -> list[str]
     table = opened(path)
     cold, warm = (
         median(
-            _cpu(lambda query=query: nearest_rows._search(table, query, 88, probes))  # type: ignore[misc]
+            _cpu(lambda query=query: nearest_rows.search(table, query, 88, probes))  # type: ignore[misc]
             for query in queries
         )
         for _ in range(2)

@@ -8,17 +8,15 @@ of the whole process, and the exponent is fitted to the cpu time. `recall@10` co
 with a scan of the whole table. What is not asked for is not prepared: with `--models 1` there is
 no space.
 
-Ten million atoms on one machine, forty minutes:
+Ten million atoms on one machine, an hour:
 
-    python benchmarks/scale.py --atoms 10000000 --models 1 --half --like mp20.store
+    python benchmarks/scale.py --atoms 10000000 --half --like mp20.store --anchors 64
 """
 
 import argparse
 import os
 import resource
 import statistics
-import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -28,6 +26,7 @@ from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import numpy as np
+from large_stores import megabytes, some_ids, timed
 from rich.console import Console
 from rich.table import Table
 from synthetic_store import make
@@ -35,13 +34,11 @@ from synthetic_store import make
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lookup
-from platonic_store.storage.snapshot import Snapshot
 from platonic_store.store import Store
 
 SIZES = (7_000, 70_000, 283_000)
 ONE, OTHER = "synthetic-0", "synthetic-1"
 CALLS = 11
-ANCHORS = 512
 
 
 def typicality_of_new(store: Store, _: str) -> object:
@@ -109,27 +106,21 @@ def measure(name: str, path: Path) -> Cost:
     store = Store.open(path)
     answers: list[object] = []
     if name in WHOLE:
-        spent = [_timed(lambda: answers.append(WHOLE[name](store)))]
+        spent = [timed(lambda: answers.append(WHOLE[name](store)))]
     else:
         query = INTERACTIVE[name]
-        spent = [_timed(partial(query, store, id_)) for id_ in _some(store, CALLS)]
+        spent = [timed(partial(query, store, id_)) for id_ in some_ids(store, CALLS)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     wall, cpu = (statistics.median(times) for times in zip(*(spent[1:] or spent), strict=True))
     said = f"{answers[0]:.3f}: " if answers and isinstance(answers[0], float) else ""
     return Cost(spent[0][0], wall, cpu, peak, said)
 
 
-def _some(store: Store, count: int) -> list[str]:
-    sql = f"SELECT structure_id FROM structure ORDER BY hash(structure_id) LIMIT {count}"
-    ids: list[str] = store.sql(sql)["structure_id"].tolist()
-    return ids
-
-
 def _recall(store: Store, where: str | None, queries: int = 30) -> float:
     """Of the ten atoms most alike, how many `similar` finds as near as a scan does."""
     snapshot = store.snapshot()
     table = lookup.vector_table(snapshot, lookup.model_layer(snapshot, ONE), "atom")
-    ids = _some(store, queries)
+    ids = some_ids(store, queries)
     found = [store.similar(id_, site=0, model=ONE, where=where) for id_ in ids]
     if any(len(one) != 10 for one in found):
         raise RuntimeError("fewer than ten answers")
@@ -155,53 +146,32 @@ def _recall(store: Store, where: str | None, queries: int = 30) -> float:
     return float(np.mean(hits))
 
 
-def _timed(call: Callable[[], object]) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def prepared(
-    folder: Path, atoms: int, models: int, like: Path | None, half: bool
+    folder: Path, atoms: int, models: int, like: Path | None, half: bool, anchors: int
 ) -> tuple[Path, str]:
     """The store of that size, with anchors and a space if it has two models; what it took."""
     kind = f"{'-half' * half}{'-like-' + like.stem if like else ''}"
     path = folder / f"{atoms}-{models}{kind}.store"
     said = []
     if not path.exists():
-        spent = _timed(lambda: make(path, atoms, models, like, half=half))
+        spent = timed(lambda: make(path, atoms, models, like, half=half))
         said.append("made and indexed in {:.0f} s ({:.0f} of cpu)".format(*spent))
         if models > 1:
             store = Store.open(path)
-            store.select_anchors(k=ANCHORS)
-            spent = _timed(lambda: store.project(recipe="cosine"))
+            store.select_anchors(k=anchors)
+            spent = timed(lambda: store.project(recipe="cosine"))
             said.append("projected in {:.0f} s ({:.0f} of cpu)".format(*spent))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     said.append(f"{size / 1e9:.2f} GB on disk, peak {peak:.2f} GiB")
     snapshot = Store.open(path).snapshot()
-    said.append(f"after clean-up, MB: {disk_use(snapshot)}")
+    said.append(f"after clean-up, MB: {megabytes(snapshot, snapshot.manifest.files())}")
     for table in snapshot.tables:
         found = snapshot.search(table)
         if found.rows:
-            said.append(f"{table.name}: {found.probes} probes, recall@10 {found.recall}")
+            times = f", {found.refine} times as many candidates" * (found.refine > 1)
+            said.append(f"{table.name}: {found.probes} probes{times}, recall@10 {found.recall}")
     return path, "; ".join(said)
-
-
-def disk_use(snapshot: Snapshot) -> str:
-    """The megabytes of what a snapshot names, by kind: what is left when no other is kept."""
-    spaces = {f"{table.name}.lance": table.space for table in snapshot.tables}
-    sizes: Counter[str] = Counter()
-    for file in snapshot.manifest.files():
-        folder, name, *rest = file.path.split("/")
-        if folder == "vectors":
-            kind = "embeddings" if spaces[name] is None else "coordinates"
-            kind += ", index" if rest[0] == "_indices" else ""
-        else:
-            kind = name if folder == "rows" else folder
-        sizes[kind] += file.size
-    sizes["in all"] = sizes.total()
-    return "; ".join(f"{kind} {size / 1e6:.0f}" for kind, size in sizes.most_common())
 
 
 def exponent(sizes: list[int], costs: list[Cost]) -> float:
@@ -221,13 +191,20 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=2)
     parser.add_argument("--like", type=Path, help="a store whose embeddings are the templates")
     parser.add_argument("--half", action="store_true", help="store vectors in half precision")
+    parser.add_argument("--anchors", type=int, default=512, help="coordinates of the shared space")
     parser.add_argument("--folder", type=Path, default=Path(gettempdir()) / "platonic-scale")
     parser.add_argument("--only", default="", help="queries whose name holds this word")
     asked = parser.parse_args()
     paths = {}
     for atoms in asked.atoms:
         paths[atoms], said = _apart(
-            prepared, asked.folder, atoms, asked.models, asked.like, asked.half
+            prepared,
+            asked.folder,
+            atoms,
+            asked.models,
+            asked.like,
+            asked.half,
+            asked.anchors,
         )
         print(f"{atoms:,} atoms: {said}", flush=True)
     title = "synthetic stores, {} cores; seconds of the first call, warm, of cpu; GiB"

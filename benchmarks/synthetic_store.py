@@ -57,7 +57,7 @@ def make(
     `energy` is linear in the composition plus a smooth function of the first model's mean.
     """
     rng = np.random.default_rng(0)
-    templates = _made_up(rng, models) if like is None else _real(like, models)
+    templates = _made_up(rng, models) if like is None else real_templates(like, models)
     store = Store.open(path)
     count = round(atoms / np.diff(templates.starts).mean())
     with store._writing("synthetic structures", create=True) as writer:
@@ -65,7 +65,7 @@ def make(
         with progress.bar("synthetic structures", count, "structures") as advance:
             for start in range(0, count, BLOCK):
                 size = min(BLOCK, count - start)
-                _add_block(writer, rng, templates, names, start, size)
+                add_block(writer, rng, templates, names, start, size)
                 advance(size)
         writer.publish(maintained=writer.vector_tables)
     return store
@@ -95,7 +95,8 @@ def _made_up(rng: np.random.Generator, models: int) -> Templates:
     return Templates(starts, numbers, first, vectors)
 
 
-def _real(like: Path, models: int) -> Templates:
+def real_templates(like: Path, models: int) -> Templates:
+    """The crystals of a store, with the embeddings by its first trained models."""
     snapshot = Store.open(like).snapshot()
     sides = [lookup.model_layer(snapshot, name) for name in snapshot.trained_models[:models]]
     points = [snapshot.points(lookup.vector_table(snapshot, side, "atom")) for side in sides]
@@ -134,7 +135,7 @@ def _prepare(writer: Writer, templates: Templates, half: bool) -> list[dict[str,
     return tables
 
 
-def _add_block(
+def add_block(
     writer: Writer,
     rng: np.random.Generator,
     templates: Templates,
@@ -142,6 +143,7 @@ def _add_block(
     start: int,
     count: int,
 ) -> None:
+    """Commit structures `sSTART` to `sSTART+COUNT`. tables: of each model, their names by level."""
     chosen = rng.integers(len(templates.starts) - 1, size=count)
     sizes = np.diff(templates.starts)[chosen]
     starts = np.concatenate([[0], np.cumsum(sizes)])

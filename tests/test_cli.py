@@ -197,10 +197,18 @@ def test_mistakes_in_names(prototypes_path, tmp_path):
         "similar", "Spinel", "--model", "chgnet-0.3.1", **where
     )
     assert "Spinel" in mistake("similar", "Spinell", **where)
+    assert "similar Spinel --site 3`" in mistake("similar", "Spinel:3", **where)
     assert "bandgap" in mistake("similar", "Spinel", "--where", "bandgap > 1", **where)
     assert "0,1,2,3" in mistake("ingest", "-m", "chgnet-0.3.0", "--layers", "9", **where)
     assert "not a Python" in mistake("ingest", "-m", "chgnet-0.2.0", "--python", "/no", **where)
     assert "Catalog Error" in mistake("sql", "FROM structures_", **where)
+    reserved = mistake("sql", "SELECT count(*) FROM similar('Spinel')", **where)
+    assert "call similar_structures or similar_atoms" in reserved
+    one, other = (
+        mistake("screen", "nothing.cif", option, "no-model", **where)
+        for option in ("--models", "--model")
+    )
+    assert one == other
     assert "no column" in mistake("similar", "Spinel", "--columns", "colour", **where)
 
 

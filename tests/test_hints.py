@@ -17,7 +17,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def literal(node: ast.expr):
-    """What is written in the code; a word where it is computed."""
+    """What is written in the code; a word, or a number, where it is computed."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "int":
+        return 0
     if isinstance(node, ast.List):
         return [literal(one) for one in node.elts]
     return node.value if isinstance(node, ast.Constant) else "WORD"

@@ -40,7 +40,8 @@ def command(name: str) -> Callable[..., None]:
     from platonic_store import questions
 
     question = questions.get(name)
-    parameters = [_typer_parameter(one) for one in question.parameters]
+    names = {one.name for one in question.parameters}
+    parameters = [_typer_parameter(one, names) for one in question.parameters]
     shared = dict(_SHARED)
     if question.picture:
         shared = {"picture": (PictureOption, None), **shared}
@@ -94,8 +95,11 @@ def _ask(
         say(question.caveat)
 
 
-def _typer_parameter(parameter: Any) -> inspect.Parameter:
-    """A declared parameter as typer knows it."""
+def _typer_parameter(parameter: Any, names: set[str]) -> inspect.Parameter:
+    """A declared parameter as typer knows it. names: of all that the question has.
+
+    Several models are named by --model too, as by the jobs, where that is nothing else.
+    """
     from platonic_store.questions.shared.declaration import REQUIRED
 
     kind: Any = Literal[parameter.choices] if parameter.choices else parameter.type
@@ -114,8 +118,10 @@ def _typer_parameter(parameter: Any) -> inspect.Parameter:
     else:
         flag = f"--{parameter.name.replace('_', '-')}"
         short = _SHORT.get(parameter.name, [])
-        names = short if parameter.name == "k" else [flag, *short]
-        info = typer.Option(*names, help=parameter.help, **limits)
+        if parameter.name == "models" and "model" not in names:
+            short = ["--model", "-m"]
+        flags = short if parameter.name == "k" else [flag, *short]
+        info = typer.Option(*flags, help=parameter.help, **limits)
     return inspect.Parameter(
         parameter.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -14,6 +14,7 @@ from platonic_store.questions.shared.properties import numeric_properties, prope
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.sqltext import quote
+from platonic_store.structures.quiet import quiet
 
 _MOST_CATEGORIES = 24
 _DULL = ("structure_id", "formula", "content_hash", "added_at", "spacegroup", "index")
@@ -170,6 +171,7 @@ def _of_structures(snapshot: Snapshot, name: str) -> Categories:
     return Categories(np.asarray(codes.fill_null(255)).astype(np.uint8), names, [])
 
 
+@quiet()
 def _groups(snapshot: Snapshot) -> Categories:
     """The group of a structure's most electronegative element."""
     from pymatgen.core import Element

@@ -16,6 +16,7 @@ from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
+from platonic_store.structures.quiet import quiet
 
 
 @question(
@@ -136,6 +137,7 @@ def _numbers(snapshot: Snapshot, term: Term) -> list[list[int]]:
     return [numbers for (numbers,) in found]
 
 
+@quiet()
 def _context(snapshot: Snapshot, terms: list[Term], exchanged: set[int]) -> int | None:
     """The most electronegative element that stays, if one does."""
     from pymatgen.core import Element

@@ -24,6 +24,8 @@ from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 
+SITE = ("structure_id", "site_index", "element", "multiplicity")
+
 
 @question(
     Column("rank", "int64", "1 is the most alike."),
@@ -108,13 +110,12 @@ def similar(
 
 def with_sites(snapshot: Snapshot, table: VectorTable, atoms: pd.DataFrame) -> pd.DataFrame:
     """Atoms, each the first of its equivalent sites, with their element and multiplicity."""
-    keys = snapshot.keys_of_structures(table, atoms["structure_id"].unique().tolist())
-    names = ("structure_id", "orbit", "atomic_number")
-    sites = list(zip(*(keys[name].to_pylist() for name in names), strict=True))
-    multiplicity = Counter((id_, orbit) for id_, orbit, _ in sites)
-    numbers = {(id_, orbit): number for id_, orbit, number in sites}
-    places = list(zip(atoms["structure_id"], atoms["site_index"], strict=True))
-    return atoms.assign(
-        element=[chemical_symbols[numbers[place]] for place in places],
-        multiplicity=[multiplicity[place] for place in places],
-    )
+    known = {name: atoms[name].array for name in atoms}
+    known["element"] = [chemical_symbols[number] for number in atoms["atomic_number"]]
+    if "multiplicity" not in known:
+        keys = snapshot.keys_of_structures(table, atoms["structure_id"].unique().tolist())
+        sites = zip(keys["structure_id"].to_pylist(), keys["orbit"].to_pylist(), strict=True)
+        counts = Counter(sites)
+        places = zip(atoms["structure_id"], atoms["site_index"], strict=True)
+        known["multiplicity"] = [counts[place] for place in places]
+    return pd.DataFrame({name: known[name] for name in ("rank", *SITE, "distance")})

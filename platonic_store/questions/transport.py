@@ -1,5 +1,7 @@
 """What it takes to move one model's atoms onto another's, together and by element."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.pairing import paired_embeddings
 from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.tables import is_anchor, space_anchors
+from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
@@ -80,16 +83,14 @@ def transport(
     sides = [lookup.side_in(snapshot, space, name) for name in (a, b)]
     clouds = _clouds(snapshot, sides, space, atoms, seed)
     elements = np.unique(clouds.numbers).tolist()
-    rows = []
-    with progress.bar("transport", len(elements) + 1, "elements") as advance:
-        for number in [None, *elements]:
-            members = np.arange(len(clouds.numbers))
-            if number is not None:
-                members = np.flatnonzero(clouds.numbers == number)
-            if len(members) > atoms:
-                members = np.sort(members[random_rows(clouds.names[members], atoms, seed)])
-            element = "all" if number is None else chemical_symbols[number]
-            rows.append({"element": element, **_moved(clouds, members, number is None, seed)})
+    threads = max(1, min(usable_cores(), (geometry.EXACT // atoms) ** 2 // 2))  # 3 GiB at most
+    with (
+        progress.bar("transport", len(elements) + 1, "elements") as advance,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        rows = []
+        for row in pool.map(partial(_row, clouds, atoms, seed), [None, *elements]):
+            rows.append(row)
             advance(1)
     frame = pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
     frame = pd.concat([frame[frame["element"] == "all"], frame[frame["element"] != "all"]])
@@ -114,6 +115,17 @@ def _clouds(
     names = "sample " + rows["structure_id"] + ":" + rows["site_index"].astype(str)
     x, y = (vectors[free] for vectors in found.vectors)
     return Clouds(rows["atomic_number"].to_numpy(), names.to_numpy(dtype=object), x, y)
+
+
+def _row(clouds: Clouds, atoms: int, seed: int, number: int | None) -> dict[str, Any]:
+    """Of an element's atoms, or of all."""
+    members = np.arange(len(clouds.numbers))
+    if number is not None:
+        members = np.flatnonzero(clouds.numbers == number)
+    if len(members) > atoms:
+        members = np.sort(members[random_rows(clouds.names[members], atoms, seed)])
+    element = "all" if number is None else chemical_symbols[number]
+    return {"element": element, **_moved(clouds, members, number is None, seed)}
 
 
 def _moved(clouds: Clouds, members: np.ndarray, is_mixed: bool, seed: int) -> dict[str, Any]:

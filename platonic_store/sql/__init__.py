@@ -4,11 +4,13 @@ Both know the same views. In process the functions are answered by Python and ac
 and columns as arguments; the script's are plain SQL over DuckDB's Lance extension.
 """
 
+import re
 from collections.abc import Mapping
 
 import duckdb
 import pyarrow as pa
 
+from platonic_store import questions
 from platonic_store.errors import InvalidQuery
 from platonic_store.sql import cookbook
 from platonic_store.sql.client import init_script
@@ -52,7 +54,16 @@ def run(
     except duckdb.Error as error:
         if raised := original(error, known):
             raise raised from None
-        raise InvalidQuery(f"SQL: {one_line(error)}") from None
+        raise InvalidQuery(f"SQL: {one_line(error)}", *_hints(query, error)) from None
+
+
+def _hints(query: str, error: duckdb.Error) -> list[str]:
+    """What a question is called in SQL, of one that was called as elsewhere."""
+    missing = re.search(r"Function with name (\w+) does not exist", str(error))
+    if missing is None or missing[1] not in questions.names():
+        return []
+    names = [one.name for one in questions.get(missing[1]).sql]
+    return [f"call {' or '.join(names)}"] if names else []
 
 
 def _table(result: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -10,6 +10,7 @@ projection, a layout. A table is the rows of all of its files; no key is in two 
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -234,12 +235,13 @@ def to_merge(sizes: list[int]) -> int:
     sizes: of the files, in bytes or rows, the oldest first. After the merge each file is more than
     twice as large as the next, so n appends leave O(log n) files.
     """
-    count, merged = 0, 0
-    for size in reversed(sizes):
-        if count and 2 * merged < size:
-            break
-        count, merged = count + 1, merged + size
-    return count if count > 1 else 0
+    pairs = enumerate(pairwise(sizes))
+    start = next((i for i, (size, after) in pairs if size <= 2 * after), None)
+    if start is None:
+        return 0
+    while start > 0 and sizes[start - 1] <= 2 * sum(sizes[start:]):
+        start -= 1
+    return len(sizes) - start
 
 
 def view(table: str, paths: Sequence[str | Path]) -> str:

@@ -35,7 +35,7 @@ Options = dict[str, str] | None
 # Lance's 2.3 files make DuckDB's Lance extension panic.
 _STORAGE_VERSION: Final = "2.2"
 MOST_FRAGMENTS = 64
-FRAGMENT_ROWS = 1 << 20
+FRAGMENT_ROWS = 1 << 22  # to read rows of each takes a while: few and large
 # What readers keep in memory of indices, and of the files' own descriptions.
 INDEX_BYTES: Final = 4 << 30
 FILES_BYTES: Final = 1 << 28
@@ -257,8 +257,10 @@ def _to_compact(table: "LanceDataset") -> int:
     """
     fragments = table.get_fragments()
     sizes = [one.physical_rows - one.num_deletions for one in fragments]
-    count = bulk.to_merge(sizes)
-    merged = sum(sizes[-count:]) if count else 0
+    full = max((place for place, size in enumerate(sizes) if size >= FRAGMENT_ROWS), default=-1)
+    newest = sizes[full + 1 :]
+    count = bulk.to_merge(newest)
+    merged = sum(newest[-count:]) if count else 0
     thinned = [one.physical_rows for one in fragments if 10 * one.num_deletions > one.physical_rows]
     return min(max([merged, *thinned]), FRAGMENT_ROWS)
 

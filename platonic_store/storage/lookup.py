@@ -249,6 +249,12 @@ def require_structure(snapshot: Snapshot, structure_id: str) -> None:
 
 def no_structure(snapshot: Snapshot, structure_id: str) -> StructureNotFound:
     """The error for an id that is not in the store, naming ids that look alike."""
+    whole, _, site = structure_id.rpartition(":")
+    if site.isdecimal() and snapshot.has_structure(whole):
+        return StructureNotFound(
+            f"no structure {structure_id!r} in the store; an atom of {whole} is named by its site",
+            Call("similar", whole, site=int(site)),
+        )
     alike = snapshot.rows(
         "SELECT id FROM catalog.main.structures "
         "ORDER BY jaro_winkler_similarity(lower(id), lower(?)) DESC, id LIMIT 3",

@@ -212,7 +212,8 @@ class Vectors:
         """The k nearest rows by the table's ANN index: see `nearest_rows`. Memory stays flat."""
         table = self._open(name)
         with self._files.location.explained():
-            return nearest_rows(table, level, vector, k, measured(table).probes, accept, among)
+            way = measured(table)
+            return nearest_rows(table, level, vector, k, way.probes, accept, among, way.refine)
 
     def nearest_among(
         self, name: str, vector: np.ndarray, k: int, level: Level, condition: str
@@ -221,8 +222,9 @@ class Vectors:
 
         Such as `structure_id IN ('a', 'b')`. See `nearest_rows.nearest_among`.
         """
+        table = self._open(name)
         with self._files.location.explained():
-            return nearest_among(self._open(name), level, vector, k, condition)
+            return nearest_among(table, level, vector, k, condition, measured(table).refine)
 
     def has_hubs(self, name: str) -> bool:
         """Whether the table's rows have hub scores."""

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -131,6 +133,14 @@ def test_appends_leave_few_files(added):
             files[-count:] = [sum(files[-count:])]
     assert sum(files) == sum(added)
     assert len(files) <= sum(added).bit_length()
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=300))
+def test_what_came_at_once_leaves_few_files(files):
+    count = bulk.to_merge(files)
+    assert count != 1
+    left = [*files[: len(files) - count], *[sum(files[len(files) - count :])] * (count > 0)]
+    assert all(one > 2 * after for one, after in pairwise(left))
 
 
 @pytest.mark.parametrize("table", bulk.SCHEMAS)

@@ -1,5 +1,6 @@
 """The Lance tables: versions, deletion, and an index that finds what brute force finds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from platonic_store.storage.files import Files
 from platonic_store.storage.layout import schema
 from platonic_store.storage.location import Disk
 from platonic_store.storage.nearest_rows import REFINE, Accept
+from platonic_store.storage.rows_by_id import atoms_by_id
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import Vectors
 
@@ -417,6 +419,78 @@ def test_a_little_that_is_appended_does_not_write_a_large_table_again(tables):
     base = tables.maintain("t", tables.delete("t", base, "site_index = 1 AND chunk_id = 1"))
     assert large not in data_files(tables, base)
     assert tables.at(t=base).rows_by_chunk("t") == {1: 500, 2: 100}
+
+
+def test_rows_of_one_job_are_merged_where_the_last_part_is_small(tables, monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(1_040, 4))
+    base = tables.create("t", "atom", 4)
+    for start in range(0, 1_040, 100):
+        base = tables.append("t", base, rows(vectors[start : start + 100], 1, start=start))
+    base = tables.maintain("t", base)
+    assert len(data_files(tables, base)) == 1
+    # A fragment that is full is left as it is, whatever comes after it.
+    monkeypatch.setattr(lance_tables, "FRAGMENT_ROWS", 1_000)
+    (full,) = data_files(tables, base)
+    for chunk in range(2, 5):
+        added = rows(vectors[:500], chunk, start=chunk * 10_000)
+        base = tables.maintain("t", tables.append("t", base, added))
+    assert full in data_files(tables, base)
+    assert len(data_files(tables, base)) <= 3
+
+
+def test_rows_around_an_atom_say_its_multiplicity(tables):
+    """Structures of 1 to 60 sites, among them one at either end of the table."""
+    sizes = np.random.default_rng(0).integers(1, 61, size=40)
+    structure = np.repeat(np.arange(40), sizes)
+    site = np.concatenate([*map(np.arange, sizes)])
+    orbit = site - site % np.random.default_rng(1).integers(1, 8, size=40)[structure]
+    made = rows(np.ones((len(site), 4)), 1).to_pandas()
+    made["structure_id"] = [f"c{i}" for i in structure]
+    made["site_index"], made["orbit"] = site, orbit
+    table = pa.Table.from_pandas(made, schema("atom", 4), preserve_index=False)
+    base = tables.create("t", "atom", 4)
+    for start in range(0, len(site), 300):  # structures in two fragments each, too
+        base = tables.append("t", base, table.slice(start, 300))
+    expected = made.groupby(["structure_id", "orbit"])["orbit"].transform("size")
+    found = lance_tables.open_table(tables.uri("t"), base)
+    ids = np.asarray(found.to_table(columns=[], with_row_id=True)["_rowid"])
+    chosen = np.random.default_rng(2).permutation(len(ids))
+    read = atoms_by_id(found, ids[chosen])
+    assert read["structure_id"].to_pylist() == made["structure_id"][chosen].tolist()
+    assert read["site_index"].to_pylist() == site[chosen].tolist()
+    assert read["multiplicity"].to_pylist() == expected[chosen].tolist()
+    # One atom is read with a few dozen rows around it.
+    assert atoms_by_id(found, ids[:1])["multiplicity"].to_pylist() == [expected[0]]
+    gone = tables.delete("t", base, "structure_id = 'c7'")
+    found = lance_tables.open_table(tables.uri("t"), gone)
+    assert atoms_by_id(found, ids[:1]) is None
+
+
+def test_where_the_index_orders_roughly_more_is_measured_exactly(tables, monkeypatch):
+    """Copies that lie closer together than a byte a number can tell apart."""
+    monkeypatch.setattr(vector_index, "INDEX_FROM_ROWS", 1_000)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 16))
+    data = centres[rng.integers(40, size=8_000)] + 0.01 * rng.normal(size=(8_000, 16))
+    version = tables.create("t", "structure", 16)
+    table = rows(data, 1).select(["structure_id", "chunk_id", "vector"])
+    version = tables.maintain("t", tables.append("t", version, table))
+    found = tables.at(t=version).measured("t")
+    print(found)
+    with monkeypatch.context() as patched:
+        patched.setattr(vector_index, "REFINE", (1,))
+        once = vector_index.measure(lance_tables.open_table(tables.uri("t"), version))
+    assert once.recall < vector_index.RECALL
+    assert found.refine > 1
+    assert found.recall > once.recall + vector_index.GAIN
+
+
+def test_what_was_measured_before_there_was_a_choice_is_read(indexed, monkeypatch):
+    tables, versions = indexed
+    known = {"probes": 16, "recall": 0.995, "rows": ROWS, "lists_of": ROWS}
+    table = tables.at(**{NAME: versions[-1]})._open(NAME)
+    monkeypatch.setattr(type(table), "config", lambda _: {vector_index._KEY: json.dumps(known)})
+    assert vector_index.measured(table) == vector_index.Measured(16, 0.995, ROWS, ROWS, 1)
 
 
 def data_files(tables: Tables, version: int) -> list[str]:

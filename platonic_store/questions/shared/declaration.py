@@ -159,10 +159,12 @@ class Question(Generic[P, R]):
             return cast(R, answer)
         import pandas as pd
 
-        known = snapshot.describe(answer["structure_id"].tolist()).drop(columns="structure_id")
+        known = snapshot.describe(answer["structure_id"].tolist())
+        del known["structure_id"]
         twice = {name: f"{name}_of_source" for name in known if name in answer}
-        whole = [answer.set_axis(known.index), known.rename(columns=twice)]
-        return cast(R, pd.concat(whole, axis=1))
+        columns = {name: answer[name].array for name in answer}
+        columns |= {twice.get(name, name): known[name].array for name in known}
+        return cast(R, pd.DataFrame(columns, known.index))  # in half the time of `concat`
 
     def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer without the columns of `structure`."""
@@ -175,14 +177,17 @@ class Question(Generic[P, R]):
         names = [column.name for column in self.columns]
         if undeclared := set(answer.columns) - set(names):
             raise TypeError(f"{self.name} does not declare its columns {sorted(undeclared)}")
-        answer = answer[[name for name in names if name in answer]]
+        if (order := [name for name in names if name in answer]) != answer.columns.tolist():
+            answer = answer[order]
         # Whole numbers of another size; those with gaps are floats, as ever in pandas.
+        stored = dict(zip(answer.columns, answer.dtypes, strict=True))
         types = {
             column.name: arrow_type(column.type).to_pandas_dtype()
             for column in self.columns
-            if column.name in answer and answer[column.name].dtype.kind == "i"
+            if column.name in stored and stored[column.name].kind == "i"
         }
-        return cast(R, answer.astype(types))
+        others = {name: one for name, one in types.items() if stored[name] != one}
+        return cast(R, answer.astype(others) if others else answer)
 
     @cached_property
     def signature(self) -> inspect.Signature:

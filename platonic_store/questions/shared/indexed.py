@@ -53,7 +53,7 @@ def by_index(
     by_hubs = across and snapshot.has_hubs(table)
     among = max(HUB_CANDIDATES, 10 * k) if by_hubs else 0
     wanted = max(k, among)
-    accept = Accept(partial(_is_other, table.level, query))
+    accept = Accept(partial(_is_other, table.level, query), all_but=1)  # itself
     meeting: frozenset[str] | None = None
     if where is not None:
         level = level_of(snapshot, table.level, where)

@@ -193,11 +193,12 @@ def query_vector(
     """
     if level == "atom" and site is None and not isinstance(query, np.ndarray):
         raise InvalidQuery("an atom is named by its structure and site", "name the site, from 0")
-    known = identify(snapshot, query, side)
+    stored = _embedded(snapshot, query, side, space, level)
+    known = identify(snapshot, query, side) if stored is None else query
     if isinstance(known, np.ndarray):
         return QueryVector(known)
     if isinstance(known, str):
-        points, rows = _stored_rows(snapshot, known, side, space, level, site)
+        points, rows = _stored_rows(snapshot, known, side, space, level, site, stored)
         orbit = int(points.column("orbit")[rows[0]]) if level == "atom" else None
         return QueryVector(points.vectors[rows[0]], known, orbit)
     atoms = _projected(snapshot, known, side, space)
@@ -251,6 +252,19 @@ def _projected(
     return project(lookup.projection(snapshot, space, side), external.atoms)
 
 
+def _embedded(
+    snapshot: Snapshot, query: Any, side: ModelLayer, space: str | None, level: Level
+) -> Points | None:
+    """The rows of the structure that a text names, if it has some.
+
+    What has rows is in the store: it need not be looked up.
+    """
+    if not isinstance(query, str) or uploads_of(query):
+        return None
+    points = snapshot.of_structure(lookup.vector_table(snapshot, side, level, space), query)
+    return points if len(points.vectors) else None
+
+
 def _stored_rows(
     snapshot: Snapshot,
     id_: str,
@@ -258,13 +272,16 @@ def _stored_rows(
     space: str | None,
     level: Level,
     site: int | None,
+    known: Points | None = None,
 ) -> tuple[Points, np.ndarray]:
     """The rows that the store has of a structure, and which of them are wanted: one site, or all.
+
+    known: its rows, where they were read.
 
     Raises: NotEmbedded, InvalidQuery if there is no such site.
     """
     table = lookup.vector_table(snapshot, side, level, space)
-    points = snapshot.of_structure(table, id_)
+    points = known or snapshot.of_structure(table, id_)
     rows = np.arange(len(points.vectors))
     if site is not None:
         rows = np.flatnonzero(points.column("site_index") == site)

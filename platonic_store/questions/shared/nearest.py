@@ -11,7 +11,7 @@ from platonic_store.questions.shared.atom_sets import atom_sets
 from platonic_store.questions.shared.indexed import by_index, is_among, is_indexed, level_of
 from platonic_store.questions.shared.inputs import AtomSet, QueryVector
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.layout import Level, Points, key_names
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.vectors import fits_cache
@@ -34,7 +34,8 @@ def nearest(
     Exact up to a quarter of a gigabyte of vectors; beyond, by index: see `indexed`.
     Atoms come one for each set of symmetry-equivalent sites.
 
-    Returns: rank, structure_id, site_index (of atoms), distance.
+    Returns: rank, structure_id, distance, of atoms also site_index, atomic_number, orbit and, where
+        the index knows it, multiplicity.
     Raises: InvalidQuery if the vector has another dimension, or for the condition.
     """
     if query.vector.shape != (table.dim,):
@@ -50,8 +51,8 @@ def nearest(
             query.vector, points.vectors, points.lengths, k, mask, points.hubs if across else None
         )
         keys = points.keys.take(indices)
-    names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
-    return _ranked(keys.select(names), distances)
+    names = [*key_names(table.level), "multiplicity"]
+    return _ranked(keys.select([one for one in names if one in keys.column_names]), distances)
 
 
 def nearest_by_transport(

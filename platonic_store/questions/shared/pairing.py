@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from platonic_store.errors import Call, InvalidQuery
@@ -17,6 +18,7 @@ from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 
 PART = 200_000  # keys seen at once
 MOST_PENDING = 500_000  # rows that may yet be of a sample
+KINDS = 128  # more than there are elements
 
 
 class PairedEmbeddings(NamedTuple):
@@ -104,10 +106,16 @@ def _nothing(sides: Sequence[ModelLayer], where: str | None = None) -> InvalidQu
 
 def _texts(keys: pd.DataFrame) -> NDArray[np.object_]:
     """What rows are drawn by: not what random anchors are, or the sample would be the anchors."""
-    texts = ["sample " + id_ for id_ in keys["structure_id"]]
+    parts = [pa.scalar("sample ", pa.large_string()), _text(keys["structure_id"])]
     if "site_index" in keys:
-        texts = [f"{text}:{site}" for text, site in zip(texts, keys["site_index"], strict=True)]
-    return np.array(texts, dtype=object)
+        parts += [pa.scalar(":", pa.large_string()), _text(keys["site_index"])]
+    joined = pc.binary_join_element_wise(*parts, pa.scalar("", pa.large_string()))
+    texts: NDArray[np.object_] = joined.to_numpy(zero_copy_only=False)
+    return texts
+
+
+def _text(column: pd.Series) -> pa.Array:
+    return pc.cast(pa.array(column), pa.large_string())
 
 
 def _sampled(
@@ -156,13 +164,29 @@ def _drawn(snapshot: Snapshot, table: VectorTable, wanted: Wanted) -> pd.DataFra
     Returns their keys, place `row_0`, `digest`, and whether they are of the smallest of all.
     """
     kept: list[pd.DataFrame] = []
+    limits = np.full(KINDS, np.iinfo(np.uint64).max)
     for keys in distinct_keys(snapshot, table):
-        digests = hashes(_texts(keys), wanted.seed).view(">u8")[::2]
-        kept.append(keys.assign(digest=digests.astype(np.uint64)))
+        digests = hashes(_texts(keys), wanted.seed).view(">u8")[::2].astype(np.uint64)
+        may = digests <= limits[_kinds(keys, wanted)]
+        kept.append(keys[may].assign(digest=digests[may]))
         if sum(map(len, kept[1:])) > MOST_PENDING:
             kept = [_smallest(pd.concat(kept), wanted)]
+            limits = _limits(kept[0], wanted)
     found = _smallest(pd.concat(kept), wanted)
     return found.assign(is_of_all=np.arange(len(found)) < wanted.rows)
+
+
+def _kinds(keys: pd.DataFrame, wanted: Wanted) -> np.ndarray:
+    """(n,) which of the samples a row may be of: its element's, or the one there is."""
+    return keys["atomic_number"].to_numpy() if wanted.each_element else np.zeros(len(keys), int)
+
+
+def _limits(smallest: pd.DataFrame, wanted: Wanted) -> np.ndarray:
+    """(KINDS,) uint64: a row with a larger digest is of no sample, as these rows are there."""
+    kinds, limits = _kinds(smallest, wanted), np.zeros(KINDS, dtype=np.uint64)
+    np.maximum.at(limits, kinds, smallest["digest"].to_numpy())
+    is_open = np.bincount(kinds, minlength=KINDS) < wanted.rows
+    return np.where(is_open, np.iinfo(np.uint64).max, limits)
 
 
 def _smallest(keys: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
@@ -185,9 +209,11 @@ def _is_short(drawn: pd.DataFrame, left: pd.DataFrame, most: int, wanted: Wanted
 def _places(snapshot: Snapshot, table: VectorTable, keys: pd.DataFrame, side: int) -> pd.DataFrame:
     """Where the rows of some structures lie in a table, by their keys, as `row_SIDE`."""
     names = PRIMARY_KEY[table.level]
-    wanted = pd.Index(keys["structure_id"].unique())
-    parts = distinct_keys(snapshot, table, side)
-    found = [part.loc[part["structure_id"].isin(wanted), [*names, f"row_{side}"]] for part in parts]
+    wanted = _text(keys["structure_id"]).unique()
+    found = []
+    for part in distinct_keys(snapshot, table, side):
+        is_one = np.asarray(pc.is_in(_text(part["structure_id"]), wanted))
+        found.append(part.loc[is_one, [*names, f"row_{side}"]])
     return pd.concat(found)
 
 
