@@ -97,7 +97,9 @@ def options(
 def main() -> None:
     """Run the command; a user's mistake is one line on stderr and exit code 1."""
     from platonic_store.errors import PlatonicError
+    from platonic_store.runtimes.cores import limit_blas
 
+    limit_blas()
     try:
         app()
     except PlatonicError as error:

@@ -147,6 +147,7 @@ class Actors:
         """Raises: what a node said, or ClusterNotReady, after a while without any actor."""
         if self._is_busy:
             self._busy_at = time.monotonic()
+            return
         patience = 0.0 if self._cluster.address == "local" else PATIENCE  # no node will join it
         if time.monotonic() - self._busy_at <= patience:
             return

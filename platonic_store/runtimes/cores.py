@@ -13,6 +13,15 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return max(1, min(cores, _quota(cgroup)))
 
 
+def limit_blas() -> None:
+    """Let BLAS, which is not loaded yet, take the cores that may be used and no more.
+
+    It does not know of a container's quota. A person's OMP_NUM_THREADS stands.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(usable_cores()))
+
+
 def _quota(cgroup: Path) -> int:
     """The whole cores that a cgroup's CPU quota (version 2, else 1) amounts to."""
     try:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from platonic_store import errors, resources
-from platonic_store.runtimes import cards
+from platonic_store.runtimes import cards, cores
 from platonic_store.runtimes.batching import SCHEMA, rebatch
 from platonic_store.runtimes.cores import usable_cores
 
@@ -112,6 +112,15 @@ def test_cores_of_a_container(tmp_path, quota, most):
     (tmp_path / "cpu.max").write_text(quota)
     assert 1 <= usable_cores(tmp_path) <= most
     assert usable_cores(tmp_path / "none") >= 1
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "3"), ("2", None)])
+def test_blas_takes_the_cores_of_a_container(monkeypatch, own, expected):
+    environment = {} if own is None else {"OMP_NUM_THREADS": own}
+    monkeypatch.setattr(cores.os, "environ", environment)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 3)
+    cores.limit_blas()
+    assert environment.get("OPENBLAS_NUM_THREADS") == expected
 
 
 @pytest.mark.parametrize("limit", [1, 5, 12, 1000])

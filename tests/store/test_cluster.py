@@ -328,6 +328,14 @@ def test_another_server_at_the_address_is_one_line(tmp_path, bucket):
         store.ingest(POOL, ["fake-a"], ray=address)
 
 
+@pytest.mark.faults
+def test_a_cluster_of_this_machine_alone(expected, tmp_path):
+    store = Store.open(tmp_path / "many.store")
+    with forking():
+        store.ingest(POOL, ["fake-a"], outputs="energy,forces", batch_atoms=16, ray="local")
+    check(store, expected)
+
+
 def test_a_cluster_that_does_not_start_is_one_line(tmp_path, monkeypatch):
     def fail(**_):
         raise Exception("The current node timed\nout.")
