@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from large_stores import megabytes, some_ids, timed
 from rich.console import Console
 from rich.table import Table
-from synthetic_store import add_block, real_templates
 
+from benchmarks.large_stores import megabytes, some_ids, timed
+from benchmarks.synthetic_store import add_block, real_templates
 from platonic_store.storage.layout import table_name
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.vectors import Vectors

@@ -22,8 +22,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from s3_server import bucket
 
+from benchmarks.s3_server import bucket
 from platonic_store.engines import CHUNK_SECONDS, on_cluster
 from platonic_store.storage import commits
 from platonic_store.storage.layout import key_names

@@ -35,6 +35,7 @@ from platonic_store.questions.shared import forces
 from platonic_store.runtimes.cards import layers_wanted, resolve
 from platonic_store.runtimes.preparation import prepare
 from platonic_store.runtimes.workers import WorkerPool
+from platonic_store.storage.layout import PRIMARY_KEY
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.structures import read
 
@@ -90,7 +91,7 @@ def atoms_of(snapshot: Snapshot, chosen: list[str], target: str, labels: str) ->
     rows = forces.by_atom(snapshot, chosen).rename(columns={"force": "mean force"})
     mean = rows[XYZ].to_numpy() * len(chosen)
     own = forces.of_model(snapshot, target)
-    rows = rows.drop(columns=XYZ).merge(own, on=forces.KEYS["atom"], how="left", sort=False)
+    rows = rows.drop(columns=XYZ).merge(own, on=PRIMARY_KEY["atom"], how="left", sort=False)
     said = rows[XYZ].to_numpy()
     rows["|F|"] = np.linalg.norm(said, axis=1)
     others = (mean - said) / (len(chosen) - 1) if target in chosen else mean / len(chosen)
@@ -108,7 +109,7 @@ def atoms_of(snapshot: Snapshot, chosen: list[str], target: str, labels: str) ->
         [chosen, chosen],
     )
     orbits = snapshot.frame("SELECT structure_id, site_index, orbit FROM site")
-    rows = rows.merge(orbits, on=forces.KEYS["atom"], how="left", sort=False)
+    rows = rows.merge(orbits, on=PRIMARY_KEY["atom"], how="left", sort=False)
     for scores in (typical, differing):
         rows = rows.merge(scores, on=["structure_id", "orbit"], how="left", sort=False)
     return rows[rows["error"].notna()].reset_index(drop=True)

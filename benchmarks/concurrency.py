@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
-from made_crystals import crystals
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.made_crystals import crystals
 from platonic_store.errors import PlatonicError
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store

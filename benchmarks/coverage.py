@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
-from typicality import crystals, distorted
 
+from benchmarks.typicality import crystals, distorted
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 

@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
-from synthetic_store import make
 
+from benchmarks.synthetic_store import make
 from platonic_store.geometry import layout
 from platonic_store.geometry.layout import Layout, place
 from platonic_store.jobs import map as job

@@ -26,11 +26,11 @@ from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import numpy as np
-from large_stores import megabytes, some_ids, timed
 from rich.console import Console
 from rich.table import Table
-from synthetic_store import make
 
+from benchmarks.large_stores import megabytes, some_ids, timed
+from benchmarks.synthetic_store import make
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lookup

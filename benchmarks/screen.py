@@ -17,15 +17,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import manifish
 import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.data import covalent_radii
 from pymatgen.core.periodic_table import Element
 from sklearn.metrics import roc_auc_score
-from typicality import crystals, distorted
 
+from benchmarks import manifish
+from benchmarks.typicality import crystals, distorted
 from platonic_store import Store
 from platonic_store.geometry.anchors import random_rows
 from platonic_store.geometry.neighbours import unit_rows

@@ -19,11 +19,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from anchors import ATOMS, FEATURES, synthetic
 from rich.console import Console
 from rich.table import Table
-from tables import NAME, Way, duckdb_way, fill, stored
 
+from benchmarks.anchors import ATOMS, FEATURES, synthetic
+from benchmarks.tables import NAME, Way, duckdb_way, fill, stored
 from platonic_store.geometry.neighbours import nearest
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
@@ -60,8 +60,12 @@ def ways(folder: Path, rows: np.ndarray) -> dict[str, Way]:
         return nearest(query, points.vectors, K)[0]
 
     def indexed(query: np.ndarray) -> np.ndarray:
-        found = [vectors.nearest_indexed(NAME, row, K, "atom") for row in query]
-        return np.array([table["structure_id"].to_pylist() for table in found]).astype(int)
+        found = []
+        for row in query:
+            table = vectors.nearest_indexed(NAME, row, K, "atom")
+            assert table is not None, "the table has no index"
+            found.append(table["structure_id"].to_pylist())
+        return np.array(found).astype(int)
 
     return {
         "plain numpy, float32": plain,

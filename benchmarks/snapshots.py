@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import publishing
 from rich.console import Console
 from rich.table import Table
-from s3_server import bucket
-from warm import QUERIES
 
+from benchmarks import publishing
+from benchmarks.s3_server import bucket
+from benchmarks.warm import QUERIES
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.store import Store
 

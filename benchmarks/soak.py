@@ -22,8 +22,8 @@ from typing import Any
 
 import ase.io
 import numpy as np
-from made_crystals import crystals
 
+from benchmarks.made_crystals import crystals
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import bulk
 from platonic_store.store import Store

@@ -29,7 +29,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from perturbed_crystals import WAYS, embedded, origins
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from sklearn.linear_model import Ridge
 from sklearn.metrics import (
@@ -40,8 +39,9 @@ from sklearn.metrics import (
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from structure_labels import composition, has_element, prototypes
 
+from benchmarks.perturbed_crystals import WAYS, embedded, origins
+from benchmarks.structure_labels import composition, has_element, prototypes
 from platonic_store import Store
 from platonic_store.geometry.clusters import close_pairs, mode_clusters
 from platonic_store.geometry.neighbours import nearest, nearest_others, unit_rows

@@ -2,7 +2,7 @@
 forces of some small crystals.
 
 It is made once, under a lock, and kept in pytest's cache until something that it depends on
-changes: the code that writes stores, the models' packages, or this file.
+changes: the code that writes stores, the models' packages, or these tests' own files.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 from filelock import FileLock
+from stored import crystals_of
 
 from platonic_store.store import Store
 
@@ -62,15 +62,7 @@ def _make(folder: Path) -> None:
 
 def small_crystals(store: Store) -> dict[str, Atoms]:
     """Forty crystals of at most six atoms, by their ids."""
-    with store.snapshot() as snapshot:
-        rows = snapshot.rows(
-            "SELECT structure_id, numbers, positions, cell, pbc FROM crystals "
-            "WHERE len(numbers) BETWEEN 2 AND 6 ORDER BY structure_id LIMIT 40"
-        )
-    return {
-        id_: Atoms(numbers, np.reshape(positions, (-1, 3)), cell=np.reshape(cell, (3, 3)), pbc=pbc)
-        for id_, numbers, positions, cell, pbc in rows
-    }
+    return crystals_of(store, "WHERE len(numbers) BETWEEN 2 AND 6 ORDER BY structure_id LIMIT 40")
 
 
 def fingerprint() -> str:
@@ -88,6 +80,7 @@ def fingerprint() -> str:
 
 def _sources() -> Iterator[Path]:
     yield Path(__file__)
+    yield Path(__file__).with_name("stored.py")
     for folder in ("platonic_store", "ingest", "migrations"):
         for path in (ROOT / folder).rglob("*"):
             is_reader = path.relative_to(ROOT).parts[1] in READERS

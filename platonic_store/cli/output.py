@@ -2,10 +2,8 @@
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from platonic_store.cli.options import Format
+from platonic_store.json_values import plain
 from platonic_store.progress import say, show_line
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def _write(
     first: Sequence[str] | None,
 ) -> None:
     if format is Format.json:
-        rows = [{name: _json(value) for name, value in row.items()} for row in table.to_pylist()]
+        rows = [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
         print(json.dumps(rows, indent=2, ensure_ascii=False), file=file)
     elif format is Format.csv:
         lines = csv.writer(file, lineterminator="\n")
@@ -80,25 +79,10 @@ def _write(
         file.write(_text(table, names))
 
 
-def _json(value: Any) -> Any:
-    """A value as JSON has it: no number is infinite or not a number."""
-    if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _json(one) for name, one in value.items()}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if value is None or isinstance(value, str | int):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
 def _csv(value: Any) -> Any:
     """Lists as JSON text: a csv has no other word for them."""
     if isinstance(value, list | dict):
-        return json.dumps(_json(value), ensure_ascii=False)
+        return json.dumps(plain(value), ensure_ascii=False)
     return None if value != value else value
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from platonic_store.exports.tables import KEYS, on_the_map, table
+from platonic_store.exports.tables import on_the_map, table
 from platonic_store.questions.neighbours import neighbours
-from platonic_store.storage.layout import Level
+from platonic_store.storage.layout import PRIMARY_KEY, Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 K = 10
@@ -48,7 +48,7 @@ def _neighbours(
     snapshot: Snapshot, rows: pd.DataFrame, side: ModelLayer, level: Level
 ) -> pa.StructArray:
     """Of each row the rows most like it, nearest first; none where the model has not seen it."""
-    own = KEYS[level]
+    own = PRIMARY_KEY[level]
     other = ["neighbour", "neighbour_site"][: len(own)]
     found = neighbours(snapshot, model=str(side), k=K, level=level)
     row = pd.Series(np.arange(len(rows)), pd.MultiIndex.from_frame(rows[own]))

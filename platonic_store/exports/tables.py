@@ -7,13 +7,9 @@ import pandas as pd
 from platonic_store.errors import Call, MapNotFound
 from platonic_store.jobs.map import CONSENSUS
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level
+from platonic_store.storage.layout import PRIMARY_KEY, Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
-KEYS: dict[Level, list[str]] = {
-    "structure": ["structure_id"],
-    "atom": ["structure_id", "site_index"],
-}
 _SCORES: dict[Level, str] = {"structure": "typicality", "atom": "atom_typicality"}
 _DISAGREEMENT: dict[Level, str] = {
     "structure": "SELECT structure_id, disagreement FROM disagreement",
@@ -57,7 +53,7 @@ def table(snapshot: Snapshot, level: Level, sides: Sequence[ModelLayer]) -> pd.D
     where it is scored, `MODEL@LAYER p`; `disagreement` where several models are. Scores of a set of
     layers are those of the model's default layer.
     """
-    keys, places = KEYS[level], f"{level}_map"
+    keys, places = PRIMARY_KEY[level], f"{level}_map"
     order = ", ".join(keys)
     rows = snapshot.frame(
         f"SELECT known.*, m.x, m.y FROM ({_KNOWN[level]}) AS known "

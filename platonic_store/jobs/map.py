@@ -21,7 +21,7 @@ from platonic_store.geometry.layout import Layout, unit32
 from platonic_store.storage import bulk, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.layer_sets import text_of
-from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.layout import PRIMARY_KEY, Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.writer import Writer
@@ -31,11 +31,6 @@ CONSENSUS = "consensus"
 FITTED = 30_000  # points at most that a layout is fitted to
 SEED = 0
 CHUNK = 50_000  # points placed and committed at once
-
-_KEYS: dict[Level, list[str]] = {
-    "structure": ["structure_id"],
-    "atom": ["structure_id", "site_index"],
-}
 
 
 class Mapped(NamedTuple):
@@ -134,7 +129,7 @@ def _lay_out(
 
 def _sample(snapshot: Snapshot, tables: list[VectorTable], level: Level) -> pd.DataFrame:
     """The keys of what a layout is fitted to, in an order that only their content decides."""
-    names = _KEYS[level]
+    names = PRIMARY_KEY[level]
     keys = pd.concat([_keys(snapshot.points(table), level) for table in tables])
     keys = keys.drop_duplicates()
     hashes = snapshot.frame("SELECT id AS structure_id, content_hash FROM catalog.main.structures")
@@ -147,7 +142,7 @@ def _sample(snapshot: Snapshot, tables: list[VectorTable], level: Level) -> pd.D
 
 def _keys(points: Points, level: Level) -> pd.DataFrame:
     """Of its distinct points, in their order."""
-    frame: pd.DataFrame = points.keys.select(_KEYS[level]).to_pandas()
+    frame: pd.DataFrame = points.keys.select(PRIMARY_KEY[level]).to_pandas()
     return frame[points.is_distinct]
 
 

@@ -14,6 +14,7 @@ from platonic_store.questions.shared import forces
 from platonic_store.questions.shared.declaration import Column, question
 from platonic_store.questions.shared.parameters import K, Level, Where
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import PRIMARY_KEY
 from platonic_store.storage.snapshot import Snapshot
 
 CAVEAT = (
@@ -84,8 +85,8 @@ def committee(
     )
     if where is not None:
         meeting = lookup.matching(snapshot, where, level)
-        rows = rows.merge(meeting, on=forces.KEYS[level])
-    keys = ["spread", *forces.KEYS[level]]
+        rows = rows.merge(meeting, on=PRIMARY_KEY[level])
+    keys = ["spread", *PRIMARY_KEY[level]]
     order = [False, *[True] * (len(keys) - 1)]
     worst = rows.sort_values(keys, ascending=order, ignore_index=True).head(k)
     return worst.assign(rank=np.arange(1, len(worst) + 1))
@@ -130,7 +131,7 @@ def judged(
 def _forces_of(atoms: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     """The rows of atoms of which a model has forces, with these in place of the committee's."""
     names = ["fx", "fy", "fz"]
-    rows = atoms.drop(columns=names).merge(own, on=forces.KEYS["atom"])
+    rows = atoms.drop(columns=names).merge(own, on=PRIMARY_KEY["atom"])
     rows["force"] = np.linalg.norm(rows[names], axis=1)
     return rows
 

@@ -15,7 +15,7 @@ from platonic_store.questions.shared.nearest import rows_matching
 from platonic_store.questions.shared.parameters import Across, K, Level, Model, Space, Where
 from platonic_store.questions.shared.tables import between
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Points
+from platonic_store.storage.layout import PRIMARY_KEY, Points
 from platonic_store.storage.snapshot import Snapshot, VectorTable
 from platonic_store.storage.watch import check_rows
 
@@ -100,7 +100,7 @@ def _nearest(
 def _rows(
     table: VectorTable, points: Points, mask: np.ndarray | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
+    names = PRIMARY_KEY[table.level]
     mask = points.is_distinct if mask is None else mask
     if mask.all():
         return points.keys.select(names).to_pandas(), points.vectors

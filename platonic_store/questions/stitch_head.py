@@ -14,10 +14,9 @@ from platonic_store.questions.shared.parameters import OneModel, Seed, Space
 from platonic_store.questions.shared.tables import is_anchor, space_anchors
 from platonic_store.runtimes.cards import load_cards, resolve
 from platonic_store.storage import lookup
+from platonic_store.storage.layout import PRIMARY_KEY
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals
-
-_ATOM = ["structure_id", "site_index"]
 
 
 class PairedAtoms(NamedTuple):
@@ -166,11 +165,12 @@ def _require_head(model: str) -> None:
 def _atoms(snapshot: Snapshot, tables: list[VectorTable], ids: list[str]) -> PairedAtoms:
     """All atoms of some structures, in the order of their keys."""
     condition = f"structure_id IN ({literals(ids)})"
+    names = PRIMARY_KEY["atom"]
     keys, numbers, vectors = None, None, []
     for table in tables:
         points = snapshot.points(table, condition)
-        frame = points.keys.select([*_ATOM, "atomic_number"]).to_pandas().sort_values(_ATOM)
-        keys, numbers = frame[_ATOM].reset_index(drop=True), frame["atomic_number"].to_numpy()
+        frame = points.keys.select([*names, "atomic_number"]).to_pandas().sort_values(names)
+        keys, numbers = frame[names].reset_index(drop=True), frame["atomic_number"].to_numpy()
         vectors.append(points.vectors[frame.index.to_numpy()])
     assert keys is not None
     assert numbers is not None

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from platonic_store.errors import InvalidQuery, PlatonicError
 from platonic_store.explorer.search import condition
-from platonic_store.service.formats import plain
+from platonic_store.json_values import plain
 from platonic_store.storage import lookup
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import literals

@@ -3,15 +3,14 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.types as kinds
 
 from platonic_store.errors import InvalidQuery
+from platonic_store.json_values import plain
 
 
 class Head(NamedTuple):
@@ -62,23 +61,6 @@ def _plain_column(column: pa.ChunkedArray) -> list[Any]:
     if kinds.is_integer(kind) or kinds.is_string(kind) or kinds.is_boolean(kind):
         return values
     return [plain(value) for value in values]
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, dict):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def csv_bytes(table: pa.Table, head: Head) -> bytes:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from platonic_store import questions
 from platonic_store.errors import InvalidQuery, NotAllowed
+from platonic_store.json_values import plain
 from platonic_store.questions.shared.declaration import REQUIRED, Question
-from platonic_store.service.formats import Format, plain
+from platonic_store.service.formats import Format
 from platonic_store.service.parameters import Page, Text, page_model
 from platonic_store.service.question_routes import (
     SNAPSHOT_HEADER,

@@ -15,6 +15,12 @@ Level = Literal["atom", "structure"]
 
 StoreDtype = Literal["float32", "float16"]
 
+# Which row it is, in every table of a level.
+PRIMARY_KEY: dict[Level, list[str]] = {
+    "structure": ["structure_id"],
+    "atom": ["structure_id", "site_index"],
+}
+
 HUB = "hub"
 
 _KEYS = {

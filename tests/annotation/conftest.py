@@ -11,6 +11,7 @@ from pathlib import Path
 import annotation_targets as made
 import pytest
 from ase import Atoms
+from stored import crystals_of
 
 from platonic_store.store import Store
 
@@ -25,19 +26,7 @@ def annotating(scored, tmp_path_factory) -> Store:
 @pytest.fixture(scope="session")
 def crystals(annotating) -> dict[str, Atoms]:
     """Forty crystals of the store, by their ids."""
-    frame = annotating.sql(
-        "SELECT structure_id AS id, numbers, positions, cell FROM crystals "
-        "ORDER BY structure_id LIMIT 40"
-    )
-    return {
-        row.id: Atoms(
-            row.numbers,
-            row.positions.reshape(-1, 3),
-            cell=row.cell.reshape(3, 3),
-            pbc=True,
-        )
-        for row in frame.itertuples()
-    }
+    return crystals_of(annotating, "ORDER BY structure_id LIMIT 40")
 
 
 @pytest.fixture

@@ -5,26 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase import Atoms
+from stored import crystal_of
 
 from platonic_store.errors import InvalidQuery, StructureNotFound, UnreadableSource
 
 MODEL = "sevennet-0"
 
 
-def crystal(store, id_: str) -> Atoms:
-    with store.snapshot() as snapshot:
-        ((numbers, positions, cell),) = snapshot.rows(
-            "SELECT numbers, positions, cell FROM crystals WHERE structure_id = ?", [id_]
-        )
-    return Atoms(
-        numbers, positions=np.reshape(positions, (-1, 3)), cell=np.reshape(cell, (3, 3)), pbc=True
-    )
-
-
 @pytest.fixture(scope="module")
 def file(prototypes, tmp_path_factory):
     """Known crystals again, one twice, one with atoms too near, one that no model can embed."""
-    spinel, rutile = (crystal(prototypes, id_) for id_ in ("Spinel", "Rutile"))
+    spinel, rutile = (crystal_of(prototypes, id_) for id_ in ("Spinel", "Rutile"))
     squeezed = rutile.copy()
     squeezed.set_cell(rutile.cell[:] * 0.35, scale_atoms=True)
     swapped = rutile.copy()

@@ -4,21 +4,11 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from ase import Atoms
+from stored import crystal_of
 
 from platonic_store.errors import InvalidQuery, StructureNotFound
 from platonic_store.questions.shared.inputs import embed_external
 from platonic_store.storage import lookup
-
-
-def atoms_of(store, id_: str) -> Atoms:
-    with store.snapshot() as snapshot:
-        ((numbers, positions, cell),) = snapshot.rows(
-            "SELECT numbers, positions, cell FROM crystals WHERE structure_id = ?", [id_]
-        )
-    return Atoms(
-        numbers, positions=np.reshape(positions, (-1, 3)), cell=np.reshape(cell, (3, 3)), pbc=True
-    )
 
 
 def test_stored_scores_are_those_that_are_computed(own_prototypes):
@@ -52,13 +42,13 @@ def test_outliers_are_unlike_all_others(prototypes):
 
 def test_a_file_is_scored_as_if_it_were_stored(prototypes):
     stored = prototypes.typicality("Spinel", model="chgnet-0.3.0").iloc[0]
-    asked = prototypes.typicality(atoms_of(prototypes, "Spinel"), model="chgnet-0.3.0").iloc[0]
+    asked = prototypes.typicality(crystal_of(prototypes, "Spinel"), model="chgnet-0.3.0").iloc[0]
     np.testing.assert_allclose(asked["atypicality"], stored["atypicality"], rtol=1e-3)
     np.testing.assert_allclose(asked["p"], stored["p"], atol=0.02)
     assert asked["nearest_id"] == stored["nearest_id"]
     with prototypes.snapshot() as snapshot:
         side = lookup.model_layer(snapshot, "chgnet-0.3.0")
-    embedded = embed_external(atoms_of(prototypes, "Spinel"), side)
+    embedded = embed_external(crystal_of(prototypes, "Spinel"), side)
     again = prototypes.typicality(embedded, model="chgnet-0.3.0").iloc[0]
     assert (again["p"], again["nearest_id"]) == (asked["p"], asked["nearest_id"])
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.io.ase import AseAtomsAdaptor
 from service_driver import NACL, running
+from stored import crystal_of
 
 from platonic_store.errors import UnreadableSource
 from platonic_store.service.reading import Parser, format_of
@@ -190,9 +191,8 @@ def test_a_structure_that_is_sent_is_embedded_and_asked_about(embedding, prototy
 
 
 def test_a_crystal_of_the_store_is_embedded_as_it_is_there(embedding, prototypes):
-    row = prototypes.sql("FROM crystals WHERE structure_id = 'Fluorite'").iloc[0]
-    atoms = Atoms(row.numbers, row.positions.reshape(-1, 3), cell=row.cell.reshape(3, 3), pbc=True)
-    sent = embedding.post("/api/embedding", content=json.dumps({"data": [optimade(atoms)]}))
+    fluorite = optimade(crystal_of(prototypes, "Fluorite"))
+    sent = embedding.post("/api/embedding", content=json.dumps({"data": [fluorite]}))
     vector = sent.json()["rows"][0]["embedding"]
     assert vector == pytest.approx(prototypes.embedding("Fluorite").tolist(), abs=1e-4)
 

@@ -8,14 +8,9 @@ import pandas as pd
 from platonic_store.errors import Call, InvalidQuery, ModelNotFound
 from platonic_store.questions.shared.embedded_sets import composition
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level
+from platonic_store.storage.layout import PRIMARY_KEY
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.sqltext import quote
-
-KEYS: dict[Level, list[str]] = {
-    "structure": ["structure_id"],
-    "atom": ["structure_id", "site_index"],
-}
 
 
 def members(snapshot: Snapshot, models: list[str] | None) -> list[str]:
@@ -81,7 +76,7 @@ def labels(snapshot: Snapshot, name: str) -> pd.DataFrame:
     A property is such a label where it is a list of three numbers for each site.
     """
     columns = {column.lower() for (column, *_) in snapshot.rows("DESCRIBE structure")}
-    empty = pd.DataFrame(columns=[*KEYS["atom"], "fx", "fy", "fz"])
+    empty = pd.DataFrame(columns=[*PRIMARY_KEY["atom"], "fx", "fy", "fz"])
     if name.lower() not in columns:
         return empty
     rows = snapshot.rows(
@@ -114,7 +109,7 @@ def _forces(text: str, nsites: int) -> np.ndarray | None:
 
 def errors(atoms: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
     """(n,) eV/Å: the distance of the atoms' forces from the labels, NaN where there is none."""
-    found = atoms[KEYS["atom"]].merge(truth, on=KEYS["atom"], how="left", sort=False)
+    found = atoms[PRIMARY_KEY["atom"]].merge(truth, on=PRIMARY_KEY["atom"], how="left", sort=False)
     forces = ["fx", "fy", "fz"]
     apart = atoms[forces].to_numpy(dtype=float) - found[forces].to_numpy(dtype=float)
     return np.asarray(np.linalg.norm(apart, axis=1))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from platonic_store.errors import Call, InvalidQuery
 from platonic_store.geometry.anchors import hashes, random_rows
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import Level, Points
+from platonic_store.storage.layout import PRIMARY_KEY, Level, Points
 from platonic_store.storage.side_points import side_points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 
@@ -68,7 +68,7 @@ def paired_embeddings(
     if sample is not None and where is None:
         return _sampled(snapshot, sides, level, space, Wanted(sample, each_element, seed))
     tables = [_points(snapshot, side, level, space) for side in sides]
-    names = ["structure_id", "site_index"] if level == "atom" else ["structure_id"]
+    names = PRIMARY_KEY[level]
     keys = _rows(tables[0], 0)
     for i, table in enumerate(tables[1:], start=1):
         rows = _rows(table, i)[[*names, f"row_{i}"]]
@@ -145,7 +145,7 @@ def _common(snapshot: Snapshot, tables: Sequence[VectorTable], wanted: Wanted) -
 
     Those of the first table are drawn, and more where others lack too many of them.
     """
-    names = ["structure_id", "site_index"] if tables[0].level == "atom" else ["structure_id"]
+    names = PRIMARY_KEY[tables[0].level]
     most, is_short = wanted.rows, True
     while is_short:
         keys = drawn = _drawn(snapshot, tables[0], wanted._replace(rows=most))
@@ -208,7 +208,7 @@ def _is_short(drawn: pd.DataFrame, left: pd.DataFrame, most: int, wanted: Wanted
 
 def _places(snapshot: Snapshot, table: VectorTable, keys: pd.DataFrame, side: int) -> pd.DataFrame:
     """Where the rows of some structures lie in a table, by their keys, as `row_SIDE`."""
-    names = ["structure_id", "site_index"] if table.level == "atom" else ["structure_id"]
+    names = PRIMARY_KEY[table.level]
     wanted = _text(keys["structure_id"]).unique()
     found = []
     for part in distinct_keys(snapshot, table, side):
