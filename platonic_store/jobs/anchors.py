@@ -97,7 +97,7 @@ def _random(
     kept: list[pd.DataFrame] = []
     count = 0
     for keys in distinct_keys(snapshot, lookup.vector_table(snapshot, side, "atom")):
-        keys = keys[~keys["structure_id"].isin(refused)]
+        keys = keys[~keys["structure_id"].isin(refused)] if refused else keys
         kept.append(keys.assign(digest=select.hashes(_names(keys), seed)))
         count += len(keys)
         if sum(map(len, kept)) > 2 * (k or MOST_ANCHORS):
