@@ -40,8 +40,8 @@ SITE = ("structure_id", "site_index", "element", "multiplicity")
         "order of distance + hub / 2 (docs/recipes.md).",
     ),
     describes=True,
-    caveat="across models rows are in the order of distance + hub / 2, which allows for those that "
-    "are everybody's neighbours; see docs/recipes.md",
+    caveat="alike is what a model sees, and no statement of a property; across models the order is "
+    "that of distance + hub / 2, see docs/recipes.md",
     sql=[
         SqlFunction("similar_structures", ("query",), "structure"),
         SqlFunction("similar_atoms", ("query", "site"), "atom"),
