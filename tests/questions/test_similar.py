@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+import sqlalchemy as sa
+from stored import crystal_of
 
 from platonic_store import questions
 from platonic_store.arrow import vector_matrix
 from platonic_store.errors import (
     AnchorsNotFound,
+    CheckpointMismatch,
     InvalidQuery,
     LayerNotFound,
     ModelNotFound,
@@ -13,6 +16,7 @@ from platonic_store.errors import (
     worded,
 )
 from platonic_store.storage import lookup
+from platonic_store.storage import tables as t
 from platonic_store.store import Store
 from platonic_store.structures import builtin
 
@@ -111,6 +115,14 @@ def test_a_structure_from_outside_lands_on_its_twin(prototypes, tmp_path):
         str(tmp_path / "mine.cif"), k=3, model="chgnet-0.3.0", across="sevennet-0"
     )
     assert by_file["structure_id"][0] == "Halite"
+
+
+def test_other_weights_than_the_stores_embed_nothing_from_outside(own_prototypes):
+    with own_prototypes._writing("other weights") as writer, writer.writing() as connection:
+        connection.execute(sa.update(t.models).values(checkpoint_sha256="0" * 64))
+    spinel = crystal_of(own_prototypes, "Spinel")
+    with pytest.raises(CheckpointMismatch, match=r"weights of sevennet-0 here are not"):
+        own_prototypes.similar(spinel, model="sevennet-0")
 
 
 def test_projecting_today_is_projecting_tomorrow(prototypes):

@@ -48,7 +48,7 @@ def test_a_file_is_scored_as_if_it_were_stored(prototypes):
     assert asked["nearest_id"] == stored["nearest_id"]
     with prototypes.snapshot() as snapshot:
         side = lookup.model_layer(snapshot, "chgnet-0.3.0")
-    embedded = embed_external(crystal_of(prototypes, "Spinel"), side)
+    embedded = embed_external(prototypes.snapshot(), crystal_of(prototypes, "Spinel"), side)
     again = prototypes.typicality(embedded, model="chgnet-0.3.0").iloc[0]
     assert (again["p"], again["nearest_id"]) == (asked["p"], asked["nearest_id"])
 

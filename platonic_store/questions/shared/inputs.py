@@ -15,6 +15,7 @@ from platonic_store.errors import Call, InvalidQuery, NotEmbedded, UnreadableSou
 from platonic_store.geometry.pooling import mean_by_structure, pool
 from platonic_store.geometry.projection import project
 from platonic_store.questions.shared.atom_sets import atom_sets
+from platonic_store.questions.shared.running import pool_of
 from platonic_store.storage import lookup
 from platonic_store.storage.layout import Level, Points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
@@ -175,7 +176,7 @@ def identify(
             return query
         if not is_file(query):
             raise lookup.no_structure(snapshot, query)
-    return embed_external(query, side)
+    return embed_external(snapshot, query, side)
 
 
 def query_vector(
@@ -307,19 +308,15 @@ def _not_embedded(
     return NotEmbedded(f"{id_} has no vector in {table}", mend)
 
 
-def embed_external(query: Any, side: ModelLayer) -> ExternalStructure:
+def embed_external(snapshot: Snapshot, query: Any, side: ModelLayer) -> ExternalStructure:
     """Run a model on one structure that is not in the store.
 
-    Raises: UnreadableSource, and what running a model raises.
+    Raises: UnreadableSource, CheckpointMismatch, and what running a model raises.
     """
-    from platonic_store.runtimes.preparation import prepare
-    from platonic_store.runtimes.workers import WorkerPool
-
     structure = _one_structure(query)
-    (runnable,) = prepare([side.model])
     batch = structure.select(["id", "numbers", "positions", "cell", "pbc"])
     layers = tuple(one.layer for one in side.layers)
-    with WorkerPool(runnable.card, layers, python=runnable.python, workers=1) as pool:
+    with pool_of(snapshot, side.model, layers, workers=1) as pool:
         (embedded,) = pool.embed([batch])
     for _, reason in embedded.rejected:
         raise UnreadableSource(f"{_described(query)}: {reason}")
