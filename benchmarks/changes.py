@@ -1,6 +1,7 @@
 """What it costs to change a large store: `changes.py STORE --like LIKE`, as scale.py made it.
 
-Appends a hundredth twice, and deletes a hundredth. Of each: time, what was written, by kind, and
+Appends a hundredth twice, brings the models up to date in their newest space, if there is one, and
+deletes a hundredth. Of each: time, what was written, by kind, and
 how many rows no index knows afterwards.
 """
 
@@ -60,10 +61,12 @@ def main() -> None:
     store = Store.open(asked.store)
     count = store.snapshot().count
     few = count // 100
-    ids = some_ids(store, few)
+    anchors = {*store.sql("SELECT structure_id FROM anchor")["structure_id"]}
+    ids = [id_ for id_ in some_ids(store, few + len(anchors)) if id_ not in anchors][:few]
     steps: dict[str, Callable[[], object]] = {
         "append 1 %": lambda: append(store, asked.like, count, few),
         "append 1 % again": lambda: append(store, asked.like, count + few, few),
+        "project what is new": lambda: anchors and store.project(),
         "delete 1 %": lambda: store.delete(ids),
     }
     table = Table("job", "wall, s", "CPU, s", "written, MB", "not indexed")
