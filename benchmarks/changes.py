@@ -66,7 +66,7 @@ def main() -> None:
     steps: dict[str, Callable[[], object]] = {
         "append 1 %": lambda: append(store, asked.like, count, few),
         "append 1 % again": lambda: append(store, asked.like, count + few, few),
-        "project what is new": lambda: anchors and store.project(),
+        "project what is new": lambda: anchors and store.project(recipe="cosine"),
         "delete 1 %": lambda: store.delete(ids),
     }
     table = Table("job", "wall, s", "CPU, s", "written, MB", "not indexed")
