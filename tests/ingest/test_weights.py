@@ -83,6 +83,7 @@ model = load(card, "cpu")
 AUTHORS = {
     "mace-mp-0-small": "torch.save(model.network, path)",
     "mace-omat-0": "torch.save(model.network, path)",
+    "mace-mh-1-omat-pbe": "torch.save(model.network, path)",
     "orb-v3-con-omat": "torch.save(model.regressor.state_dict(), path)",
     "orb-v3-dir-omat": "torch.save(model.regressor.state_dict(), path)",
     "control:generative:chemeleon-dng": (
@@ -92,6 +93,10 @@ AUTHORS = {
     "allegro-oam-l": "package(part(card, 'official').network(model))",
     "pet-omat-xs": "torch.save(model.network.get_checkpoint(), path)",
     "esen-sm-conserving-omol": "torch.save(part(card, 'official').checkpoint(model), path)",
+    "matris-10m-oam": (
+        "weights = model.network.state_dict(); "
+        "torch.save({'config': model.network.config, 'state_dict': weights}, path)"
+    ),
     "mattersim-v1-1m": "potential(model.network)",
     "grace-1l-oam-l": "archive(model.network)",
     "dpa-3.1-3m": "training(model.network, model.made_from, card['modality'])",
