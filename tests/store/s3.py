@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -44,6 +44,8 @@ class Proxy(ThreadingHTTPServer):
         self.ignored: set[str] = set()
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        # S3 decides upon a condition and writes at once; moto decides, and then writes.
+        self.conditional = threading.Lock()
 
     def answer(self, status: int, method: str, key: str, times: int = 1, body: bytes = b"") -> None:
         """Answer with an error, and do nothing."""
@@ -128,11 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def forward(self) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = {k: v for k, v in self.headers.items() if k.lower() not in self.server.ignored}
+        is_conditional = self.command == "PUT" and "If-None-Match" in self.headers
         connection = http.client.HTTPConnection(*self.server.target)
         try:
-            connection.request(self.command, self.path, self.body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.getheaders(), answer.read()
+            with self.server.conditional if is_conditional else nullcontext():
+                connection.request(self.command, self.path, self.body, headers)
+                answer = connection.getresponse()
+                return answer.status, answer.getheaders(), answer.read()
         finally:
             connection.close()
 
