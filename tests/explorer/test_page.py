@@ -317,6 +317,13 @@ def test_accessible(visit, axe, path, width, options):
     found = page.evaluate("axe.run()")
     assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # Models may have long names, as `control:random:sevennet-0` has.
+    right = page.evaluate("""() => {
+        const lists = [...document.querySelectorAll("#maps select")];
+        for (const one of lists) one.add(new Option("control:random:".repeat(5)));
+        return Math.max(...lists.map((one) => one.getBoundingClientRect().right));
+    }""")
+    assert right <= width
 
 
 def test_one_file_opens_without_a_server(visit, scored, tmp_path):
