@@ -1,6 +1,7 @@
 """Projecting models into a space: their coordinates, of atoms and of structures."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ from platonic_store.storage.layout import HUB, Level, Points, schema
 from platonic_store.storage.side_points import side_points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.writer import Writer
+
+
+AT_ONCE = 4_096  # atoms that a thread projects
 
 
 class Projected(NamedTuple):
@@ -135,7 +139,9 @@ def _project_missing(
         )
         for level in levels
     }
-    project_chunk = calls(_project_chunk, (fitted, sample), cluster)
+    # A task of a cluster has one core; here a chunk at a time takes all cores, and much memory.
+    threads = None if cluster is None else 1
+    project_chunk = calls(_project_chunk, (fitted, sample, threads), cluster)
 
     def projected(chunk: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         points = side_points(snapshot, side, rows_of_chunk(snapshot, side, chunk))
@@ -146,7 +152,6 @@ def _project_missing(
     with progress.bar(f"projecting {side.model}", atoms, "atoms") as advance:
         for group in groups:
             pooled: list[pa.RecordBatch] = []
-            # Here a chunk at a time, whose matrices take all cores and much of the memory.
             chunks = group["atom"]
             done = (
                 map(projected, chunks)
@@ -189,13 +194,16 @@ def _coordinates(
 
 
 def _project_chunk(
-    given: tuple[Projection, dict[Level, Sample] | None], part: tuple[int, Points]
+    given: tuple[Projection, dict[Level, Sample] | None, int | None], part: tuple[int, Points]
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Coordinates of a chunk's atoms, and of its structures: the mean over their atoms."""
-    (fitted, sample), (chunk, points) = given, part
+    """Coordinates of a chunk's atoms, and of its structures: the mean over their atoms.
+
+    given: the projection, what hubs are measured by, and how many threads, all cores if None.
+    """
+    (fitted, sample, threads), (chunk, points) = given, part
     order = points.keys.to_pandas().sort_values(["structure_id", "site_index"]).index.to_numpy()
     keys = points.keys.take(order)
-    coordinates = project(fitted, points.vectors[order])
+    coordinates = _by_threads(fitted, points.vectors[order], threads)
     ids = keys["structure_id"].to_numpy()
     is_first = np.r_[True, ids[1:] != ids[:-1]]
     of_structures = pa.table({"structure_id": ids[is_first]})
@@ -204,6 +212,12 @@ def _project_chunk(
         _rows("atom", chunk, keys, coordinates, sample),
         _rows("structure", chunk, of_structures, means, sample),
     )
+
+
+def _by_threads(fitted: Projection, vectors: np.ndarray, threads: int | None) -> np.ndarray:
+    parts = (vectors[start : start + AT_ONCE] for start in range(0, len(vectors), AT_ONCE))
+    made = ahead(partial(project, fitted), parts, threads)
+    return np.concatenate([np.empty((0, fitted.dim), np.float32), *(rows for _, rows in made)])
 
 
 def _rows(
