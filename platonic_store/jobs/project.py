@@ -28,7 +28,6 @@ from platonic_store.storage.side_points import side_points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.writer import Writer
 
-
 AT_ONCE = 4_096  # atoms that a thread projects
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 INDEX_FROM_ROWS = 100_000
 PARTITION_ROWS = 4096
 MOST_LISTS = 1_024  # to make lists takes the square of their number
-PROBES = (8, 16, 32, 64, 128, 256, 512)
+PROBES = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 RECALL = 0.998  # more than is promised: rows that come later are no part of the measurement
 GOOD = 0.99
 GAIN = 0.001  # of recall, for which four times as many lists are probed

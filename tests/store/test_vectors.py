@@ -301,10 +301,10 @@ def test_recall_of_the_index_through_python(indexed, synthetic):
 @pytest.mark.parametrize(
     ("recalls", "tried", "chosen"),
     [
-        ([0.97, 0.999], 2, 16),
-        ([0.9965, 0.997, 0.997], 3, 16),  # good, and higher no more
-        ([0.95, 0.9505, 0.96, 0.9995], 4, 64),  # not good yet: on
-        ([0.9965, 0.9985], 2, 16),
+        ([0.97, 0.999], 2, 4),
+        ([0.9965, 0.997, 0.997], 3, 4),  # good, and higher no more
+        ([0.95, 0.9505, 0.96, 0.9995], 4, 16),  # not good yet: on
+        ([0.9965, 0.9985], 2, 4),
     ],
 )
 def test_lists_are_probed_that_bring_something(recalls, tried, chosen):
