@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from platonic_store.geometry.consensus import choose, consensus, join
-from platonic_store.geometry.projection import Projection, fit, project
+from platonic_store.geometry.neighbours import unit_rows
+from platonic_store.geometry.projection import CHUNK, Projection, fit, gaussian, project
 from platonic_store.geometry.retrieval import retrieval
 
 K, REST = 160, 300
@@ -135,3 +136,18 @@ def test_models_with_nothing_in_common_stay_whitened_or_score_as_chance():
 def test_wrong_arguments(wrong, says):
     with pytest.raises(ValueError, match=says):
         wrong()
+
+
+def test_coordinates_are_the_kernels_times_the_weights():
+    """To the last digit or so in single precision, also of what is far from all anchors."""
+    model = views()[0]
+    fitted = join(model[:K], consensus([one[:K] for one in views()], PENALTY), PENALTY)
+    rows = np.tile(model, (3, 1)).astype(np.float32)
+    rows[-1] *= 1e4
+    assert fitted.width is not None
+    parts = (rows - fitted.centre) / fitted.scale
+    kernel = gaussian(parts, fitted.anchors, fitted.width)
+    found = project(fitted, rows)
+    np.testing.assert_allclose(found, unit_rows(kernel @ fitted.weights), atol=1e-7)
+    assert len(rows) > CHUNK
+    assert not found[-1].any()
