@@ -1,7 +1,6 @@
 """Projecting models into a space: their coordinates, of atoms and of structures."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -214,9 +213,11 @@ def _project_chunk(
 
 
 def _by_threads(fitted: Projection, vectors: np.ndarray, threads: int | None) -> np.ndarray:
-    parts = (vectors[start : start + AT_ONCE] for start in range(0, len(vectors), AT_ONCE))
-    made = ahead(partial(project, fitted), parts, threads)
-    return np.concatenate([np.empty((0, fitted.dim), np.float32), *(rows for _, rows in made)])
+    coordinates = np.empty((len(vectors), fitted.dim), dtype=np.float32)
+    parts = (slice(start, start + AT_ONCE) for start in range(0, len(vectors), AT_ONCE))
+    for part, made in ahead(lambda part: project(fitted, vectors[part]), parts, threads):
+        coordinates[part] = made
+    return coordinates
 
 
 def _rows(
