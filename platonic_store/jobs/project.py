@@ -200,24 +200,37 @@ def _project_chunk(
     """
     (fitted, sample, threads), (chunk, points) = given, part
     order = points.keys.to_pandas().sort_values(["structure_id", "site_index"]).index.to_numpy()
-    keys = points.keys.take(order)
-    coordinates = _by_threads(fitted, points.vectors[order], threads)
+    keys, vectors = points.keys.take(order), points.vectors[order]
     ids = keys["structure_id"].to_numpy()
     is_first = np.r_[True, ids[1:] != ids[:-1]]
+    owner = np.cumsum(is_first) - 1
+    orbit = np.flatnonzero(is_first)[owner] + keys["orbit"].to_numpy()
+    coordinates = _coordinates_of(fitted, vectors, orbit, threads)
     of_structures = pa.table({"structure_id": ids[is_first]})
-    means = mean_by_structure(coordinates, np.cumsum(is_first) - 1)
+    means = mean_by_structure(coordinates, owner)
     return (
         _rows("atom", chunk, keys, coordinates, sample),
         _rows("structure", chunk, of_structures, means, sample),
     )
 
 
-def _by_threads(fitted: Projection, vectors: np.ndarray, threads: int | None) -> np.ndarray:
-    coordinates = np.empty((len(vectors), fitted.dim), dtype=np.float32)
-    parts = (slice(start, start + AT_ONCE) for start in range(0, len(vectors), AT_ONCE))
-    for part, made in ahead(lambda part: project(fitted, vectors[part]), parts, threads):
+def _coordinates_of(
+    fitted: Projection, vectors: np.ndarray, orbit: np.ndarray, threads: int | None
+) -> np.ndarray:
+    """`project`, once for equivalent atoms whose vectors are the same, as most are in half
+    precision.
+
+    orbit: (n,) the row of the first of the sites that are equivalent to an atom's.
+    """
+    row = np.arange(len(vectors))
+    orbit = np.minimum(orbit, len(vectors) - 1)  # of a structure that is here in part
+    is_same = (orbit[orbit] == orbit) & (vectors == vectors[orbit]).all(axis=1)
+    distinct, place = np.unique(np.where(is_same, orbit, row), return_inverse=True)
+    coordinates = np.empty((len(distinct), fitted.dim), dtype=np.float32)
+    parts = (slice(start, start + AT_ONCE) for start in range(0, len(distinct), AT_ONCE))
+    for part, made in ahead(lambda part: project(fitted, vectors[distinct[part]]), parts, threads):
         coordinates[part] = made
-    return coordinates
+    return coordinates if len(distinct) == len(vectors) else coordinates[place]
 
 
 def _rows(
