@@ -132,7 +132,8 @@ def join(
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    joining = joining or joining_with(len(targets))
+    coordinates = np.asarray(targets, dtype=np.float64)
+    joining = joining or joining_with(len(coordinates))
     layers = [np.asarray(one) for one in (anchors if isinstance(anchors, list) else [anchors])]
     squared = np.concatenate(
         [np.full(one.shape[1], joining.roots and _squares(one)) for one in layers]
@@ -144,7 +145,7 @@ def join(
     ridge = gaussian(rows, rows, width)
     ridge[np.diag_indices(len(rows))] += joining.penalty * penalty * len(rows)
     factor = cho_factor(ridge, lower=True, overwrite_a=True)
-    weights = cho_solve(factor, np.asarray(targets, dtype=np.float64))
+    weights = cho_solve(factor, coordinates)
     taken = squared if squared.any() else None
     return Projection("aligned", centre, None, rows, width, weights, scale, taken)
 

@@ -13,7 +13,8 @@ from platonic_store.geometry.consensus import (
     joining_with,
     refine,
 )
-from platonic_store.geometry.projection import Projection, fit, project
+from platonic_store.geometry.neighbours import unit_rows
+from platonic_store.geometry.projection import CHUNK, Projection, fit, gaussian, project
 from platonic_store.geometry.retrieval import retrieval
 
 K, REST = 160, 300
@@ -165,3 +166,18 @@ def test_of_dense_anchors_the_kernel_is_narrower():
     assert widths[512] == pytest.approx(widths[2048]) == pytest.approx(0.7 * np.sqrt(5))
     assert widths[4096] == pytest.approx(widths[2048] / 2**0.25)
     assert joining_with(100) == joining_with(2048)
+
+
+def test_coordinates_are_the_kernels_times_the_weights():
+    """To the last digit or so in single precision, also of what is far from all anchors."""
+    model = views()[0]
+    fitted = join(model[:K], consensus([one[:K] for one in views()], PENALTY), PENALTY)
+    rows = np.tile(model, (3, 1)).astype(np.float32)
+    rows[-1] *= 1e4
+    assert fitted.width is not None
+    parts = (rows - fitted.centre) / fitted.scale
+    kernel = gaussian(parts, fitted.anchors, fitted.width)
+    found = project(fitted, rows)
+    np.testing.assert_allclose(found, unit_rows(kernel @ fitted.weights), atol=1e-7)
+    assert len(rows) > CHUNK
+    assert not found[-1].any()
