@@ -58,7 +58,7 @@ class Work:
 
 @dataclass
 class Pass:
-    """A forward pass that was launched: `found` is to be read when all has arrived."""
+    """A forward pass: after its launch `found` is to be read when all has arrived."""
 
     work: Work
     group: list[tuple[Structure, Any]]
@@ -172,8 +172,8 @@ class Embedder:
         """
         before: Pass | None = None  # the one whose results are on their way
         for work in works:
-            for group in self._groups(work) if work else ():
-                launched = self._launch(work, group)
+            for launched in self._passes(work) if work else ():
+                self._launch(launched)
                 if before:
                     self._finish(before)
                     if before.work is not work:
@@ -192,7 +192,7 @@ class Embedder:
             self._finish(before)
             yield before.work
 
-    def _groups(self, work: Work) -> Iterator[list[tuple[Structure, Any]]]:
+    def _passes(self, work: Work) -> Iterator[Pass]:
         """What goes through the network at once; structures without a graph are rejected."""
         start = time.perf_counter()
         graphs = list(work.graphs)
@@ -211,25 +211,23 @@ class Embedder:
                 or (edges + more) * self._seen_atoms > self.batch_atoms * self._seen_edges
             )
             if group and is_full:
-                yield group
+                yield Pass(work, group)
                 group, atoms, edges = [], 0, 0
             group.append((structure, graph))
             atoms += len(structure.numbers)
             edges += more
         if group:
-            yield group
+            yield Pass(work, group)
 
-    def _launch(self, work: Work, group: list[tuple[Structure, Any]]) -> Pass:
+    def _launch(self, one: Pass) -> None:
         """Raises what leaves this process without its device."""
         start = time.perf_counter()
-        launched = Pass(work, group)
-        with deferred() as launched.arrivals:
+        with deferred() as one.arrivals:
             try:
-                launched.found = self._features([graph for _, graph in group])
+                one.found = self._features([graph for _, graph in one.group])
             except Exception as error:
-                launched.error = _survived(error)
-        work.seconds_forward += time.perf_counter() - start
-        return launched
+                one.error = _survived(error)
+        one.work.seconds_forward += time.perf_counter() - start
 
     def _finish(self, launched: Pass) -> None:
         """Adds a pass's results to its work; one that failed is run again in two halves.
@@ -264,7 +262,9 @@ class Embedder:
             return
         half = len(group) // 2
         for part in (group[:half], group[half:]):
-            self._finish(self._launch(work, part))
+            again = Pass(work, part)
+            self._launch(again)
+            self._finish(again)
 
     def _features(self, graphs: list[Any]) -> tuple[dict[int, np.ndarray], Outputs | None]:
         if not self.outputs:

@@ -38,7 +38,10 @@ def neighbours(
     sizes = np.array([len(one.numbers) for one in structures])
     first = np.cumsum(sizes) - sizes
     periodic = np.stack([one.pbc for one in structures])
-    complete = [complete_cell(one.cell * one.pbc[:, None]) for one in structures]
+    complete = [
+        one.cell if one.pbc.all() else complete_cell(one.cell * one.pbc[:, None])
+        for one in structures
+    ]
     positions = to_device(np.concatenate([one.positions for one in structures]), device)
     cells = to_device(np.stack(complete), device)
     edges, images = _pairs(positions, cells, periodic, sizes, cutoff, device)

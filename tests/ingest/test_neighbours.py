@@ -143,3 +143,4 @@ def test_graphs_are_built_by_a_gpu_where_the_package_is(monkeypatch, is_there):
         model.device = device
         built_by = worker.graph_maker(card, model, None)
         assert isinstance(built_by, DeviceGraphBuilder) == has_it
+        assert worker.on_device(model) == has_it, "and the identity names the package"
