@@ -134,8 +134,9 @@ def report(model: RunnableModel, asked: argparse.Namespace) -> Iterator[str]:
             f"- graphs on the device: {found['together']['rate']:,.0f} structures a second; with "
             f"them embeddings deviate by {found['together']['deviation']:.1e}, tolerance 1e-5"
         )
-    waits = cell(found["sizes"][-1]["synchronisations"])
-    yield f"- a pass is launched with {waits} waits for the device on the way\n"
+    if (waits := found["sizes"][-1]["synchronisations"]) is not None:
+        yield f"- a pass is launched with {waits} waits for the device on the way"
+    yield ""
     heads = "batch, atoms", "edges", "ms", "atoms/s, forward only"
     yield f"| {' | '.join((*heads, 'kernels', 'utilisation', 'peak, GiB'))} |\n|{'---|' * 7}"
     for row in found["sizes"]:
