@@ -325,7 +325,6 @@ class Store(Questions):
         StoreBusy, StoreNotWritable, ClusterNotReady.
         """
         from platonic_store.engines.cluster import joined, named
-        from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
         from platonic_store.runtimes.forkserver import servers_ahead
         from platonic_store.runtimes.preparation import prepare, prepare_elsewhere
@@ -347,6 +346,8 @@ class Store(Questions):
             servers_ahead(ready, device) as servers,
             self._writing(change, create=source is not None) as writer,
         ):
+            from platonic_store.jobs import ingest  # which takes long, while the servers import
+
             asked = ingest.Asked(layers, outputs, device, batch_atoms, store_dtype, cluster)
             return ingest.ingest(writer, source, format, servers, asked)
 
@@ -557,7 +558,7 @@ class Store(Questions):
                 for side in sides
             ]
 
-    def map(self, *, renew: bool = False) -> "list[Mapped]":
+    def map(self, *, renew: bool = False, ray: str | None = None) -> "list[Mapped]":
         """Lay all structures and all atoms out on a plane, and keep where each model sees them.
 
         The layouts, one of structures and one of atoms, are fitted once, to the consensus of the
@@ -565,16 +566,19 @@ class Store(Questions):
         comes later is placed and moves nothing. See docs/questions/map.md.
 
         renew: fit again, to all that the store holds now.
+        ray: a Ray cluster that places the points, as of `ingest`; the layouts are fitted here.
 
         The maps are in the views `structure_map` and `atom_map`. To run it again resumes, and does
         nothing where all is done.
 
-        Raises: AnchorsNotFound if nothing is projected.
+        Raises: AnchorsNotFound if nothing is projected; ClusterNotReady.
         """
+        from platonic_store.engines.cluster import joined, named
         from platonic_store.jobs.map import map_store
 
-        with self._writing("map") as writer:
-            return map_store(writer, renew=renew)
+        cluster = named(ray)
+        with joined(cluster), self._writing("map") as writer:
+            return map_store(writer, renew=renew, cluster=cluster)
 
     def doctor(self, *, deep: bool = False, repair: bool = False) -> dict[str, Any]:
         """Compact, remove what no snapshot needs, and check that catalogue, rows and vectors agree.

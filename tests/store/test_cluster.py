@@ -22,7 +22,7 @@ from store_fakes import PoolOfNone, content, crystals, know_fakes
 
 from platonic_store.engines import local, on_cluster, parts, reading, supervision
 from platonic_store.errors import ClusterNotReady, InvalidQuery, StoreNotWritable, StoreUnreachable
-from platonic_store.jobs import score
+from platonic_store.jobs import map, score
 from platonic_store.jobs.runs import RunReport
 from platonic_store.storage import commits, writer
 from platonic_store.store import Store
@@ -31,6 +31,12 @@ pytest.importorskip("ray")
 POOL = crystals(40)
 STRUCTURES = "SELECT * EXCLUDE (added_at) FROM structure ORDER BY structure_id"
 QUARANTINE = "SELECT structure_id, reason FROM quarantine ORDER BY ALL"
+TABLES = {
+    "structure_scores": "reference",
+    "atom_scores": "reference, site_index",
+    "structure_map": "model, layer",
+    "atom_map": "model, layer, site_index",
+}
 PREDICTIONS = "SELECT * EXCLUDE (run) FROM atom_prediction ORDER BY ALL"
 
 
@@ -254,20 +260,23 @@ def test_a_structure_that_kills_wherever_it_comes(
 
 
 @pytest.mark.faults
-def test_scores_and_coordinates_are_those_of_one_machine(
+def test_scores_coordinates_and_the_map_are_those_of_one_machine(
     cluster, prototypes_path, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(score, "CHUNK", 60)
+    monkeypatch.setattr(map, "CHUNK", 300)
     stores = []
     for name, ray in (("one", None), ("many", cluster.address)):
         store = Store.open(shutil.copytree(prototypes_path, tmp_path / name))
         store.select_anchors("random", 64, seed=7)
-        stores.append((store, store.project(ray=ray), store.score(seed=7, ray=ray)))
+        stores.append(
+            (store, store.project(ray=ray), store.score(seed=7, ray=ray), store.map(ray=ray))
+        )
     (one, *here), (many, *there) = stores
     assert there == here
     assert content(many) == content(one)
-    for name in ("structure_scores", "atom_scores"):
-        rows = f"SELECT * FROM {name} ORDER BY structure_id, reference, site_index"
+    for name, key in TABLES.items():
+        rows = f"SELECT * FROM {name} ORDER BY structure_id, {key}"
         assert many.snapshot().rows(rows) == one.snapshot().rows(rows)
 
 
