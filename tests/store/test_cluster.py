@@ -22,9 +22,11 @@ from store_fakes import PoolOfNone, content, crystals, know_fakes
 
 from platonic_store.engines import local, on_cluster, parts, reading, supervision
 from platonic_store.errors import ClusterNotReady, InvalidQuery, StoreNotWritable, StoreUnreachable
-from platonic_store.jobs import map, score
+from platonic_store.jobs import map as mapping
+from platonic_store.jobs import reading as jobs_reading
+from platonic_store.jobs import score
 from platonic_store.jobs.runs import RunReport
-from platonic_store.storage import commits, writer
+from platonic_store.storage import commits, records, writer
 from platonic_store.store import Store
 
 pytest.importorskip("ray")
@@ -158,6 +160,29 @@ def test_it_is_what_one_machine_makes_and_the_same_again_is_a_no_op(cluster, exp
 
 
 @pytest.mark.faults
+def test_the_first_are_embedded_before_the_last_are_read(cluster, expected, tmp_path, monkeypatch):
+    done = []
+
+    def note(module, name):
+        call = getattr(module, name)
+
+        def noted(*given):
+            done.append(name)
+            return call(*given)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(records, "add_batch")
+    note(commits, "commit_written")
+    monkeypatch.setattr(jobs_reading, "BATCH", 4)
+    store = Store.open(tmp_path / "many.store")
+    ingest(store, cluster, dict(reversed(POOL.items())))
+    assert done.count("add_batch") == len(POOL) / 4
+    assert "add_batch" in done[done.index("commit_written") :]
+    check(store, expected)
+
+
+@pytest.mark.faults
 def test_a_folder_is_read_by_tasks_as_by_one_machine(cluster, tmp_path, monkeypatch):
     folder = tmp_path / "crystals"
     folder.mkdir()
@@ -264,7 +289,7 @@ def test_scores_coordinates_and_the_map_are_those_of_one_machine(
     cluster, prototypes_path, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(score, "CHUNK", 60)
-    monkeypatch.setattr(map, "CHUNK", 300)
+    monkeypatch.setattr(mapping, "CHUNK", 300)
     stores = []
     for name, ray in (("one", None), ("many", cluster.address)):
         store = Store.open(shutil.copytree(prototypes_path, tmp_path / name))
