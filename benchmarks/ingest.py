@@ -32,7 +32,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from platonic_store.jobs import reading
+from platonic_store.jobs import ingest, reading
 from platonic_store.jobs.runs import Run
 from platonic_store.runtimes import forkserver, workers
 from platonic_store.runtimes.cores import usable_cores
@@ -119,6 +119,7 @@ def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
                             f"{process.ppid()}: {seen[key] - before:.2f} s of CPU"
                         )
             if is_last:
+                seconds["sampling"] = time.thread_time()
                 return
 
     thread = threading.Thread(target=sample)
@@ -128,7 +129,7 @@ def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        seconds["cpu"] = sum(seen.values())
+        seconds["cpu"] = sum(seen.values()) - seconds.pop("sampling")
 
 
 def first(structures: int | None) -> Callable[..., Iterator[Any]]:
@@ -157,6 +158,7 @@ def measure(
             timed(
                 part,
                 reading=(reading.Reading, "structures"),
+                choosing=(ingest, "_first_ready"),
                 starting=(workers.WorkerPool, "_first_identity"),
                 commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),
@@ -181,13 +183,14 @@ def measure(
         id_ = store.sql("SELECT structure_id FROM structure LIMIT 1")["structure_id"][0]
         with timed(part, similar=(store, "similar")):
             store.similar(id_, across=models[-1])
+    waiting = part["starting"] + part.get("choosing", 0)
     loop = part["ingest"] - part["reading"] - part["starting"]
     return {
         "structures": report.new,
         "embeddings of atoms": sites,
         "ingest": part["ingest"],
-        "  reading, until there is something to embed": part["reading"],
-        "  waiting for workers": part["starting"],
+        "  reading, until there is something to embed": part["ingest"] - loop - waiting,
+        "  waiting for workers": waiting,
         "  embedding and all else": loop - part["commits"] - part["compaction"],
         "  commits": part["commits"],
         "  compaction": part["compaction"],

@@ -479,13 +479,14 @@ class Store(Questions):
         from platonic_store.jobs.space import open_space
 
         cluster = named(ray)
-        with joined(cluster), self._writing(" ".join(["project", *models])) as writer:
+        with self._writing(" ".join(["project", *models])) as writer:
             _sides(writer.snapshot(), models)
-            space = open_space(writer, recipe, anchors, models)
-            snapshot = writer.snapshot()
-            names = list(models) or list(snapshot.models)
-            sides = [space.side_of(snapshot, name) for name in names]
-            return job.project_models(writer, space, sides, cluster, may_lack=not models)
+            with joined(cluster):
+                space = open_space(writer, recipe, anchors, models)
+                snapshot = writer.snapshot()
+                names = list(models) or list(snapshot.models)
+                sides = [space.side_of(snapshot, name) for name in names]
+                return job.project_models(writer, space, sides, cluster, may_lack=not models)
 
     def score(
         self,
@@ -517,11 +518,13 @@ class Store(Questions):
         from platonic_store.jobs.score import score_model
 
         cluster = named(ray)
-        with joined(cluster), self._writing(" ".join(["score", *models])) as writer:
-            return [
-                score_model(writer, side, among=among, seed=seed, renew=renew, cluster=cluster)
-                for side in _sides(writer.snapshot(), models)
-            ]
+        with self._writing(" ".join(["score", *models])) as writer:
+            sides = _sides(writer.snapshot(), models)
+            with joined(cluster):
+                return [
+                    score_model(writer, side, among=among, seed=seed, renew=renew, cluster=cluster)
+                    for side in sides
+                ]
 
     def thin(
         self,
@@ -577,7 +580,7 @@ class Store(Questions):
         from platonic_store.jobs.map import map_store
 
         cluster = named(ray)
-        with joined(cluster), self._writing("map") as writer:
+        with self._writing("map") as writer, joined(cluster):
             return map_store(writer, renew=renew, cluster=cluster)
 
     def doctor(self, *, deep: bool = False, repair: bool = False) -> dict[str, Any]:
