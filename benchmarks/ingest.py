@@ -3,12 +3,13 @@
 Ingests the first N structures of a source, and all of it, each into a new store in a process of
 its own, so that the peak memory (of the parent: workers are not counted) is that of one ingest.
 `models' own seconds` is what the workers spent on graphs and forward passes, divided by their
-number: what no store could be faster than. They are of wall clock, so where the next model's
-packages are imported beside them, or the source is read, they are longer for it. All times are
-seconds of wall clock, but for the CPU time of all processes together, which a busy machine changes
-little. The source is `builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker
-loads its model itself, as all did before they were forked from one. `--timeline`: which process
-used how much of a core in each half of a second.
+number: what no store could be faster than. They are of wall clock, so where another model's
+packages are imported beside them, or the source is read, they are longer for it. The workers' CPU
+time, divided likewise, is what they used once they had loaded the model, which is not: the overhead
+over it is the stricter one. All other times are seconds of wall clock. The source is
+`builtin:aflow-prototypes` unless a path is given. `--not-forked`: each worker loads its model
+itself, as all did before they were forked from one. `--timeline`: which process used how much of a
+core in each half of a second.
 """
 
 import argparse
@@ -31,10 +32,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from platonic_store.jobs import reading
+from platonic_store.jobs import ingest, reading
 from platonic_store.jobs.runs import Run
 from platonic_store.runtimes import forkserver, workers
 from platonic_store.runtimes.cores import usable_cores
+from platonic_store.runtimes.process import Worker
 from platonic_store.storage import lance_tables
 from platonic_store.store import Store
 from platonic_store.structures.sources import records
@@ -68,6 +70,36 @@ def timed(seconds: dict[str, float], **parts: tuple[Any, str]) -> Iterator[None]
 
 
 @contextmanager
+def workers_time(seconds: dict[str, float]) -> Iterator[None]:
+    """The CPU time of all workers from their first message to their end."""
+    handshake, begun = Worker.handshake, dict[int, float]()
+    stopped = workers._WorkerThread.stop
+
+    def used(worker: Worker) -> float:
+        times = psutil.Process(worker.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def shaken(worker: Worker) -> dict[str, Any]:
+        identity = handshake(worker)
+        begun[worker.pid] = used(worker)
+        return identity
+
+    def stop(thread: Any) -> None:
+        worker = thread._worker
+        with suppress(psutil.Error):
+            if worker is not None and worker.pid in begun:
+                own = used(worker) - begun.pop(worker.pid)
+                seconds["workers"] = seconds.get("workers", 0) + own
+        stopped(thread)
+
+    with (
+        patch.object(Worker, "handshake", shaken),
+        patch.object(workers._WorkerThread, "stop", stop),
+    ):
+        yield
+
+
+@contextmanager
 def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
     """The CPU time of this process and all that descend from it, sampled: some are killed."""
     seen: dict[tuple[int, float], float] = {}
@@ -87,6 +119,7 @@ def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
                             f"{process.ppid()}: {seen[key] - before:.2f} s of CPU"
                         )
             if is_last:
+                seconds["sampling"] = time.thread_time()
                 return
 
     thread = threading.Thread(target=sample)
@@ -96,7 +129,7 @@ def cpu_time(seconds: dict[str, float], timeline: bool) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        seconds["cpu"] = sum(seen.values())
+        seconds["cpu"] = sum(seen.values()) - seconds.pop("sampling")
 
 
 def first(structures: int | None) -> Callable[..., Iterator[Any]]:
@@ -121,9 +154,11 @@ def measure(
         with (
             patch.object(reading, "records_of", first(structures)),
             cpu_time(part, timeline),
+            workers_time(part),
             timed(
                 part,
                 reading=(reading.Reading, "structures"),
+                choosing=(ingest, "_first_ready"),
                 starting=(workers.WorkerPool, "_first_identity"),
                 commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),
@@ -134,6 +169,7 @@ def measure(
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
         assert report is not None
         own = sum(run.seconds_graph + run.seconds_forward for run in runs) / usable_cores()
+        own_cpu = part["workers"] / usable_cores()
         sites = sum(run.sites for run in runs)
         with timed(
             part,
@@ -147,19 +183,23 @@ def measure(
         id_ = store.sql("SELECT structure_id FROM structure LIMIT 1")["structure_id"][0]
         with timed(part, similar=(store, "similar")):
             store.similar(id_, across=models[-1])
+    waiting = part["starting"] + part.get("choosing", 0)
     loop = part["ingest"] - part["reading"] - part["starting"]
     return {
         "structures": report.new,
         "embeddings of atoms": sites,
         "ingest": part["ingest"],
-        "  reading, until there is something to embed": part["reading"],
-        "  waiting for workers": part["starting"],
+        "  reading, until there is something to embed": part["ingest"] - loop - waiting,
+        "  waiting for workers": waiting,
         "  embedding and all else": loop - part["commits"] - part["compaction"],
         "  commits": part["commits"],
         "  compaction": part["compaction"],
         "models' own seconds": own,
+        "workers' CPU time": own_cpu,
         "CPU time of all processes": part["cpu"],
         "overhead": 100 * (part["ingest"] / own - 1),
+        "overhead over the workers' CPU time": 100 * (part["ingest"] / own_cpu - 1),
+        "overhead by CPU time": 100 * (part["cpu"] / part["workers"] - 1),
         "overhead, reading and waiting aside": 100 * (loop / own - 1),
         "rate": sites / part["ingest"],
         "parent's peak memory": peak,

@@ -325,7 +325,6 @@ class Store(Questions):
         StoreBusy, StoreNotWritable, ClusterNotReady.
         """
         from platonic_store.engines.cluster import joined, named
-        from platonic_store.jobs import ingest
         from platonic_store.runtimes.cards import layers_wanted, outputs_wanted, resolve
         from platonic_store.runtimes.forkserver import servers_ahead
         from platonic_store.runtimes.preparation import prepare, prepare_elsewhere
@@ -347,6 +346,8 @@ class Store(Questions):
             servers_ahead(ready, device) as servers,
             self._writing(change, create=source is not None) as writer,
         ):
+            from platonic_store.jobs import ingest  # which takes long, while the servers import
+
             asked = ingest.Asked(layers, outputs, device, batch_atoms, store_dtype, cluster)
             return ingest.ingest(writer, source, format, servers, asked)
 
@@ -478,13 +479,14 @@ class Store(Questions):
         from platonic_store.jobs.space import open_space
 
         cluster = named(ray)
-        with joined(cluster), self._writing(" ".join(["project", *models])) as writer:
+        with self._writing(" ".join(["project", *models])) as writer:
             _sides(writer.snapshot(), models)
-            space = open_space(writer, recipe, anchors, models)
-            snapshot = writer.snapshot()
-            names = list(models) or list(snapshot.models)
-            sides = [space.side_of(snapshot, name) for name in names]
-            return job.project_models(writer, space, sides, cluster, may_lack=not models)
+            with joined(cluster):
+                space = open_space(writer, recipe, anchors, models)
+                snapshot = writer.snapshot()
+                names = list(models) or list(snapshot.models)
+                sides = [space.side_of(snapshot, name) for name in names]
+                return job.project_models(writer, space, sides, cluster, may_lack=not models)
 
     def score(
         self,
@@ -516,11 +518,13 @@ class Store(Questions):
         from platonic_store.jobs.score import score_model
 
         cluster = named(ray)
-        with joined(cluster), self._writing(" ".join(["score", *models])) as writer:
-            return [
-                score_model(writer, side, among=among, seed=seed, renew=renew, cluster=cluster)
-                for side in _sides(writer.snapshot(), models)
-            ]
+        with self._writing(" ".join(["score", *models])) as writer:
+            sides = _sides(writer.snapshot(), models)
+            with joined(cluster):
+                return [
+                    score_model(writer, side, among=among, seed=seed, renew=renew, cluster=cluster)
+                    for side in sides
+                ]
 
     def thin(
         self,
@@ -557,7 +561,7 @@ class Store(Questions):
                 for side in sides
             ]
 
-    def map(self, *, renew: bool = False) -> "list[Mapped]":
+    def map(self, *, renew: bool = False, ray: str | None = None) -> "list[Mapped]":
         """Lay all structures and all atoms out on a plane, and keep where each model sees them.
 
         The layouts, one of structures and one of atoms, are fitted once, to the consensus of the
@@ -565,16 +569,19 @@ class Store(Questions):
         comes later is placed and moves nothing. See docs/questions/map.md.
 
         renew: fit again, to all that the store holds now.
+        ray: a Ray cluster that places the points, as of `ingest`; the layouts are fitted here.
 
         The maps are in the views `structure_map` and `atom_map`. To run it again resumes, and does
         nothing where all is done.
 
-        Raises: AnchorsNotFound if nothing is projected.
+        Raises: AnchorsNotFound if nothing is projected; ClusterNotReady.
         """
+        from platonic_store.engines.cluster import joined, named
         from platonic_store.jobs.map import map_store
 
-        with self._writing("map") as writer:
-            return map_store(writer, renew=renew)
+        cluster = named(ray)
+        with self._writing("map") as writer, joined(cluster):
+            return map_store(writer, renew=renew, cluster=cluster)
 
     def doctor(self, *, deep: bool = False, repair: bool = False) -> dict[str, Any]:
         """Compact, remove what no snapshot needs, and check that catalogue, rows and vectors agree.

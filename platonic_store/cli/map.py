@@ -7,6 +7,7 @@ from platonic_store.cli.options import (
     Format,
     FormatOption,
     OutOption,
+    RayOption,
     StoreOption,
 )
 from platonic_store.cli.output import say, show
@@ -16,6 +17,7 @@ def run(
     renew: Annotated[
         bool, typer.Option("--renew", help="Fit the layout again, to all that is here now.")
     ] = False,
+    ray: RayOption = None,
     store: StoreOption = DEFAULT_STORE,
     format: FormatOption = Format.table,
     out: OutOption = None,
@@ -26,6 +28,6 @@ def run(
     from platonic_store.jobs.map import CAVEAT
     from platonic_store.store import Store
 
-    done = Store.open(store).map(renew=renew)
+    done = Store.open(store).map(renew=renew, ray=ray)
     show(pd.DataFrame(done), format, out)
     say(CAVEAT)

@@ -58,11 +58,14 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         table_of: TableOf,
         commit: Callable[[Chunk], None],
         advance: Callable[[float], None],
+        when_idle: Callable[[], None] = lambda: None,
     ) -> None:
         """Run the model over structures, and hand over each chunk when it is done, once.
 
         structures: id, numbers, positions, cell, pbc and orbits. advance: called with the sites
-        done. What was done when Ctrl-C comes, or the structures end early, is handed over as well.
+        done. when_idle: may be called once the last structures are under way and there is room for
+        other work. What was done when Ctrl-C comes, or the structures end early, is handed over as
+        well.
 
         Raises: WorkerFailed, StoreUnreachable, and what ends the structures: UnreadableSource,
         ConflictingStructure.

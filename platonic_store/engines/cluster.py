@@ -134,7 +134,8 @@ def _require_answer(address: str) -> None:
 
 
 def _no_answer(address: str, reason: str, *hint: str) -> ClusterNotReady:
-    reason = " ".join(reason.split())[:200]
+    # Ray goes on with options of its own, which are none here.
+    reason = " ".join(reason.split()).partition(" Please ")[0][:200]
     if address == "local":
         return ClusterNotReady(f"Ray does not start here ({reason})", "do without a cluster")
     return ClusterNotReady(

@@ -1,7 +1,8 @@
 """The engine of one machine: a pool of worker processes, whose rows this process writes."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,6 +44,12 @@ class LocalEngine:
             batch_atoms=batch_atoms,
             server=server,
         )
+        self._begun: Iterator[Embedded] = iter(())
+
+    @property
+    def ready(self) -> Future[dict[str, Any]]:
+        """Is done when `identity` need not wait."""
+        return self._pool.ready
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -60,6 +67,12 @@ class LocalEngine:
     ) -> None:
         self._pool.__exit__(kind, error, traceback)
 
+    def begin(
+        self, structures: Iterable[pa.RecordBatch], when_idle: Callable[[], None] = lambda: None
+    ) -> None:
+        """Send the first of some structures; `embed` goes on with them, then with its own."""
+        self._begun = self._pool.embed(structures, when_idle)
+
     def embed(
         self,
         structures: Iterable[pa.RecordBatch],
@@ -67,6 +80,7 @@ class LocalEngine:
         table_of: TableOf,
         commit: Callable[[Chunk], None],
         advance: Callable[[float], None],
+        when_idle: Callable[[], None] = lambda: None,
     ) -> None:
         answers: list[Embedded] = []
         since = time.monotonic()
@@ -79,7 +93,7 @@ class LocalEngine:
                 answers.clear()
 
         try:
-            for answer in self._pool.embed(structures):
+            for answer in self._answers(structures, when_idle):
                 answers.append(answer)
                 size = sum(part.table.nbytes for part in answers)
                 if size > CHUNK_BYTES or time.monotonic() - since > CHUNK_SECONDS:
@@ -90,6 +104,12 @@ class LocalEngine:
             hand_over()
             raise
         hand_over()
+
+    def _answers(
+        self, structures: Iterable[pa.RecordBatch], when_idle: Callable[[], None]
+    ) -> Iterator[Embedded]:
+        yield from self._begun
+        yield from self._pool.embed(structures, when_idle)
 
     def _sites(self, structure_ids: list[str]) -> pa.Table:
         return records.sites(self._writer, structure_ids)

@@ -21,7 +21,13 @@ from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.cutting import Piece, halves, pieces
 from platonic_store.engines.node import Assignment, unexpected
 from platonic_store.engines.supervision import PIECES_IN_FLIGHT, Actor, Actors, Sent, plain, short
-from platonic_store.errors import PlatonicError, StoreUnreachable, WorkerFailed
+from platonic_store.errors import (
+    ConflictingStructure,
+    PlatonicError,
+    StoreUnreachable,
+    UnreadableSource,
+    WorkerFailed,
+)
 from platonic_store.runtimes.preparation import ModelElsewhere
 from platonic_store.runtimes.workers import REQUEST_ATOMS
 from platonic_store.storage.gaps import Wanted
@@ -88,6 +94,7 @@ class ClusterEngine:
         table_of: TableOf,
         commit: Callable[[Chunk], None],
         advance: Callable[[float], None],
+        when_idle: Callable[[], None] = lambda: None,
     ) -> None:
         cut = pieces(structures, self._card.cutoff, lambda: self._request_atoms, self._most)
         todo: deque[Sent] = deque()
@@ -105,7 +112,7 @@ class ClusterEngine:
                     return
                 for actor, ref in self._actors.ready(timeout=0.5):
                     self._receive(actor, ref, todo, hand_over)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UnreadableSource, ConflictingStructure):
             for actor, ref in self._actors.ready(timeout=0):
                 self._receive(actor, ref, todo, hand_over)
             raise

@@ -3,7 +3,7 @@
 On a cluster this process reads and writes as it does without.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,10 +11,12 @@ from platonic_store.engines.cluster import Cluster
 from platonic_store.engines.node import passport
 from platonic_store.engines.supervision import plain, short
 from platonic_store.errors import ClusterNotReady, WorkerFailed
+from platonic_store.runtimes.threads import ahead
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -43,6 +45,20 @@ def calls(
         return made
 
     return call
+
+
+def one_by_one(
+    work: Callable[[Part], Result], parts: Iterable[Part], cluster: Cluster | None
+) -> Iterator[tuple[Part, Result]]:
+    """The parts and what was made of them, in their order; on a cluster some ahead.
+
+    Here each by itself, since it takes all cores and much of the memory.
+    """
+    if cluster is not None:
+        yield from ahead(work, parts, cores(cluster))
+        return
+    for part in parts:
+        yield part, work(part)
 
 
 def cores(cluster: Cluster | None) -> int | None:

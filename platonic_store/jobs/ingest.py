@@ -4,9 +4,13 @@ Everything is done in chunks that are committed as they come. To run the same co
 therefore both the way to resume and a no-op.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, closing
+from itertools import islice
 from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from platonic_store import progress
 from platonic_store.engines import Engine, Lacking
@@ -47,6 +51,29 @@ class Asked(NamedTuple):
 AnyModel = RunnableModel | ModelElsewhere
 
 
+class _Turn(NamedTuple):
+    """A model that waits for its turn. place: among those asked for. engine: if it has started."""
+
+    place: int
+    model: AnyModel
+    server: Forkserver | None = None
+    engine: LocalEngine | None = None
+
+
+class _Work(NamedTuple):
+    """What a model has to do. arriving: what is to come of a source; gaps: of what is there.
+
+    rejected: structures that are new in quarantine. is_begun: the first of a gap are under way.
+    """
+
+    turn: _Turn
+    wanted: Wanted
+    rejected: int
+    gaps: list[Gap]
+    arriving: Arriving | None = None
+    is_begun: bool = False
+
+
 def ingest(
     writer: Writer,
     source: Any,
@@ -56,38 +83,52 @@ def ingest(
 ) -> tuple[SourceReport | None, list[RunReport]]:
     """Read a source (None: what the store holds), whose structures the models then embed.
 
-    models: each with what forks its workers. Those of the first start at once, and it embeds what
-    is new while the source is read.
+    models: each with what forks its workers. Of the first two, the one that is ready first embeds
+    what is new while the source is read. The next begins when a worker has nothing left to do.
 
     Raises: as `Reading.structures` and `embed`.
     """
-    pair = next(models, None)
     reading = arriving = None
+    runs: dict[int, RunReport] = {}
+    turns, begun = list[_Turn](), list[_Work]()
+    coming = enumerate(models)
     with ExitStack() as stack:
 
-        def started() -> Engine | None:
-            if pair is None or asked.cluster is not None or asked.outputs:
-                return None
-            model, server = pair
-            return stack.enter_context(_engine(writer, model, asked.of(model.card), asked, server))
+        def admit(count: int) -> None:
+            for place, (model, server) in islice(coming, count):
+                turns.append(_Turn(place, model, server))
+            for place, turn in enumerate(turns):
+                # Unless they are forked, the next one's would share a GPU with those at work.
+                if turn.engine is None and (turn.server or not place) and not asked.outputs:
+                    turns[place] = turn._replace(engine=_started(writer, turn, asked, stack))
 
-        engine = started()
+        def begin_next() -> None:
+            turn = turns[0] if turns and not begun else None
+            if turn and turn.server and turn.engine and turn.engine.ready.done():
+                work = _work(writer, turns.pop(0), source_id, asked)
+                begun.append(_begun(writer, work, source_id, begin_next))
+
+        admit(2)
         if source is not None:
             reading = Reading(writer, source, format, asked.cluster)
-            is_beside = pair is not None and asked.cluster is None
-            arriving = reading.structures(asked.of(pair[0].card) if pair and is_beside else None)
+            first = [turn for turn in turns if turn.engine or not turn.place]
+            wanted = {turn.place: asked.of(turn.model.card) for turn in first}
+            arriving = reading.structures(wanted, lambda places: _first_ready(turns, places))
             if arriving is not None:
                 stack.enter_context(closing(arriving.structures))
-        runs = []
-        while pair is not None:
-            source_id = None if reading is None else reading.id
-            run, tables = _embed(writer, pair[0], source_id, asked, pair[1], engine, arriving)
-            runs.append(run)
-            pair, arriving = next(models, None), None
-            engine = started()
+                chosen = arriving.place
+                turns.sort(key=lambda turn: turn.place != chosen)
+        source_id = None if reading is None else reading.id
+        while turns or begun:
+            work = begun.pop() if begun else _work(writer, turns.pop(0), source_id, asked, arriving)
+            arriving = None
+            run, tables = _embed(writer, work, source_id, asked, begin_next)
+            runs[work.turn.place] = run
+            admit(1)
+            begin_next()
             if run.run:
                 writer.publish(maintained=tables)
-    return None if reading is None else reading.report, runs
+    return None if reading is None else reading.report, [runs[place] for place in sorted(runs)]
 
 
 def embed(writer: Writer, model: AnyModel, source_id: int | None, asked: Asked) -> RunReport:
@@ -95,48 +136,88 @@ def embed(writer: Writer, model: AnyModel, source_id: int | None, asked: Asked) 
 
     Raises: LayerNotFound, InvalidQuery, WorkerFailed, CheckpointMismatch, ClusterNotReady.
     """
-    report, tables = _embed(writer, model, source_id, asked)
+    work = _work(writer, _Turn(0, model), source_id, asked)
+    report, tables = _embed(writer, work, source_id, asked)
     if report.run:
         writer.publish(maintained=tables)
     return report
 
 
-def _embed(
+def _started(writer: Writer, turn: _Turn, asked: Asked, stack: ExitStack) -> LocalEngine | None:
+    """A model's engine before its turn, on this machine."""
+    if not isinstance(turn.model, RunnableModel):
+        return None
+    engine = _engine(writer, turn, asked.of(turn.model.card), asked)
+    assert isinstance(engine, LocalEngine)
+    return stack.enter_context(engine)
+
+
+def _first_ready(turns: list[_Turn], places: list[int]) -> int:
+    """Of the places of some turns whose engines have started, whose workers are ready first."""
+    if len(places) == 1:
+        return places[0]
+    engines = {turn.place: turn.engine for turn in turns if turn.engine and turn.place in places}
+    wait([engine.ready for engine in engines.values()], return_when=FIRST_COMPLETED)
+    return next(place for place, engine in engines.items() if engine.ready.done())
+
+
+def _work(
     writer: Writer,
-    model: AnyModel,
+    turn: _Turn,
     source_id: int | None,
     asked: Asked,
-    server: Forkserver | None = None,
-    engine: Engine | None = None,
     arriving: Arriving | None = None,
-) -> tuple[RunReport, list[str]]:
-    """As `embed`, and nothing is published at its end: the vector tables that wait for it.
+) -> _Work:
+    """arriving: structures of the source that come while it is read, and lack all."""
+    wanted = asked.of(turn.model.card)
+    renew_card(writer, turn.model.card)
+    if arriving is not None:
+        return _Work(turn, wanted, 0, [], arriving)
+    rejected, gaps = _gaps(writer, source_id, wanted)
+    if gaps and all(gap.outputs == wanted.outputs for gap in gaps):
+        wanted = wanted._replace(outputs=[])  # only layers are lacking
+        gaps = find_gaps(writer, source_id, wanted)
+    return _Work(turn, wanted, rejected, gaps)
 
-    server: what forks this machine's workers. engine: of this model, if it is started already.
-    arriving: structures of the source that come while it is read, and lack all; the others follow.
-    """
-    card, wanted = model.card, asked.of(model.card)
-    renew_card(writer, card)
-    rejected, gaps = 0, list[Gap]()
-    if arriving is None:
-        rejected, gaps = _gaps(writer, source_id, wanted)
-        if not gaps:
-            return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0), []
-        if all(gap.outputs == wanted.outputs for gap in gaps):
-            wanted = wanted._replace(outputs=[])  # only layers are lacking
-            gaps = find_gaps(writer, source_id, wanted)
+
+def _begun(
+    writer: Writer, work: _Work, source_id: int | None, when_idle: Callable[[], None]
+) -> _Work:
+    """Have the workers of an engine that is ready begin with what there is to do."""
+    if not work.gaps or work.turn.engine is None or work.turn.engine.ready.exception():
+        return work
+    structures = structures_of_gap(writer, source_id, work.wanted, work.gaps[0])
+    work.turn.engine.begin(structures, when_idle)
+    return work._replace(is_begun=True)
+
+
+def _embed(
+    writer: Writer,
+    work: _Work,
+    source_id: int | None,
+    asked: Asked,
+    when_idle: Callable[[], None] = lambda: None,
+) -> tuple[RunReport, list[str]]:
+    """Do a model's work; nothing is published at its end: the vector tables that wait for it."""
+    turn, wanted, rejected, gaps, arriving, is_begun = work
+    card = turn.model.card
+    if not gaps and arriving is None:
+        return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0), []
     sites = arriving.sites if arriving else sum(gap.sites for gap in gaps)
     with (
-        engine or _engine(writer, model, wanted, asked, server) as engine,
+        turn.engine or _engine(writer, turn, wanted, asked) as engine,
         progress.bar(f"embedding with {card.name}", sites, "atoms") as advance,
     ):
         progress.note("starting workers")
         register_model(writer, card, engine.identity)
         run = begin_run(writer, source_id, wanted, engine.identity, rejected, asked.store_dtype)
+
+        def pass_over(structures: Iterable[pa.RecordBatch], lacking: Lacking) -> None:
+            engine.embed(structures, lacking, run.table, run.commit, advance, when_idle)
+
         with run.recorded():
             if arriving is not None:
-                everything = Lacking(wanted.layers, wanted.outputs)
-                engine.embed(arriving.structures, everything, run.table, run.commit, advance)
+                pass_over(arriving.structures, Lacking(wanted.layers, wanted.outputs))
                 rejected, gaps = _gaps(writer, source_id, wanted)
                 run.refuse(rejected)
                 gaps = [gap for gap in gaps if gap.layers or gap.outputs]  # others were tried
@@ -147,7 +228,8 @@ def _embed(
                     [layer for layer in wanted.layers if layer not in gap.layers],
                     [output for output in wanted.outputs if output not in gap.outputs],
                 )
-                engine.embed(structures, lacking, run.table, run.commit, advance)
+                pass_over(() if is_begun else structures, lacking)
+                is_begun = False
     return run.report, run.tables
 
 
@@ -157,14 +239,8 @@ def _gaps(writer: Writer, source_id: int | None, wanted: Wanted) -> tuple[int, l
     return rejected, find_gaps(writer, source_id, wanted)
 
 
-def _engine(
-    writer: Writer,
-    model: AnyModel,
-    wanted: Wanted,
-    asked: Asked,
-    server: Forkserver | None,
-) -> Engine:
-    device, batch_atoms = asked.device, asked.batch_atoms
+def _engine(writer: Writer, turn: _Turn, wanted: Wanted, asked: Asked) -> Engine:
+    model, server, device, batch_atoms = turn.model, turn.server, asked.device, asked.batch_atoms
     if isinstance(model, RunnableModel):
         return LocalEngine(
             writer, model, wanted, device=device, batch_atoms=batch_atoms, server=server

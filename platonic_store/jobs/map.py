@@ -4,7 +4,7 @@ A layout is fitted once, to the consensus: the mean of the coordinates by the mo
 the space. Each model's own coordinates, and those of what comes later, are placed in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple, get_args
 
@@ -15,9 +15,11 @@ import sqlalchemy as sa
 
 from platonic_store import progress
 from platonic_store.arrow import vector_array
+from platonic_store.engines.cluster import Cluster
+from platonic_store.engines.parts import calls, one_by_one
 from platonic_store.geometry import layout as geometry
 from platonic_store.geometry.anchors import random_rows
-from platonic_store.geometry.layout import Layout, unit32
+from platonic_store.geometry.layout import unit32
 from platonic_store.storage import bulk, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.layer_sets import text_of
@@ -42,8 +44,12 @@ class Mapped(NamedTuple):
     new_points: int
 
 
-def map_store(writer: Writer, *, renew: bool = False) -> list[Mapped]:
+def map_store(
+    writer: Writer, *, renew: bool = False, cluster: Cluster | None = None
+) -> list[Mapped]:
     """Bring the map up to date; fitted is only what has no layout in the space yet.
+
+    cluster: whose nodes place the points, in place of this machine, which fits.
 
     Raises: AnchorsNotFound if nothing is projected.
     """
@@ -54,7 +60,7 @@ def map_store(writer: Writer, *, renew: bool = False) -> list[Mapped]:
         tables = [one for one in snapshot.tables if (one.space, one.level) == (space, level)]
         if renew or not _is_laid_out(writer, space, level):
             _lay_out(writer, snapshot, space, _agreed(snapshot, space, tables), level)
-        done += _bring_up_to_date(writer, snapshot, tables, level)
+        done += _bring_up_to_date(writer, snapshot, tables, level, cluster)
     return done
 
 
@@ -167,10 +173,14 @@ def _index(keys: pd.DataFrame) -> Any:
 
 
 def _bring_up_to_date(
-    writer: Writer, snapshot: Snapshot, tables: list[VectorTable], level: Level
+    writer: Writer,
+    snapshot: Snapshot,
+    tables: list[VectorTable],
+    level: Level,
+    cluster: Cluster | None,
 ) -> list[Mapped]:
     """Place what each model, and then the consensus, has not on the map yet."""
-    fitted = lookup.layout(writer.snapshot(), level)
+    place = calls(geometry.place, lookup.layout(writer.snapshot(), level), cluster)
     with writer.reading() as connection:
         query = sa.select(t.layouts.c.models).where(t.layouts.c.level == level)
         named = set(connection.scalar(query) or [])
@@ -184,8 +194,11 @@ def _bring_up_to_date(
     with progress.bar(f"placing {level}s", total, f"{level}s") as advance:
         for table, keys in todo:
             vectors = snapshot.points(table).vectors
-            for part in _chunks(keys):
-                xy = geometry.place(fitted, vectors[part.index])
+
+            def seen(part: pd.DataFrame, vectors: np.ndarray = vectors) -> np.ndarray:
+                return place(vectors[part.index])
+
+            for part, xy in one_by_one(seen, _chunks(keys), cluster):
                 # One more model sees them, which moves the consensus: it is placed again below.
                 moved = settled.intersection(part["structure_id"]) if table in agreed else set()
                 with writer.writing():
@@ -196,7 +209,7 @@ def _bring_up_to_date(
                 settled -= moved
                 advance(len(part))
             done.append(Mapped(level, table.model, text_of(table.layer), len(keys)))
-    done.append(_place_consensus(writer, snapshot, fitted, agreed, level))
+    done.append(_place_consensus(writer, snapshot, place, agreed, level, cluster))
     return done
 
 
@@ -223,14 +236,22 @@ def _missing(writer: Writer, points: Points, side: ModelLayer, level: Level) -> 
 
 
 def _place_consensus(
-    writer: Writer, snapshot: Snapshot, fitted: Layout, agreed: list[VectorTable], level: Level
+    writer: Writer,
+    snapshot: Snapshot,
+    place: Callable[[np.ndarray], np.ndarray],
+    agreed: list[VectorTable],
+    level: Level,
+    cluster: Cluster | None,
 ) -> Mapped:
     done = _mapped(writer, level, CONSENSUS)
     keys = pd.concat([_keys(snapshot.points(table), level) for table in agreed])
     keys = keys[~keys["structure_id"].isin(done)].drop_duplicates().reset_index(drop=True)
+
+    def seen(part: pd.DataFrame) -> np.ndarray:
+        return place(_consensus(snapshot, agreed, part, level))
+
     with progress.bar(f"placing {level}s of the consensus", len(keys), f"{level}s") as advance:
-        for part in _chunks(keys):
-            xy = geometry.place(fitted, _consensus(snapshot, agreed, part, level))
+        for part, xy in one_by_one(seen, _chunks(keys), cluster):
             with writer.writing():
                 _add_places(writer, level, part, xy, CONSENSUS, None)
             writer.publish_if_due()

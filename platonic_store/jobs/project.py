@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from platonic_store import progress
 from platonic_store.arrow import vector_array
 from platonic_store.engines.cluster import Cluster
-from platonic_store.engines.parts import calls, cores
+from platonic_store.engines.parts import calls, one_by_one
 from platonic_store.errors import AnchorsNotFound
 from platonic_store.geometry.hubs import Sample, hubness
 from platonic_store.geometry.pooling import mean_by_structure
@@ -150,12 +150,7 @@ def _project_missing(
     with progress.bar(f"projecting {side.model}", atoms, "atoms") as advance:
         for group in groups:
             pooled: list[pa.RecordBatch] = []
-            chunks = group["atom"]
-            done = (
-                map(projected, chunks)
-                if cluster is None
-                else (made for _, made in ahead(projected, chunks, cores(cluster)))
-            )
+            done = (made for _, made in one_by_one(projected, group["atom"], cluster))
             coordinates = _coordinates(done, pooled, advance)
             schemas = {level: writer.schema_of(name) for level, name in names.items()}
             streams: dict[Level, Iterator[pa.RecordBatch]] = {

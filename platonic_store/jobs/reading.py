@@ -7,7 +7,7 @@ beside the embedding.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,8 +40,9 @@ class SourceReport(NamedTuple):
 
 
 class Arriving(NamedTuple):
-    """Structures on their way to a model. sites: of all that there may be."""
+    """Structures on their way to the model at a place. sites: of all that there may be."""
 
+    place: int
     structures: Generator[pa.RecordBatch, None, None]
     sites: int
 
@@ -61,8 +62,13 @@ class Reading:
         """Of what has come so far."""
         return SourceReport(self._uri, *self._counts.tolist())
 
-    def structures(self, wanted: Wanted | None) -> Arriving | None:
+    def structures(
+        self, models: Mapping[int, Wanted], choose: Callable[[list[int]], int]
+    ) -> Arriving | None:
         """Those of which a model has made nothing of what is wanted; None: no such structure.
+
+        models: those that may take them, by place. choose: of the places of those that have made
+        nothing of a structure, the one that takes all.
 
         They are in the catalogue when they come, and with the last of them all of the source is.
 
@@ -71,44 +77,55 @@ class Reading:
         kept).
         """
         with progress.counting(f"reading {Path(self._uri).name}", "structures") as advance:
-            found = self._lacking(wanted, advance)
+            found = self._lacking(dict(models), choose, advance)
             first = next(found, None)
-        return None if first is None else Arriving(_with(first, found), self._sites)
+        if first is None:
+            return None
+        rest = (structures for _, structures in found)
+        return Arriving(first[0], _with(first[1], rest), self._sites)
 
     def _lacking(
-        self, wanted: Wanted | None, advance: progress.Advance
-    ) -> Iterator[pa.RecordBatch]:
+        self,
+        models: dict[int, Wanted],
+        choose: Callable[[list[int]], int],
+        advance: progress.Advance,
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
         sites = 0
-        for batch in self._batches(wanted is not None, advance):
+        for batch in self._batches(bool(models), advance):
             added = records.add_batch(self._writer, self.id, batch)
             self._writer.publish_if_due()
             self._counts += (added.new, added.known, added.rejected)
             self._conflicts += added.conflicts
             for record in batch.rejected[:1]:
                 self._reason = self._reason or f"{record.record}: {record.reason}"
-            rest = wanted and gaps.untouched(self._writer, wanted, added)
+            rest = {
+                place: structures
+                for place, wanted in models.items()
+                if (structures := gaps.untouched(self._writer, wanted, added))
+            }
             if rest:
-                sites += sum(rest["nsites"].to_pylist())
-                yield rest
+                place = choose([*rest])
+                models = {place: models[place]}
+                sites += sum(rest[place]["nsites"].to_pylist())
+                yield place, rest[place]
         records.end_source(self._writer, self.id)
         if sites:
             progress.expect_more(sites - self._sites)
         self._require_sound()
 
     def _batches(self, in_order: bool, advance: progress.Advance) -> Iterator[StructureBatch]:
-        if self._cluster is not None:
-            from platonic_store.engines.reading import read_by_tasks
+        if self._cluster is None:
+            given, assembled = records_of(self._source, self._format), _assembled
+        else:
+            from platonic_store.engines.reading import assembled_by_tasks, records_by_tasks
 
-            for batch in read_by_tasks(self._source, format=self._format, batch_size=BATCH):
-                advance(len(batch.structures))
-                yield batch
-            return
-        found = self._counted(records_of(self._source, self._format), advance)
+            given, assembled = records_by_tasks(self._source, self._format), assembled_by_tasks
+        found = self._counted(given, advance)
         if in_order:
             from platonic_store.structures.ordered import by_id
 
             found = by_id(found, self._writer.folder)
-        yield from batched(found, BATCH, _assembled)
+        yield from batched(found, BATCH, assembled)
 
     def _counted(
         self, found: Iterable[Crystal | Rejected], advance: progress.Advance

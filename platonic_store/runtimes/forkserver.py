@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,7 +127,7 @@ class Forkserver:
 def servers_ahead(
     models: Sequence[AnyModel], device: str
 ) -> Iterator[Iterator[tuple[AnyModel, Forkserver | None]]]:
-    """Each model with its server: the first two at once, another when a model's turn comes.
+    """Each model with its server: those of the first two begin at once, others when asked for.
 
     Models of one interpreter have servers that are forked from one which has imported torch. None
     where workers are not forked. All servers are closed at the end of the block.
@@ -149,13 +150,8 @@ def servers_ahead(
             except OSError:  # it has ended
                 return None
 
-        def pairs(servers: list[Forkserver | None]) -> Iterator[tuple[AnyModel, Forkserver | None]]:
-            for place, model in enumerate(models):
-                if place and place + 1 < len(models):
-                    servers.append(begin(models[place + 1]))
-                yield model, servers[place]
-
-        yield pairs([begin(model) for model in models[:2]])
+        first = [(model, begin(model)) for model in models[:2]]
+        yield chain(first, ((model, begin(model)) for model in models[2:]))
 
 
 class Forked:

@@ -5,12 +5,12 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -79,6 +79,14 @@ class Request:
         return [Request(half, 2 if half.num_rows == 1 else 1, is_alone=True) for half in halves]
 
 
+class Answer(NamedTuple):
+    """What a worker says, of how many structures, and whether it has nothing left to do."""
+
+    embedded: Embedded
+    structures: int
+    is_idle: bool
+
+
 class WorkerPool:
     """Workers that embed structures with one model.
 
@@ -126,9 +134,14 @@ class WorkerPool:
             server = Forkserver(self._python, card)
         self._server, self._forks = server, server is not None
         self._todo: queue.Queue[Request] = queue.Queue(maxsize=max(1, wanted))
-        self._done: queue.SimpleQueue[tuple[Embedded, int] | Exception] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
         self._threads: list[_WorkerThread] = []
         self._start(1 if gpu_possible(device) else wanted)
+
+    @property
+    def ready(self) -> Future[dict[str, Any]]:
+        """Is done when `identity` need not wait."""
+        return self._threads[0].identity
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -143,7 +156,7 @@ class WorkerPool:
 
     def _first_identity(self) -> dict[str, Any]:
         try:
-            found = self._threads[0].identity.result()
+            found = self.ready.result()
             self.batch_atoms = found["batch_atoms"]
             if found["device"] == "cpu":
                 self._start(self._wanted)
@@ -152,29 +165,51 @@ class WorkerPool:
             raise
         return found
 
-    def embed(self, source: Iterable[pa.RecordBatch]) -> Iterator[Embedded]:
+    def embed(
+        self, source: Iterable[pa.RecordBatch], when_idle: Callable[[], None] = lambda: None
+    ) -> Iterator[Embedded]:
         """Embeds structures (columns id, numbers, positions, cell, pbc; others are ignored).
 
         Every structure is answered exactly once, as rows or as rejected; the order of the
-        answers is not that of the source. Memory stays flat however many they are. Leaving the
-        iterator before its end closes the pool. Raises WorkerFailed.
+        answers is not that of the source. Memory stays flat however many they are. What the
+        workers have room for is sent at once. Leaving the iterator before its end closes the pool.
+        when_idle: called at the end of the source, once a worker has nothing left to do.
+
+        Raises WorkerFailed.
         """
+        answers = self._answers(source, when_idle)
+        next(answers)
+        return (answer for answer in answers if answer is not None)
+
+    def _answers(
+        self, source: Iterable[pa.RecordBatch], when_idle: Callable[[], None]
+    ) -> Iterator[Embedded | None]:
+        """None once, when the workers have no more room, then the answers."""
         assert self.identity, "all workers are started"
-        unanswered = 0
+        unanswered, is_full = 0, False
         try:
             for structures in rebatch(source, lambda: max(REQUEST_ATOMS, self.batch_atoms)):
                 unanswered += structures.num_rows
                 request = Request(structures)
                 is_sent = self._accepts(request)
                 while not is_sent or not self._done.empty():
-                    answer, structures_answered = self._result()
-                    unanswered -= structures_answered
-                    yield answer
+                    if not is_full:
+                        is_full = True
+                        yield None
+                    answer = self._result()
+                    unanswered -= answer.structures
+                    yield answer.embedded
                     is_sent = is_sent or self._accepts(request)
+            if not is_full:
+                yield None
+            is_told = False
             while unanswered:
-                answer, structures_answered = self._result()
-                unanswered -= structures_answered
-                yield answer
+                answer = self._result()
+                unanswered -= answer.structures
+                if answer.is_idle and not is_told:
+                    is_told = True
+                    when_idle()
+                yield answer.embedded
         finally:
             if unanswered:
                 self.close()
@@ -225,12 +260,11 @@ class WorkerPool:
             return False
         return True
 
-    def _result(self) -> tuple[Embedded, int]:
-        """An answer, and the number of structures that it answers for."""
+    def _result(self) -> Answer:
         result = self._done.get()
         if isinstance(result, Exception):
             raise result
-        batch_atoms = result[0].batch_atoms or self.batch_atoms
+        batch_atoms = result.embedded.batch_atoms or self.batch_atoms
         if batch_atoms != self.batch_atoms:
             change = f"{self.batch_atoms} to {batch_atoms} atoms"
             logger.info("%s: batch size changed from %s", self._card.name, change)
@@ -327,7 +361,9 @@ class _WorkerThread(threading.Thread):
                 with worker.limited(self._pool._seconds_for(request)):
                     answer = worker.receive(request.structures)
                 self._pool._note_seconds(request, time.monotonic() - start)
-                self._pool._done.put((answer, backlog.popleft().structures.num_rows))
+                backlog.popleft()
+                is_idle = not backlog and self._pool._todo.empty()
+                self._pool._done.put(Answer(answer, request.structures.num_rows, is_idle))
                 sent -= 1
 
     def _next(self, *, wait: bool) -> Request | None:
@@ -353,7 +389,7 @@ class _WorkerThread(threading.Thread):
             reason = f"killed its worker twice ({death})"
             logger.warning("%s: rejected %s: %s", name, id_, reason)
             answer = Embedded(self._no_rows(), [(id_, reason)], 0.0, 0.0, 0)
-            self._pool._done.put((answer, 1))
+            self._pool._done.put(Answer(answer, 1, False))
             return
         todo = "splitting" if len(again) == 2 else "retrying"
         rows = request.structures.num_rows

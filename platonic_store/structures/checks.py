@@ -1,14 +1,15 @@
 """What makes a crystal unusable, and what symmetry it has."""
 
 import logging
+from functools import lru_cache
 
 import moyopy
 import numpy as np
-from scipy.spatial import cKDTree
 
 from platonic_store.structures.records import Crystal
 
 MIN_DISTANCE = 0.1  # Å; atoms closer than this overlap
+FEW = 64  # atoms, of which all pairs are as quick to try as a tree is to build
 MAX_LENGTH = 1e9  # Å; beyond it the content hash would overflow
 SYMPREC = 0.01  # Å
 
@@ -57,8 +58,7 @@ def _overlap(crystal: Crystal) -> str | None:
     wrapped = fractional - np.floor(fractional)
     wrapped[wrapped >= 1] = 0
     inside = np.where(crystal.pbc, wrapped, fractional)
-    tree = cKDTree(inside, boxsize=crystal.pbc.astype(float))
-    pairs = tree.query_pairs(radius, output_type="ndarray")
+    pairs = _pairs(len(inside)) if len(inside) <= FEW else _near(inside, float(radius), crystal.pbc)
     if len(pairs) == 0:
         return None
     difference = inside[pairs[:, 0]] - inside[pairs[:, 1]]
@@ -69,6 +69,21 @@ def _overlap(crystal: Crystal) -> str | None:
         return None
     first, second = pairs[nearest]
     return f"overlapping atoms: sites {first} and {second} are {distances[nearest]:.3f} Å apart"
+
+
+@lru_cache
+def _pairs(count: int) -> np.ndarray:
+    """(P, 2): all pairs of so many."""
+    return np.column_stack(np.triu_indices(count, 1))
+
+
+def _near(inside: np.ndarray, radius: float, pbc: np.ndarray) -> np.ndarray:
+    """(P, 2): pairs at most a radius apart, in fractional coordinates."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(inside, boxsize=pbc.astype(float))
+    pairs: np.ndarray = tree.query_pairs(radius, output_type="ndarray")
+    return pairs
 
 
 def _full_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:

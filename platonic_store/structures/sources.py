@@ -70,11 +70,7 @@ Assembled = Callable[[Iterable[Group]], Iterator[StructureBatch]]
 
 
 def read(
-    source: Any,
-    *,
-    format: str | None = None,
-    batch_size: int = 512,
-    assembled: Assembled | None = None,
+    source: Any, *, format: str | None = None, batch_size: int = 512
 ) -> Iterator[StructureBatch]:
     """Stream a source of structures as Arrow batches, in the source's order.
 
@@ -83,19 +79,13 @@ def read(
     Crystal; an iterable of these or of (id, object); a dict id -> object.
     format: one of FORMATS; by default the one that the file's name says.
     batch_size: records (accepted and rejected together) a batch.
-    assembled: makes batches of groups, in their order; by default `assemble` in this process.
 
     A record that cannot be used is in a batch's `rejected` and does not end the stream.
 
     Raises: UnreadableSource for a path that is missing, empty, truncated or of an unknown format;
     at once where that is known, else after all good batches.
     """
-    return batched(records(source, format), batch_size, assembled)
-
-
-def read_parts(parts: Iterable[Part], batch_size: int) -> Iterator[StructureBatch]:
-    """What `read` gives of some files of a folder."""
-    return batched(_each_file(parts), batch_size)
+    return batched(records(source, format), batch_size)
 
 
 def parts(source: Any, format: str | None = None) -> list[Part]:
@@ -114,7 +104,7 @@ def records(source: Any, format: str | None = None) -> Iterator[Record]:
     Raises: UnreadableSource as `read` does.
     """
     if files := parts(source, format):
-        return _each_file(files)
+        return records_in(files)
     return _checked(_records(source, format))
 
 
@@ -164,7 +154,7 @@ def _parts(root: Path, format: str | None) -> list[Part]:
     return readable
 
 
-def _each_file(parts: Iterable[Part]) -> Iterator[Record]:
+def records_in(parts: Iterable[Part]) -> Iterator[Record]:
     """Every record of some files; a file that cannot be read is a rejected record."""
     for root, path, format in parts:
         relative = path.relative_to(root)
@@ -217,7 +207,12 @@ def _with_clear_errors(records: Iterator[Record], path: Path, format: str) -> It
 def batched(
     records: Iterable[Record], batch_size: int, assembled: Assembled | None = None
 ) -> Iterator[StructureBatch]:
-    """As `read`, of records. Raises: UnreadableSource, if that ends them, after all batches."""
+    """As `read`, of records.
+
+    assembled: makes batches of groups, in their order; by default `assemble` in this process.
+
+    Raises: UnreadableSource, if that ends the records, after all batches.
+    """
     failures: list[UnreadableSource] = []
     yield from (assembled or _assembled)(_groups(records, batch_size, failures))
     for failure in failures:

@@ -108,6 +108,16 @@ def test_identity_and_answers():
         assert run(pool) == {}
 
 
+def test_an_idle_worker_is_told_of_once_the_source_has_ended():
+    found, told = [], []
+    with WorkerPool(card(), (0,), workers=2) as pool:
+        answers = pool.embed([batch(names(2000))], lambda: told.append(len(found)))
+        for answer in answers:
+            found.append(answer)
+    assert len(told) == 1
+    assert 0 < told[0] < len(found)
+
+
 def test_same_id_twice_does_not_hang():
     with WorkerPool(card(), (0,), workers=1) as pool:
         answers = list(pool.embed([batch(["a", "a"])]))

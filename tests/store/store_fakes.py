@@ -51,7 +51,7 @@ class PoolOfNone:
         self._schema = worker.answer_schema(model, self._embedder.layers, outputs)
         self.identity = worker.identity(card.as_dict(), model, self._embedder)
 
-    def embed(self, batches):
+    def embed(self, batches, when_idle=None):
         for batch in rebatch(batches, lambda: workers.REQUEST_ATOMS):
             structures = worker.structures_of(batch)
             work = worker.Work(structures, map(self._builder, structures))

@@ -22,15 +22,23 @@ from store_fakes import PoolOfNone, content, crystals, know_fakes
 
 from platonic_store.engines import local, on_cluster, parts, reading, supervision
 from platonic_store.errors import ClusterNotReady, InvalidQuery, StoreNotWritable, StoreUnreachable
+from platonic_store.jobs import map as mapping
+from platonic_store.jobs import reading as jobs_reading
 from platonic_store.jobs import score
 from platonic_store.jobs.runs import RunReport
-from platonic_store.storage import commits, writer
+from platonic_store.storage import commits, records, writer
 from platonic_store.store import Store
 
 pytest.importorskip("ray")
 POOL = crystals(40)
 STRUCTURES = "SELECT * EXCLUDE (added_at) FROM structure ORDER BY structure_id"
 QUARANTINE = "SELECT structure_id, reason FROM quarantine ORDER BY ALL"
+TABLES = {
+    "structure_scores": "reference",
+    "atom_scores": "reference, site_index",
+    "structure_map": "model, layer",
+    "atom_map": "model, layer, site_index",
+}
 PREDICTIONS = "SELECT * EXCLUDE (run) FROM atom_prediction ORDER BY ALL"
 
 
@@ -152,6 +160,29 @@ def test_it_is_what_one_machine_makes_and_the_same_again_is_a_no_op(cluster, exp
 
 
 @pytest.mark.faults
+def test_the_first_are_embedded_before_the_last_are_read(cluster, expected, tmp_path, monkeypatch):
+    done = []
+
+    def note(module, name):
+        call = getattr(module, name)
+
+        def noted(*given):
+            done.append(name)
+            return call(*given)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(records, "add_batch")
+    note(commits, "commit_written")
+    monkeypatch.setattr(jobs_reading, "BATCH", 4)
+    store = Store.open(tmp_path / "many.store")
+    ingest(store, cluster, dict(reversed(POOL.items())))
+    assert done.count("add_batch") == len(POOL) / 4
+    assert "add_batch" in done[done.index("commit_written") :]
+    check(store, expected)
+
+
+@pytest.mark.faults
 def test_a_folder_is_read_by_tasks_as_by_one_machine(cluster, tmp_path, monkeypatch):
     folder = tmp_path / "crystals"
     folder.mkdir()
@@ -254,20 +285,23 @@ def test_a_structure_that_kills_wherever_it_comes(
 
 
 @pytest.mark.faults
-def test_scores_and_coordinates_are_those_of_one_machine(
+def test_scores_coordinates_and_the_map_are_those_of_one_machine(
     cluster, prototypes_path, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(score, "CHUNK", 60)
+    monkeypatch.setattr(mapping, "CHUNK", 300)
     stores = []
     for name, ray in (("one", None), ("many", cluster.address)):
         store = Store.open(shutil.copytree(prototypes_path, tmp_path / name))
         store.select_anchors("random", 64, seed=7)
-        stores.append((store, store.project(ray=ray), store.score(seed=7, ray=ray)))
+        stores.append(
+            (store, store.project(ray=ray), store.score(seed=7, ray=ray), store.map(ray=ray))
+        )
     (one, *here), (many, *there) = stores
     assert there == here
     assert content(many) == content(one)
-    for name in ("structure_scores", "atom_scores"):
-        rows = f"SELECT * FROM {name} ORDER BY structure_id, reference, site_index"
+    for name, key in TABLES.items():
+        rows = f"SELECT * FROM {name} ORDER BY structure_id, {key}"
         assert many.snapshot().rows(rows) == one.snapshot().rows(rows)
 
 

@@ -1,5 +1,7 @@
 """A model embeds what is new while its source is read, and nobody can tell from what is stored."""
 
+import sys
+
 import ase.io
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from store_fakes import PoolOfNone, content, crystals, embedded, know_fakes
 from platonic_store.engines import local
 from platonic_store.errors import ConflictingStructure, UnreadableSource
 from platonic_store.jobs import reading
+from platonic_store.runtimes import forkserver
 from platonic_store.storage import records
 from platonic_store.store import Store
 
@@ -22,7 +25,7 @@ def seen(monkeypatch) -> list:
     add_batch = records.add_batch
 
     class Pool(PoolOfNone):
-        def embed(self, batches):
+        def embed(self, batches, when_idle=None):
             for answer in super().embed(batches):
                 events.append(("embedded", tuple(answer.table["id"].unique().to_pylist())))
                 yield answer
@@ -57,6 +60,22 @@ def test_the_first_are_embedded_before_the_last_are_read(seen, tmp_path):
     first = next(place for place, (what, _) in enumerate(seen) if what == "embedded")
     assert len(of(seen[:first], "catalogued")) < 5
     assert store.doctor()["problems"] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_the_model_that_is_ready_first_begins(store, tmp_path, monkeypatch):
+    store.ingest(POOL, ["fake-a", "fake-b"])
+    monkeypatch.undo()
+    monkeypatch.setenv("PLATONIC_STORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(forkserver, "usable_cores", lambda: 2)
+    know_fakes("a waits for b", patch=monkeypatch.setattr)
+    raced = Store.open(tmp_path / "raced.store")
+    _, runs = raced.ingest(POOL, ["fake-a", "fake-b"])
+    assert [(run.model, run.structures) for run in runs] == [("fake-a", 40), ("fake-b", 40)]
+    assert [*raced.sql("SELECT model FROM run ORDER BY started_at").model] == ["fake-b", "fake-a"]
+    assert content(raced) == content(store)
+    _, runs = raced.ingest(POOL, ["fake-a", "fake-b"])
+    assert [run.run for run in runs] == [0, 0]
 
 
 def test_a_model_sees_the_same_requests_whatever_the_order_and_the_way(seen, tmp_path):
@@ -107,7 +126,7 @@ def test_what_a_model_rejects_is_tried_once(store, monkeypatch):
     tried = []
 
     class Pool(PoolOfNone):
-        def embed(self, batches):
+        def embed(self, batches, when_idle=None):
             for answer in super().embed(batches):
                 ids = answer.table["id"].to_pylist()
                 tried.extend(id_ for id_ in ids if id_ == "c7")

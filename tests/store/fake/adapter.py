@@ -7,6 +7,7 @@ structure gives the same bits in any batch, so that two stores can be compared e
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Fake:
 
     def __init__(self, card, device):
         self.name, _, self.quirk = card["loader"].partition(":")
+        while self.quirk == "a waits for b" and self.name == "a" and not b_embeds().exists():
+            time.sleep(0.01)
 
     @property
     def graph(self):
@@ -35,6 +38,8 @@ class Fake:
     def embed(self, graphs, layers):
         if self.quirk == "slow":
             time.sleep(0.01 * len(graphs))
+        if self.quirk == "a waits for b" and self.name == "b":
+            b_embeds().touch()
         if self.quirk == "mortal" and int(time.monotonic() * 1000) % 5 == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.quirk in ("deadly", "deadlier") and any(one.id == "poison" for one in graphs):
@@ -49,6 +54,10 @@ class Fake:
         rows = [embedding(structure, self.name, 0) for structure in graphs]
         energies = np.array([each.sum(dtype=np.float64) for each in rows])
         return found, Outputs(energies, np.concatenate(rows)[:, :3] if forces else None)
+
+
+def b_embeds():
+    return Path(os.environ["PLATONIC_STORE_CACHE"]).with_name("b embeds")
 
 
 def graph(structure):
