@@ -3,11 +3,13 @@
 For each model (all whose environments are here, if none is named), in its own interpreter: whether
 it is right there (the conformance kit on the device, and embeddings of all layers beside the CPU's,
 an atom's vector relative to its norm, tolerance 1e-4), then how fast. A table by batch size: what
-the adapter's `embed` takes of graphs that are ready, copies to and from the device included; of it
-the device's kernels; the device's utilisation; the peak of its memory. The sizes double until
-memory runs out, or to `--most`. Then end to end: structures through a worker as `ingest` runs it,
-with the share of the wall in which the model ran and that in which it waited for graphs; and the
-package's own ASE calculator in a loop over structures on the same device.
+the adapter's `embed` takes of graphs that are ready, copies to and from the device included, each
+pass launched before the last one's results are waited for; of it the device's kernels; the device's
+utilisation; the peak of its memory. The sizes double until memory runs out, or to `--most`. Then
+end to end: structures through a worker as `ingest` runs it, with the shares of the wall in which it
+waited for graphs, ran the model, and waited for what the device was still computing or copying
+(where a GPU is never waited for, it waits for the program); and the package's own ASE calculator in
+a loop over structures on the same device.
 
 float32 without TF32, whatever a package sets. Weights that are not at hand are random ones of the
 same architecture, which cost the same. Printed is Markdown, with the names of card and precision.
@@ -78,7 +80,7 @@ def end_to_end(
         workers=1,
     ) as pool:
         list(pool.embed([batch]))  # what compiles, compiles; graph processes start
-        atoms, graph, forward, rounds = 0, 0.0, 0.0, 0
+        atoms, graph, forward, waiting, rounds = 0, 0.0, 0.0, 0.0, 0
         with Utilisation(gpu) as used:
             begun = time.perf_counter()
 
@@ -92,11 +94,13 @@ def end_to_end(
                 atoms += answer.table.num_rows
                 graph += answer.seconds_graph
                 forward += answer.seconds_forward
+                waiting += answer.seconds_waiting
             wall = time.perf_counter() - begun
     return {
         "rate": atoms / wall,
         "forward": 100 * forward / wall,
-        "waiting": 100 * graph / wall,
+        "graphs": 100 * graph / wall,
+        "results": 100 * waiting / wall,
         "utilisation": used.mean(),
     }
 
@@ -124,7 +128,15 @@ def report(model: RunnableModel, asked: argparse.Namespace) -> Iterator[str]:
     if found["deviation"] is not None:
         says = "within" if found["deviation"] < 1e-4 else "**beyond**"
         yield f"- beside the CPU's embeddings: {found['deviation']:.1e}, {says} 1e-4"
-    yield f"- graphs: {found['graphs']:,.0f} structures a second in one process\n"
+    yield f"- graphs: {found['graphs']:,.0f} structures a second in one process"
+    if found["together"]:
+        yield (
+            f"- graphs on the device: {found['together']['rate']:,.0f} structures a second; with "
+            f"them embeddings deviate by {found['together']['deviation']:.1e}, tolerance 1e-5"
+        )
+    if (waits := found["sizes"][-1]["synchronisations"]) is not None:
+        yield f"- a pass is launched with {waits} waits for the device on the way"
+    yield ""
     heads = "batch, atoms", "edges", "ms", "atoms/s, forward only"
     yield f"| {' | '.join((*heads, 'kernels', 'utilisation', 'peak, GiB'))} |\n|{'---|' * 7}"
     for row in found["sizes"]:
@@ -137,9 +149,10 @@ def report(model: RunnableModel, asked: argparse.Namespace) -> Iterator[str]:
     best = max(found["sizes"], key=lambda row: row["rate"])
     whole = end_to_end(model, batch, asked, best["asked"], found["gpu"])
     yield (
-        f"- end to end, batches of {best['asked']:,} atoms: {whole['rate']:,.0f} atoms/s; the "
-        f"model ran {whole['forward']:.0f} % of the wall, its worker built or waited for graphs "
-        f"{whole['waiting']:.0f} %; utilisation {cell(whole['utilisation'], unit=' %')}"
+        f"- end to end, batches of {best['asked']:,} atoms: {whole['rate']:,.0f} atoms/s; of the "
+        f"wall, the worker built or waited for graphs {whole['graphs']:.0f} %, ran the model "
+        f"{whole['forward']:.0f} %, and of this waited for results and their copies "
+        f"{whole['results']:.0f} %; utilisation {cell(whole['utilisation'], unit=' %')}"
     )
     if found["calculator"]:
         assert whole["rate"] is not None

@@ -9,10 +9,11 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -23,6 +24,7 @@ import pyarrow as pa
 from benchmarks.device_use import Utilisation
 from ingest.conformance import conform
 from ingest.embedder import (
+    DeviceGraphBuilder,
     GraphBuilder,
     Rejected,
     device_name,
@@ -30,8 +32,9 @@ from ingest.embedder import (
     out_of_memory,
     precision,
 )
-from ingest.families import Model, Structure, load, part
-from ingest.worker import structures_of
+from ingest.families import BuildsTogether, Model, Structure, load, part
+from ingest.transfer import Arrivals, deferred
+from ingest.worker import on_device, structures_of
 
 COMPARED = 48  # structures beside the CPU's
 SMALLEST = 48  # atoms in a batch
@@ -98,6 +101,23 @@ def kernel_seconds(run: Callable[[], Any], device: str) -> float | None:
     return total * 1e-6
 
 
+def synchronisations(run: Callable[[], Any], device: str) -> int | None:
+    """How often a pass waits for the device while it is launched; None on a CPU."""
+    if not is_gpu(device):
+        return None
+    import torch
+
+    with warnings.catch_warnings(record=True) as said, deferred():
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            run()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    synchronize(device)
+    return sum("synchroniz" in str(one.message) for one in said)
+
+
 def batch_of(graphs: Sequence[Any], sizes: Sequence[int], atoms: int) -> tuple[list[Any], int]:
     """Graphs in turn, over again where they are too few, and how many atoms they have."""
     taken: list[Any] = []
@@ -120,8 +140,14 @@ def by_size(
     while atoms <= request["most"]:
         batch, count = batch_of(graphs, sizes, atoms)
 
-        def run(batch: list[Any] = batch) -> Any:
-            return model.embed(batch, [layer])
+        on_their_way: list[Arrivals] = []
+
+        def run(batch: list[Any] = batch, before: list[Arrivals] = on_their_way) -> None:
+            with deferred() as arrivals:
+                model.embed(batch, [layer])
+            before.append(arrivals)
+            if len(before) > 1:
+                before.pop(0).wait()
 
         try:
             if is_gpu(device):
@@ -155,18 +181,17 @@ def by_size(
                 "kernels": None if busy is None else 100 * busy / seconds,
                 "utilisation": used.mean(),
                 "gib": gib,
+                "synchronisations": synchronisations(run, device),
             }
         )
         atoms *= 2
     return rows, f"{rows[-1]['atoms']:,} atoms, and no larger was tried"
 
 
-def deviation(model: Model, card: dict[str, Any], graphs: Sequence[Any]) -> float | None:
-    """The largest difference of an atom's vector to the CPU's, relative to its norm, any layer."""
-    if model.device == "cpu":
-        return None
+def deviation(model: Model, other: Model, graphs: Sequence[Any], others: Sequence[Any]) -> float:
+    """The largest difference of an atom's vector, relative to its norm, in any layer."""
     layers = sorted(model.layers)
-    wanted = load(card, "cpu").embed(graphs, layers)
+    wanted = other.embed(others, layers)
     found = model.embed(graphs, layers)
     worst = 0.0
     for layer in layers:
@@ -215,7 +240,17 @@ def measure(request: dict[str, Any], structures: list[Structure]) -> dict[str, A
     kept = [(one, graph) for one, graph in built if not isinstance(graph, Rejected)]
     graphs = [graph for _, graph in kept]
     sizes = [len(one.numbers) for one, _ in kept]
-    deviates = deviation(model, card, graphs[:COMPARED])
+    few = graphs[:COMPARED]
+    deviates = deviation(model, load(card, "cpu"), few, few) if is_gpu(model.device) else None
+    together: dict[str, float] = {}
+    if on_device(model):
+        build = DeviceGraphBuilder(builder, cast(BuildsTogether, model))
+        at_once = [list(build([one for one, _ in kept])) for _ in range(2)][1]  # the first compiles
+        begun = time.perf_counter()
+        list(build([one for one, _ in kept]))
+        synchronize(model.device)
+        together["rate"] = len(kept) / (time.perf_counter() - begun)
+        together["deviation"] = deviation(model, model, at_once[:COMPARED], few)
     rows, largest = by_size(model, graphs, sizes, card["default_layer"], request)
     torch = sys.modules.get("torch")
     return {
@@ -226,6 +261,7 @@ def measure(request: dict[str, Any], structures: list[Structure]) -> dict[str, A
         "kit": kit,
         "deviation": deviates,
         "graphs": len(structures) / graph_seconds,
+        "together": together,
         "sizes": rows,
         "largest": largest,
         "calculator": calculator_rate(model, card, [one for one, _ in kept], seconds),

@@ -10,13 +10,14 @@ A correction for hubs may help an atom to find itself and blur what else is near
 printed too: of the ten nearest atoms of other crystals, the part that the answering model's own
 ten nearest are too.
 
-Five tables in Markdown, each by itself with `--only`:
+Six tables in Markdown, each by itself with `--only`:
 
 layers    each model's layers and sets of them, in a consensus with `--partner` at its default set;
 recipes   recipe × K for the joint space of all trained models, mean over all ordered pairs;
 models    that space with most anchors: every model and control asks every other;
 hubs      the same space, trained models: no hub scores, CSLS, ours, ours at whole weight;
-pairs     pairs with an equal say: a consensus of two trained models, or of one and a control.
+pairs     pairs with an equal say: a consensus of two trained models, or of one and a control;
+twins     by λ, what a model shares with another that was trained, and with its own random twin.
 
 The store needs all layers: `ingest --layers all`. λ and layers are found by cross-validation on the
 anchors, as `platonic-store project` does. The null is the largest recall@10 of three shuffles.
@@ -45,7 +46,8 @@ from platonic_store.storage.layer_sets import number_of
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 
 RECIPES: tuple[Recipe, ...] = ("cosine", "whitened", "aligned")
-TABLES = ("layers", "recipes", "models", "hubs", "pairs")
+TABLES = ("layers", "recipes", "models", "hubs", "pairs", "twins")
+PENALTIES = (1e-5, 1e-6, 1e-7, 1e-8)
 Layers = list[np.ndarray]
 
 
@@ -123,9 +125,17 @@ class Data:
 
 
 def spaces(
-    data: Data, sides: Sequence[ModelLayer], k: int, recipe: Recipe, agreeing: Iterable[int]
+    data: Data,
+    sides: Sequence[ModelLayer],
+    k: int,
+    recipe: Recipe,
+    agreeing: Iterable[int],
+    penalty: float | None = None,
 ) -> tuple[list[np.ndarray], float | None]:
-    """The answers' coordinates by each side, (n, d) float32 of unit length; λ if it has one."""
+    """The answers' coordinates by each side, (n, d) float32 of unit length; λ if it has one.
+
+    penalty: λ, by default as `project` chooses it.
+    """
     split, anchors = data.split, data.split.anchors(k)
     layers = [data.layers(side) for side in sides]
     at_anchors = [[one[anchors] for one in layer] for layer in layers]
@@ -135,7 +145,7 @@ def spaces(
         return [_unit(project(one, rows)) for one, rows in zip(fitted, whole, strict=True)], None
     models = [side_by_side(at_anchors[i]).rows for i in agreeing]
     groups = split.compositions[anchors]
-    penalty = refine(models, groups, choose(models, groups)).penalty
+    penalty = penalty or refine(models, groups, choose(models, groups)).penalty
     if penalty is None:
         return spaces(data, sides, k, "whitened", agreeing)
     targets = consensus(models, penalty)
@@ -213,10 +223,15 @@ def measured(
 
 
 def compared(
-    data: Data, sides: Sequence[ModelLayer], k: int, recipe: Recipe, agreeing: Sequence[int]
+    data: Data,
+    sides: Sequence[ModelLayer],
+    k: int,
+    recipe: Recipe,
+    agreeing: Sequence[int],
+    penalty: float | None = None,
 ) -> Iterator[tuple[int, int, Found]]:
     """What each side finds among each other's atoms."""
-    seen, penalty = spaces(data, sides, k, recipe, agreeing)
+    seen, penalty = spaces(data, sides, k, recipe, agreeing, penalty)
     scores, asked = hubs_of(seen, agreeing), data.split.asked
     orders = [np.random.default_rng(n).permutation(len(seen[0])) for n in range(3)]
     nulls = [
@@ -278,7 +293,7 @@ def by_model(data: Data, trained: list[ModelLayer], controls: list[ModelLayer], 
     found = list(compared(data, sides, k, "aligned", range(len(trained))))
     print(
         f"\nrecall@1 / @10 / same with hub scores, the joint space of all trained models, K = {k}, "
-        f"λ = {found[0][2].penalty}"
+        f"λ = {found[0][2].penalty:g}"
     )
     print(f"\n| asks \\ answers | {' | '.join(map(str, sides))} | null |")
     print(f"|{'---|' * (len(sides) + 2)}")
@@ -319,6 +334,25 @@ def by_pair(data: Data, trained: list[ModelLayer], controls: list[ModelLayer], k
         print(f"| {a} | {b} | {there} | {back} | {there.penalty} | {null:.4f} |", flush=True)
 
 
+def by_penalty(
+    data: Data, trained: list[ModelLayer], controls: list[ModelLayer], partner: ModelLayer, k: int
+) -> None:
+    """A consensus of two alone, both ways averaged, for each model whose twin is there."""
+    print(f"\nrecall@1 / @10 / same with hub scores, a consensus of two alone, K = {k}\n")
+    print("| model | λ | with one that was trained | with its random twin |\n|---|---|---|---|")
+    twins = [(a, b) for a in trained for b in controls if b.model == f"{RANDOM}{a.model}"]
+    for model, twin in twins:
+        other = partner if partner != model else next(one for one in trained if one != model)
+        for penalty in PENALTIES:
+            cells = [
+                _said(
+                    mean(one[2] for one in compared(data, pair, k, "aligned", (0, 1), penalty)).hubs
+                )
+                for pair in ([model, other], [model, twin])
+            ]
+            print(f"| {model} with {other} | {penalty:g} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store")
@@ -354,6 +388,8 @@ def main() -> None:
         by_hubs(data, trained, ks[-1])
     if "pairs" in wanted:
         by_pair(data, trained, controls, ks[-1])
+    if "twins" in wanted:
+        by_penalty(data, trained, controls, partner, ks[-1])
 
 
 if __name__ == "__main__":

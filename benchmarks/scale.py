@@ -31,6 +31,8 @@ from rich.table import Table
 
 from benchmarks.large_stores import megabytes, some_ids, timed
 from benchmarks.synthetic_store import make
+from platonic_store.jobs.project import project_models
+from platonic_store.jobs.space import open_space
 from platonic_store.questions.shared.inputs import ExternalStructure
 from platonic_store.runtimes.cores import usable_cores
 from platonic_store.storage import lookup
@@ -39,6 +41,7 @@ from platonic_store.store import Store
 SIZES = (7_000, 70_000, 283_000)
 ONE, OTHER = "synthetic-0", "synthetic-1"
 CALLS = 11
+CONSENSUS = 4_096  # anchors
 
 
 def typicality_of_new(store: Store, _: str) -> object:
@@ -75,13 +78,34 @@ WHOLE: dict[str, Callable[[Store], object]] = {
     "recall@10 where 1 %": lambda store: _recall(store, "spacegroup <= 2"),
     "score, everything": lambda store: store.score([ONE], renew=True),
     "neighbours of every structure": lambda store: store.neighbours(model=ONE, k=10),
+    "neighbours of every atom": lambda store: store.neighbours(model=ONE, k=10, level="atom"),
     "align, a pair of models": lambda store: store.align([ONE, OTHER]),
     "transport, a pair of models": lambda store: store.transport(ONE, OTHER),
     "stitch, a pair of models": lambda store: store.stitch(ONE, OTHER, "energy"),
     "bias of a model": lambda store: store.bias(model=ONE),
     "select_anchors, DIRECT": lambda store: store.select_anchors(k=100),
+    "consensus, fitted": lambda store: consensus(store),
+    "consensus, one model projected": lambda store: consensus(store, ONE),
 }
-PAIRS = ("across", "pair of models", "bias")  # what needs two models
+PAIRS = ("across", "pair of models", "bias", "consensus")  # what needs two models
+
+
+def consensus(store: Store, *models: str) -> None:
+    """What the models agree on about `CONSENSUS` anchors, and some models projected to it.
+
+    It changes the store: what is there is not made again.
+    """
+    k = min(CONSENSUS, store.snapshot().count)
+    sets = f"SELECT anchor_set FROM catalog.main.anchors GROUP BY ALL HAVING count(*) = {k}"
+    if not len(store.sql(sets)):
+        store.select_anchors(k=k)
+    anchors = store.sql(sets)["anchor_set"][0]
+    with store._writing("a consensus") as writer:
+        space = open_space(writer, "aligned", anchors)
+        if space.targets is None:
+            raise RuntimeError("no consensus was better than the anchors themselves")
+        sides = [space.side_of(writer.snapshot(), model) for model in models]
+        project_models(writer, space, sides)
 
 
 class Cost(NamedTuple):

@@ -51,16 +51,16 @@ def run_layers(
     forward: Callable[[], dict[str, Any]],
     *,
     whole: bool,
-) -> tuple[dict[int, np.ndarray], dict[str, Any]]:
+) -> tuple[dict[int, torch.Tensor], dict[str, Any]]:
     """The atoms' features after some blocks of a forward pass, and what this returns.
 
     whole: to its end; else it stops after the last of these layers, and has nothing to say.
     """
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, torch.Tensor] = {}
 
     def keep(layer: int, _module: object, _inputs: object, output: Any) -> None:
         atoms = output[0] if isinstance(output, tuple) else output
-        found[layer] = atoms.detach().cpu().numpy()
+        found[layer] = atoms.detach()
         if not whole and layer == max(layers):
             raise _LastLayerReached
 

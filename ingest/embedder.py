@@ -1,13 +1,15 @@
 """From structures to embeddings, within the available memory; failures reject one structure."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ingest.families import Model, Outputs, Potential, Structure
+from ingest.families import BuildsTogether, Model, Outputs, Potential, Structure
+from ingest.transfer import Arrivals, beside, deferred
 
 SYMBOLS = (
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se "
@@ -42,6 +44,29 @@ class EmbeddedStructure(NamedTuple):
 Result = EmbeddedStructure | tuple[str, str]
 
 
+@dataclass
+class Work:
+    """Structures to embed, whose graphs may still be under construction, and what was found."""
+
+    structures: Sequence[Structure]
+    graphs: Iterable[Any]
+    results: list[Result] = field(default_factory=list)
+    seconds_graph: float = 0.0  # building graphs, or waiting for them
+    seconds_forward: float = 0.0  # running the model
+    seconds_waiting: float = 0.0  # of these, waiting for the device
+
+
+@dataclass
+class Pass:
+    """A forward pass: after its launch `found` is to be read when all has arrived."""
+
+    work: Work
+    group: list[tuple[Structure, Any]]
+    found: tuple[dict[int, np.ndarray], Outputs | None] = ({}, None)
+    error: Exception | None = None
+    arrivals: Arrivals = field(default_factory=Arrivals)
+
+
 @dataclass(frozen=True)
 class GraphBuilder:
     """Builds the graph of a structure, or rejects it. Can be pickled."""
@@ -51,14 +76,15 @@ class GraphBuilder:
     build: Callable[[Structure], Any]
 
     def __call__(self, structure: Structure) -> Any:
-        if reason := self._rejection(structure):
+        if reason := self.rejection(structure):
             return Rejected(reason)
         try:
             return self.build(structure)
         except Exception as error:
             return Rejected(f"no graph: {one_line(error)}")
 
-    def _rejection(self, structure: Structure) -> str | None:
+    def rejection(self, structure: Structure) -> str | None:
+        """Why it can have no graph, whatever the model."""
         if len(structure.numbers) == 0:
             return "no atoms"
         unknown = sorted(set(structure.numbers.tolist()) - self.elements)
@@ -69,6 +95,37 @@ class GraphBuilder:
         if np.linalg.matrix_rank(structure.cell[structure.pbc]) < structure.pbc.sum():
             return "periodic along a direction without an independent lattice vector"
         return None
+
+
+@dataclass(frozen=True)
+class DeviceGraphBuilder:
+    """Builds the graphs of some structures at once, on the model's device, or rejects them."""
+
+    builder: GraphBuilder
+    model: BuildsTogether
+
+    def __call__(self, structures: Sequence[Structure]) -> Iterator[Any]:
+        """One for each, in order."""
+        reasons = [self.builder.rejection(one) for one in structures]
+        kept = [one for one, reason in zip(structures, reasons, strict=True) if not reason]
+        with beside(self.model.device):
+            built = iter(self._built(kept))
+        for reason in reasons:
+            yield Rejected(reason) if reason else next(built)
+
+    def _built(self, structures: list[Structure]) -> list[Any]:
+        """What fails is built in two halves, until one structure is left."""
+        if not structures:
+            return []
+        try:
+            return self.model.graphs(structures)
+        except Exception as error:
+            failure = f"no graph: {one_line(_survived(error))}"
+        if len(structures) == 1:
+            return [Rejected(failure)]
+        _release_memory()
+        half = len(structures) // 2
+        return self._built(structures[:half]) + self._built(structures[half:])
 
 
 class Embedder:
@@ -102,13 +159,49 @@ class Embedder:
         self._counts_edges = model.device.startswith("cuda")
         self._seen_atoms = self._seen_edges = 0
 
-    def embed(self, structures: Sequence[Structure], graphs: Sequence[Any]) -> Iterator[Result]:
+    def embed(self, structures: Sequence[Structure], graphs: Iterable[Any]) -> list[Result]:
         """For each structure an `EmbeddedStructure`, or its id and the reason for its rejection."""
+        (work,) = self.run([Work(structures, graphs)])
+        return work.results
+
+    def run(self, works: Iterable[Work | None]) -> Iterator[Work]:
+        """The same works in their order, each with its results.
+
+        What a pass leaves on its way from a device is waited for after the next pass is launched,
+        be it of the next work. None: there is no next one for now, so that it is waited for.
+        """
+        before: Pass | None = None  # the one whose results are on their way
+        for work in works:
+            for launched in self._passes(work) if work else ():
+                self._launch(launched)
+                if before:
+                    self._finish(before)
+                    if before.work is not work:
+                        yield before.work
+                before = launched
+                if launched.error or not launched.arrivals.events:  # it failed, or all is here
+                    self._finish(launched)
+                    before = None
+            if before and before.work is not work:
+                self._finish(before)
+                yield before.work
+                before = None
+            if work and not before:
+                yield work
+        if before:
+            self._finish(before)
+            yield before.work
+
+    def _passes(self, work: Work) -> Iterator[Pass]:
+        """What goes through the network at once; structures without a graph are rejected."""
+        start = time.perf_counter()
+        graphs = list(work.graphs)
+        work.seconds_graph = time.perf_counter() - start
         group: list[tuple[Structure, Any]] = []
         atoms = edges = 0
-        for structure, graph in zip(structures, graphs, strict=True):
+        for structure, graph in zip(work.structures, graphs, strict=True):
             if isinstance(graph, Rejected):
-                yield structure.id, graph.reason
+                work.results.append((structure.id, graph.reason))
                 continue
             more = edges_of(graph) if self._counts_edges else 0
             self._seen_atoms += len(structure.numbers)
@@ -118,40 +211,60 @@ class Embedder:
                 or (edges + more) * self._seen_atoms > self.batch_atoms * self._seen_edges
             )
             if group and is_full:
-                yield from self._forward(group)
+                yield Pass(work, group)
                 group, atoms, edges = [], 0, 0
             group.append((structure, graph))
             atoms += len(structure.numbers)
             edges += more
         if group:
-            yield from self._forward(group)
+            yield Pass(work, group)
 
-    def _forward(self, group: list[tuple[Structure, Any]]) -> Iterator[Result]:
+    def _launch(self, one: Pass) -> None:
+        """Raises what leaves this process without its device."""
+        start = time.perf_counter()
+        with deferred() as one.arrivals:
+            try:
+                one.found = self._features([graph for _, graph in one.group])
+            except Exception as error:
+                one.error = _survived(error)
+        one.work.seconds_forward += time.perf_counter() - start
+
+    def _finish(self, launched: Pass) -> None:
+        """Adds a pass's results to its work; one that failed is run again in two halves.
+
+        An error of the device may show only here.
+        """
+        work, group = launched.work, launched.group
         structures = [structure for structure, _ in group]
         atoms = sum(len(structure.numbers) for structure in structures)
+        start = time.perf_counter()
         try:
-            features, outputs = self._features([graph for _, graph in group])
+            launched.arrivals.wait()
         except Exception as error:
-            if not out_of_memory(error):
-                if "CUDA error" in str(error):
-                    raise  # this process can no longer use the device
-                failure = f"no embedding: {one_line(error)}"
-            else:
-                failure = f"out of memory: its {atoms} atoms do not fit on {self.model.device}"
-                self.batch_atoms = max(1, min(self.batch_atoms, atoms) // 2)
-                self._may_grow = False
-        else:
+            launched.error = launched.error or _survived(error)
+        waited = time.perf_counter()
+        work.seconds_waiting += waited - start
+        if launched.error is None:
             if self._may_grow and 2 * atoms > self.batch_atoms:
                 self._grow()
-            yield from _split(structures, features, outputs)
+            work.results += _split(structures, *launched.found)
+            work.seconds_forward += time.perf_counter() - start
             return
+        if out_of_memory(launched.error):
+            failure = f"out of memory: its {atoms} atoms do not fit on {self.model.device}"
+            self.batch_atoms = max(1, min(self.batch_atoms, atoms) // 2)
+            self._may_grow = False
+        else:
+            failure = f"no embedding: {one_line(launched.error)}"
         _release_memory()
         if len(group) == 1:
-            yield structures[0].id, failure
+            work.results.append((structures[0].id, failure))
             return
         half = len(group) // 2
-        yield from self._forward(group[:half])
-        yield from self._forward(group[half:])
+        for part in (group[:half], group[half:]):
+            again = Pass(work, part)
+            self._launch(again)
+            self._finish(again)
 
     def _features(self, graphs: list[Any]) -> tuple[dict[int, np.ndarray], Outputs | None]:
         if not self.outputs:
@@ -183,12 +296,19 @@ def _split(
             yield structure.id, "its embedding, energy or a force is not finite"
 
 
+def _survived(error: Exception) -> Exception:
+    """The error, without the tensors that its frames hold. Raises one that none can survive."""
+    if not out_of_memory(error) and "CUDA error" in str(error):
+        raise error  # this process can no longer use the device
+    return error.with_traceback(None)
+
+
 def edges_of(graph: Any) -> int:
     """The longest axis of a graph's arrays: its edges, or its angles where there are more."""
     parts = graph.values() if isinstance(graph, dict) else graph
     is_several = isinstance(graph, dict | tuple | list)
-    arrays = [part for part in (parts if is_several else ()) if isinstance(part, np.ndarray)]
-    return max((max(array.shape, default=0) for array in arrays), default=0)
+    shapes = [part.shape for part in (parts if is_several else ()) if hasattr(part, "shape")]
+    return max((max(shape, default=0) for shape in shapes), default=0)
 
 
 def precision(device: str) -> dict[str, Any]:

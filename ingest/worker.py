@@ -15,7 +15,10 @@ string, site_index int32, layer_<i> fixed_size_list<float32>[dim]; then, where a
 double (eV, of the whole structure, in each of its rows) and forces fixed_size_list<float32>[3]
 (eV/Å, Cartesian), both of the same forward pass. A rejected structure has no rows. Each has
 metadata "report", JSON: rejected [[id, reason], …], batch_atoms now, seconds_graph (spent on them,
-or waiting), seconds_forward.
+or waiting), seconds_forward, seconds_waiting (of these, for a GPU's results).
+
+A GPU computes behind the program's back: the next request's first pass is launched before the
+results of this one's last are waited for, if it has come.
 
 The worker ends when stdin does, or when its parent is gone. It never opens a store.
 """
@@ -33,7 +36,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, cast
 
 if __name__ == "__main__":
     # So that `ingest` is imported as a package.
@@ -42,28 +45,32 @@ if __name__ == "__main__":
 import numpy as np
 import pyarrow as pa
 
+from ingest import neighbours
 from ingest.embedder import (
+    DeviceGraphBuilder,
     EmbeddedStructure,
     Embedder,
     GraphBuilder,
+    Work,
     device_name,
     one_line,
     precision,
 )
-from ingest.families import Model, Structure, former_sha256, load, part
+from ingest.families import (
+    BuildsTogether,
+    Model,
+    Structure,
+    former_sha256,
+    load,
+    part,
+    versions,
+)
 
 PROTOCOL = 2
 OUTPUTS = {
     "energy": pa.field("energy", pa.float64()),
     "forces": pa.field("forces", pa.list_(pa.float32(), 3)),
 }
-
-
-class Work(NamedTuple):
-    """A request, whose graphs may still be under construction."""
-
-    structures: list[Structure]
-    graphs: Iterable[Any]
 
 
 def private_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -92,6 +99,23 @@ def start_graph_process(card: dict[str, Any], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     part(card, "adapter")
+
+
+def graph_maker(
+    card: dict[str, Any], model: Model, processes: int | None
+) -> Callable[[list[Structure]], Iterable[Any]]:
+    """Of structures their graphs, which are not waited for: built when they are asked for, by the
+    model's device where it can, or ahead in other processes.
+    """
+    builder = GraphBuilder(card["name"], model.elements, model.graph)
+    if on_device(model):
+        return DeviceGraphBuilder(builder, cast(BuildsTogether, model))
+    return partial(graph_mapper(card, model.device, processes), builder)
+
+
+def on_device(model: Model) -> bool:
+    """Whether graphs are built by the device."""
+    return model.device.startswith("cuda") and hasattr(model, "graphs") and neighbours.installed()
 
 
 def graph_mapper(card: dict[str, Any], device: str, processes: int | None) -> Callable[..., Any]:
@@ -124,10 +148,10 @@ def structures_of(batch: pa.RecordBatch) -> list[Structure]:
 
 def requests(
     source: BinaryIO, submit: Callable[[list[Structure]], Iterable[Any]]
-) -> Iterator[Work]:
+) -> Iterator[Work | None]:
     """Reads ahead in a thread, so that the next graphs are built during a forward pass.
 
-    The parent limits how far: it has at most two requests in flight.
+    The parent limits how far: it has a few requests in flight. None where the next has not come.
     """
     waiting: queue.SimpleQueue[Work | BaseException | None] = queue.SimpleQueue()
 
@@ -141,29 +165,26 @@ def requests(
             waiting.put(error)
 
     threading.Thread(target=read, daemon=True).start()
-    while (work := waiting.get()) is not None:
+    while True:
+        if waiting.empty():
+            yield None
+        work = waiting.get()
         if isinstance(work, BaseException):
             raise work
+        if work is None:
+            return
         yield work
 
 
 def answer(embedder: Embedder, work: Work, schema: pa.Schema) -> tuple[pa.RecordBatch, bytes]:
-    """The rows and the report for one request."""
-    start = time.perf_counter()
-    graphs = list(work.graphs)
-    middle = time.perf_counter()
-    found: list[EmbeddedStructure] = []
-    rejected: list[tuple[str, str]] = []
-    for result in embedder.embed(work.structures, graphs):
-        if isinstance(result, EmbeddedStructure):
-            found.append(result)
-        else:
-            rejected.append(result)
+    """The rows and the report for one request that was run."""
+    found = [one for one in work.results if isinstance(one, EmbeddedStructure)]
     report = {
-        "rejected": rejected,
+        "rejected": [one for one in work.results if not isinstance(one, EmbeddedStructure)],
         "batch_atoms": embedder.batch_atoms,
-        "seconds_graph": middle - start,
-        "seconds_forward": time.perf_counter() - middle,
+        "seconds_graph": work.seconds_graph,
+        "seconds_forward": work.seconds_forward,
+        "seconds_waiting": work.seconds_waiting,
     }
     return table(found, embedder, schema), json.dumps(report).encode()
 
@@ -193,12 +214,13 @@ def table(found: list[EmbeddedStructure], embedder: Embedder, schema: pa.Schema)
 
 def identity(card: dict[str, Any], model: Model, embedder: Embedder) -> dict[str, Any]:
     """The first message: which model this is, and what it runs on."""
+    lists = versions(neighbours.PACKAGE) if on_device(model) else {}
     return {
         "protocol": PROTOCOL,
         "model": card["name"],
         "family": card["family"],
         "modality": card.get("modality"),
-        "versions": dict(model.versions),
+        "versions": dict(model.versions) | lists,
         "checkpoint_sha256": model.checkpoint_sha256,
         "former_sha256": former_sha256(model.checkpoint_sha256),
         "layers": [{"index": index, "dim": dim} for index, dim in sorted(model.layers.items())],
@@ -244,13 +266,12 @@ def serve(
             pass
         sink.flush()
         return
-    submit = graph_mapper(card, model.device, request["graph_processes"])
-    builder = GraphBuilder(card["name"], model.elements, model.graph)
+    make_graphs = graph_maker(card, model, request["graph_processes"])
     own = json.dumps(identity(card, model, embedder))
     with pa.ipc.new_stream(sink, schema.with_metadata({"identity": own})) as writer:
         writer.write_batch(table([], embedder, schema))  # so that Arrow sends the schema now
         sink.flush()
-        for work in requests(source, partial(submit, builder)):
+        for work in embedder.run(requests(source, make_graphs)):
             batch, report = answer(embedder, work, schema)
             writer.write_batch(batch, custom_metadata={"report": report})
             sink.flush()

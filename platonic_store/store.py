@@ -430,7 +430,7 @@ class Store(Questions):
         seed: int = 0,
         file: str | Path | None = None,
     ) -> "AnchorSet":
-        """Choose and keep k anchor atoms; by default a third of the distinct ones, 4,096 at most.
+        """Choose and keep k anchor atoms; by default a third of the distinct ones, 8,192 at most.
 
         What a model has in quarantine holds none, unless it refuses more than half of the store.
 

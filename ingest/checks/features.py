@@ -10,7 +10,8 @@ import numpy as np
 
 from ingest.checks.crystals import PERIODIC, crystals, repeated
 from ingest.checks.deviations import TOLERANCE, deviation, vectors
-from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder
+from ingest.checks.late import late
+from ingest.embedder import EmbeddedStructure, Embedder, GraphBuilder, Result
 from ingest.families import Model, Structure
 
 
@@ -46,6 +47,30 @@ def batch_independence(model: Model) -> float:
     together = vectors(model, structures[::-1])
     alone = [vectors(model, [one]) for one in structures[::-1]]
     return deviation(together, {i: np.concatenate([one[i] for one in alone]) for i in together})
+
+
+def arrives_late(model: Model) -> float:
+    """What a GPU gives arrives later, and nothing is computed of it before.
+
+    With the outputs of a potential; to the last bit on a CPU.
+    """
+    structures = crystals()
+    graphs = [model.graph(one) for one in structures]
+    outputs = ("energy", "forces") if hasattr(model, "predict") else ()
+    embedder = Embedder(model, sorted(model.layers), 10_000, outputs=outputs)
+    once = joined(embedder.embed(structures, graphs))
+    with late():
+        again = joined(embedder.embed(structures, graphs))
+    if model.device == "cpu":
+        assert all(np.array_equal(once[i], again[i]) for i in once)
+    return deviation(again, once)
+
+
+def joined(results: list[Result]) -> dict[int, np.ndarray]:
+    """The layers of all, none of which was rejected."""
+    assert all(isinstance(one, EmbeddedStructure) for one in results), results
+    layers = [one.layers for one in results if isinstance(one, EmbeddedStructure)]
+    return {i: np.concatenate([one[i] for one in layers]) for i in layers[0]}
 
 
 def rotation(model: Model) -> float:
@@ -157,6 +182,7 @@ CHECKS: Mapping[Callable[[Model], float], float | None] = {
     one_layer_at_a_time: TOLERANCE,
     deterministic: TOLERANCE,
     batch_independence: TOLERANCE,
+    arrives_late: TOLERANCE,
     rotation: TOLERANCE,
     mirror: TOLERANCE,
     translation: TOLERANCE,

@@ -25,6 +25,9 @@ from urllib.parse import urlparse
 
 import numpy as np
 
+from ingest import transfer
+from ingest.transfer import to_device, to_host
+
 
 class Structure(NamedTuple):
     """One crystal, molecule or slab."""
@@ -77,7 +80,20 @@ class Model(Protocol):
         """
 
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """The invariant scalars of each layer, (atoms of all graphs, dim) float32."""
+        """The invariant scalars of each layer, (atoms of all graphs, dim) float32.
+
+        With torch by `transfer.to_host`, the last that is done with them: see there.
+        """
+
+
+class BuildsTogether(Model, Protocol):
+    """A model that can build the graphs of many structures at once, on its device."""
+
+    def graphs(self, structures: Sequence[Structure]) -> list[Any]:
+        """What `graph` gives of each, but for the order of edges and the last bits of vectors.
+
+        Used on a GPU, where nvalchemi-toolkit-ops is installed (`neighbours`).
+        """
 
 
 class Outputs(NamedTuple):
@@ -131,8 +147,14 @@ def periodic_atoms(structure: Structure, cutoff: float) -> Any:
 
 def sums(values: Any, sizes: Sequence[int]) -> np.ndarray:
     """(structures,) float64: of a tensor (atoms,), those of each structure."""
+    if transfer.is_remote(values):
+        import torch
+
+        lengths = to_device(np.asarray(sizes), str(values.device))
+        values = values.detach().double()
+        return to_host(torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True))
     first = np.cumsum([0, *sizes[:-1]])
-    return np.add.reduceat(values.detach().cpu().numpy().astype(np.float64), first)
+    return np.add.reduceat(values.detach().numpy().astype(np.float64), first)
 
 
 def pieces(graphs: Sequence[Any], sizes: Sequence[int], most: int) -> Iterator[list[Any]]:
@@ -149,7 +171,12 @@ def pieces(graphs: Sequence[Any], sizes: Sequence[int], most: int) -> Iterator[l
 
 
 def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int) -> np.ndarray:
-    """(atoms, 3) float32: minus the gradient of an energy by where atoms are.
+    """(atoms, 3) float32, eV/Å; see `pulls_of_edges`."""
+    return to_host(pulls_of_edges(energy, vectors, start, end, atoms))
+
+
+def pulls_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int) -> Any:
+    """(atoms, 3), a tensor: minus the gradient of an energy by where atoms are.
 
     energy: a scalar tensor, of the vectors (edges, 3) from atom `start` to atom `end`.
     """
@@ -157,11 +184,10 @@ def forces_of_edges(energy: Any, vectors: Any, start: Any, end: Any, atoms: int)
 
     (gradient,) = torch.autograd.grad(energy, vectors, allow_unused=True)
     if gradient is None:  # there are no edges
-        return np.zeros((atoms, 3), np.float32)
+        return vectors.new_zeros(atoms, 3).detach()
     forces = vectors.new_zeros(atoms, 3).detach()
     forces.index_add_(0, start, gradient).index_add_(0, end, gradient, alpha=-1)
-    found: np.ndarray = forces.cpu().numpy()
-    return found
+    return forces
 
 
 def outputs_of_edges(
@@ -182,30 +208,37 @@ def asked(features: Iterable[Any], layers: Sequence[int]) -> dict[int, np.ndarra
     found: dict[int, np.ndarray] = {}
     for layer, rows in enumerate(features):
         if layer in layers:
-            found[layer] = rows.cpu().numpy().copy()
+            found[layer] = to_host(rows)
         if layer == max(layers):
             break
     return found
 
 
 def disjoint(
-    graphs: Sequence[Mapping[str, np.ndarray]], points_into: Mapping[str, str], device: str
+    graphs: Sequence[Mapping[str, Any]], points_into: Mapping[str, str], device: str
 ) -> dict[str, Any]:
     """The arrays of some graphs as tensors of one disjoint graph of all.
 
     points_into: an array of indices → that whose rows they are. Indices are joined along their last
-    axis, all else along the first.
+    axis, all else along the first. A graph's arrays may be tensors that are on the device.
     """
-    import torch
-
     tensors = {}
     for name in graphs[0]:
         arrays, axis = [graph[name] for graph in graphs], 0
         if name in points_into:
             before = np.cumsum([0, *(len(graph[points_into[name]]) for graph in graphs[:-1])])
-            arrays = [array + first for array, first in zip(arrays, before, strict=True)]
             axis = -1
-        tensors[name] = torch.from_numpy(np.concatenate(arrays, axis=axis)).to(device)
+        if isinstance(arrays[0], np.ndarray):
+            if axis:
+                arrays = [array + first for array, first in zip(arrays, before, strict=True)]
+            tensors[name] = to_device(np.concatenate(arrays, axis=axis), device)
+            continue
+        import torch
+
+        tensors[name] = torch.cat(arrays, dim=axis)
+        if axis:
+            more = np.repeat(before, [array.shape[-1] for array in arrays])
+            tensors[name] += to_device(more, device)
     return tensors
 
 

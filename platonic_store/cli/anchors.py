@@ -22,7 +22,7 @@ def select(
     k: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(
-            "-k", min=2, help="How many; default: a third of the distinct atoms, 4,096 at most."
+            "-k", min=2, help="How many; default: a third of the distinct atoms, 8,192 at most."
         ),
     ] = None,
     model: Annotated[

@@ -45,16 +45,30 @@ class Cells(NamedTuple):
 
 def cells_of(queries: Floats, points: Floats) -> Cells:
     """Cells of about `CELL` points. queries: (q, D); points: (n, D), in an order that is theirs."""
-    from sklearn.cluster import KMeans
-
     count = max(1, min(len(points) // CELL, MOST_CELLS))
     chosen = np.random.default_rng(0).permutation(len(points))[: FITTED * count]
-    fitted = KMeans(count, init="random", n_init=1, max_iter=10, random_state=0)
-    centres = _unit(fitted.fit(_unit(points[np.sort(chosen)])).cluster_centers_)
+    centres = centres_of(points[np.sort(chosen)], count)
     order = np.argsort(-(centres @ centres.T), axis=1, kind="stable")
     # A cell is first around itself, whatever rounding says.
     order = np.array([[c, *row[row != c]] for c, row in enumerate(order)])
     return Cells(_members(points, centres), _members(queries, centres), order)
+
+
+def centres_of(rows: Floats, count: int) -> Floats:
+    """(count, D) directions around which rows (n, D) lie, by k-means."""
+    from sklearn.cluster import KMeans
+
+    fitted = KMeans(count, init="random", n_init=1, max_iter=10, random_state=0)
+    return unit(fitted.fit(unit(rows)).cluster_centers_)
+
+
+def cells(rows: Floats, centres: Floats) -> Indices:
+    """(n,) which of the centres is nearest to each row. rows: (n, D), of any length."""
+    cell = np.empty(len(rows), dtype=np.int64)
+    for start in range(0, len(rows), ROWS):
+        part = rows[start : start + ROWS]
+        cell[start : start + ROWS] = np.argmax(part @ centres.T, axis=1)
+    return cell
 
 
 def measured(
@@ -105,13 +119,11 @@ def nearest_by_cells(
 
 
 def _members(rows: Floats, centres: Floats) -> list[Indices]:
-    cell = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), ROWS):
-        part = rows[start : start + ROWS]
-        cell[start : start + ROWS] = np.argmax(part @ centres.T, axis=1)
+    cell = cells(rows, centres)
     order = np.argsort(cell, kind="stable")
     return np.split(order, np.searchsorted(cell[order], np.arange(1, len(centres))))
 
 
-def _unit(rows: Floats) -> Floats:
+def unit(rows: Floats) -> Floats:
+    """Rows of unit length; a zero row stays zero."""
     return np.divide(rows, np.maximum(row_lengths(rows), SMALLEST)[:, None], dtype=np.float32)

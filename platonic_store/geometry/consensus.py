@@ -28,10 +28,11 @@ from platonic_store.geometry.projection import (
 )
 from platonic_store.geometry.retrieval import retrieval
 
-LAMBDAS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+LAMBDAS = (1e-6, 1e-5, 1e-4, 1e-3)
+# Below the smallest λ a network that was never trained can agree too; docs/recipes.md, controls.
+SMALLEST = min(LAMBDAS)
 DIMENSION = 256
 FOLDS = 3
-SMALLEST = 1e-9
 ENOUGH = 1024  # anchors to choose λ by: the cost grows with their cube
 # Coordinates that models explain in part count less: by the share explained, to this power.
 SHARPNESS = 8
@@ -51,8 +52,14 @@ class Joining(NamedTuple):
     roots: bool = True
 
 
-JOINING = Joining()
 LIKE_THE_CONSENSUS = Joining(penalty=1, width=1, roots=False)
+SPARSE = 2048  # more anchors than that are told apart by a narrower kernel
+
+
+def joining_with(anchors: int) -> Joining:
+    """How a model joins a consensus of so many anchors."""
+    usual = Joining()
+    return usual._replace(width=usual.width * min(1, (SPARSE / anchors) ** 0.25))
 
 
 class Choice(NamedTuple):
@@ -113,7 +120,7 @@ def join(
     anchors: ArrayLike | list[Any],
     targets: ArrayLike,
     penalty: float,
-    joining: Joining = JOINING,
+    joining: Joining | None = None,
 ) -> Projection:
     """A model's projection to a consensus: kernel ridge regression on its anchors.
 
@@ -121,9 +128,12 @@ def join(
         anchors: (K, D), the model's embeddings of the anchors, or of several layers a list of such.
         targets: (K, d), from `consensus`, of the layers `side_by_side`.
         penalty: the consensus' λ.
+        joining: by default as suits the number of anchors.
     """
     from scipy.linalg import cho_factor, cho_solve
 
+    coordinates = np.asarray(targets, dtype=np.float64)
+    joining = joining or joining_with(len(coordinates))
     layers = [np.asarray(one) for one in (anchors if isinstance(anchors, list) else [anchors])]
     squared = np.concatenate(
         [np.full(one.shape[1], joining.roots and _squares(one)) for one in layers]
@@ -135,7 +145,7 @@ def join(
     ridge = gaussian(rows, rows, width)
     ridge[np.diag_indices(len(rows))] += joining.penalty * penalty * len(rows)
     factor = cho_factor(ridge, lower=True, overwrite_a=True)
-    weights = cho_solve(factor, np.asarray(targets, dtype=np.float64))
+    weights = cho_solve(factor, coordinates)
     taken = squared if squared.any() else None
     return Projection("aligned", centre, None, rows, width, weights, scale, taken)
 
@@ -181,21 +191,21 @@ def refine(embeddings: Sequence[ArrayLike], groups: ArrayLike, choice: Choice) -
     """The choice for all anchors, where there are more than it was made with.
 
     More anchors want a smaller λ: it is divided by ten as long as that finds more of a third of all
-    anchors, groups held out whole. Arguments as of `choose`.
+    anchors, groups held out whole, down to the smallest. Arguments as of `choose`.
     """
     labels = np.asarray(groups).astype(str)
-    if choice.penalty is None or len(labels) <= choice.anchors:
+    if choice.penalty is None or choice.penalty <= SMALLEST or len(labels) <= choice.anchors:
         return choice
     models = [np.asarray(one) for one in embeddings]
     out = _folds(labels) == 0
     asked, anchors = [one[out] for one in models], [one[~out] for one in models]
     refined: dict[str, float] = {}
     best = penalty = choice.penalty
-    while best >= SMALLEST:
+    while penalty >= SMALLEST:
         refined[f"{penalty:g}"] = _recall(_joined(anchors, penalty), asked)
         if refined[f"{penalty:g}"] < refined[f"{best:g}"]:
             break
-        best, penalty = penalty, penalty / 10
+        best, penalty = penalty, float(f"{penalty / 10:g}")
     return choice._replace(penalty=best, refined=refined)
 
 

@@ -9,7 +9,7 @@ new atoms change no coordinates. The recipe `aligned` replaces the cosines by a 
 distance, and multiplies these similarities by a matrix; see `consensus`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, Self, cast, get_args
@@ -21,7 +21,7 @@ from platonic_store.geometry.neighbours import unit_rows
 
 Recipe = Literal["cosine", "centred", "whitened", "aligned"]
 
-CHUNK = 2_048  # rows held in double precision at once, with their similarities to K anchors
+CHUNK = 512  # rows held in double precision at once, with their similarities to K anchors
 # The Gaussian's width in units of the anchors' typical distance from their mean; docs/recipes.md.
 WIDTH = np.sqrt(5)
 
@@ -155,6 +155,7 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
     if rows.ndim != 2 or rows.shape[1] != features:
         raise ValueError(f"this projection takes (n, {features}) embeddings, not {rows.shape}")
     coordinates = np.empty((len(rows), projection.dim), dtype=np.float32)
+    read = _reader(projection)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         if projection.squared is not None:
@@ -164,7 +165,7 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
             part /= projection.scale
         if projection.transform is not None:
             part = part @ projection.transform
-        coordinates[start : start + CHUNK] = _read(projection, part)
+        coordinates[start : start + CHUNK] = read(part)
     return coordinates
 
 
@@ -220,10 +221,29 @@ def kernel_width(anchors: NDArray[np.float64]) -> float:
     return float(WIDTH * spread) or 1.0
 
 
-def _read(projection: Projection, part: NDArray[np.float64]) -> NDArray[np.float64]:
-    if projection.weights is None or projection.width is None:
-        return np.clip(unit_rows(part) @ projection.anchors.T, -1, 1)
-    return unit_rows(gaussian(part, projection.anchors, projection.width) @ projection.weights)
+def _reader(
+    projection: Projection,
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """A function from what the recipe made of embeddings, (n, D'), to coordinates."""
+    weights, width = projection.weights, projection.width
+    if weights is None or width is None:
+        return lambda part: np.clip(unit_rows(part) @ projection.anchors.T, -1, 1)
+    anchors = _with_squares(projection.anchors / width, first=True).T
+
+    def read(part: NDArray[np.float64]) -> NDArray[np.float64]:
+        # `gaussian`, its exponents by one product.
+        exponents = _with_squares(part / width, first=False) @ anchors
+        return unit_rows(np.exp(exponents, out=exponents) @ weights)
+
+    return read
+
+
+def _with_squares(rows: NDArray[np.float64], *, first: bool) -> NDArray[np.float64]:
+    """Rows (n, D) with two more columns, so that products of those made with `first` and of those
+    made without are -|a - b|² / 2.
+    """
+    half, ones = -np.einsum("ij,ij->i", rows, rows) / 2, np.ones(len(rows))
+    return np.column_stack([rows, *((half, ones) if first else (ones, half))])
 
 
 def _known(recipe: str) -> Recipe:

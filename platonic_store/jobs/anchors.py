@@ -25,7 +25,7 @@ from platonic_store.storage.sqltext import literals
 from platonic_store.storage.writer import Writer
 
 METHODS = ("random", "direct", "maml", "farthest")
-MOST_ANCHORS = 4096
+MOST_ANCHORS = 8192
 MOST_CANDIDATES = 500_000
 
 

@@ -18,6 +18,7 @@ from platonic_store.geometry.projection import Projection, project
 from platonic_store.jobs.anchors import anchor_embeddings
 from platonic_store.jobs.chunks import missing_chunks, rows_of_chunk
 from platonic_store.jobs.space import Space, agreed_again, hub_rows
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import commits, lookup
 from platonic_store.storage import tables as t
 from platonic_store.storage.layer_sets import text_of
@@ -25,6 +26,8 @@ from platonic_store.storage.layout import HUB, Level, Points, schema
 from platonic_store.storage.side_points import side_points
 from platonic_store.storage.snapshot import ModelLayer, Snapshot
 from platonic_store.storage.writer import Writer
+
+AT_ONCE = 4_096  # atoms that a thread projects
 
 
 class Projected(NamedTuple):
@@ -134,7 +137,9 @@ def _project_missing(
         )
         for level in levels
     }
-    project_chunk = calls(_project_chunk, (fitted, sample), cluster)
+    # A task of a cluster has one core; here a chunk at a time takes all cores, and much memory.
+    threads = None if cluster is None else 1
+    project_chunk = calls(_project_chunk, (fitted, sample, threads), cluster)
 
     def projected(chunk: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         points = side_points(snapshot, side, rows_of_chunk(snapshot, side, chunk))
@@ -182,21 +187,45 @@ def _coordinates(
 
 
 def _project_chunk(
-    given: tuple[Projection, dict[Level, Sample] | None], part: tuple[int, Points]
+    given: tuple[Projection, dict[Level, Sample] | None, int | None], part: tuple[int, Points]
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Coordinates of a chunk's atoms, and of its structures: the mean over their atoms."""
-    (fitted, sample), (chunk, points) = given, part
+    """Coordinates of a chunk's atoms, and of its structures: the mean over their atoms.
+
+    given: the projection, what hubs are measured by, and how many threads, all cores if None.
+    """
+    (fitted, sample, threads), (chunk, points) = given, part
     order = points.keys.to_pandas().sort_values(["structure_id", "site_index"]).index.to_numpy()
-    keys = points.keys.take(order)
-    coordinates = project(fitted, points.vectors[order])
+    keys, vectors = points.keys.take(order), points.vectors[order]
     ids = keys["structure_id"].to_numpy()
     is_first = np.r_[True, ids[1:] != ids[:-1]]
+    owner = np.cumsum(is_first) - 1
+    orbit = np.flatnonzero(is_first)[owner] + keys["orbit"].to_numpy()
+    coordinates = _coordinates_of(fitted, vectors, orbit, threads)
     of_structures = pa.table({"structure_id": ids[is_first]})
-    means = mean_by_structure(coordinates, np.cumsum(is_first) - 1)
+    means = mean_by_structure(coordinates, owner)
     return (
         _rows("atom", chunk, keys, coordinates, sample),
         _rows("structure", chunk, of_structures, means, sample),
     )
+
+
+def _coordinates_of(
+    fitted: Projection, vectors: np.ndarray, orbit: np.ndarray, threads: int | None
+) -> np.ndarray:
+    """`project`, once for equivalent atoms whose vectors are the same, as most are in half
+    precision.
+
+    orbit: (n,) the row of the first of the sites that are equivalent to an atom's.
+    """
+    row = np.arange(len(vectors))
+    orbit = np.minimum(orbit, len(vectors) - 1)  # of a structure that is here in part
+    is_same = (orbit[orbit] == orbit) & (vectors == vectors[orbit]).all(axis=1)
+    distinct, place = np.unique(np.where(is_same, orbit, row), return_inverse=True)
+    coordinates = np.empty((len(distinct), fitted.dim), dtype=np.float32)
+    parts = (slice(start, start + AT_ONCE) for start in range(0, len(distinct), AT_ONCE))
+    for part, made in ahead(lambda part: project(fitted, vectors[distinct[part]]), parts, threads):
+        coordinates[part] = made
+    return coordinates if len(distinct) == len(vectors) else coordinates[place]
 
 
 def _rows(

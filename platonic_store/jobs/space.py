@@ -24,12 +24,12 @@ from platonic_store.errors import AnchorsNotFound, Call, InvalidQuery
 from platonic_store.geometry import hubs
 from platonic_store.geometry.consensus import (
     DIMENSION,
-    JOINING,
     LIKE_THE_CONSENSUS,
     Joining,
     choose,
     consensus,
     join,
+    joining_with,
     refine,
 )
 from platonic_store.geometry.projection import Projection, Recipe, fit, side_by_side
@@ -60,7 +60,7 @@ class Space(NamedTuple):
     targets: np.ndarray | None = None
     penalty: float | None = None
     sides: tuple[ModelLayer, ...] = ()
-    joining: Joining = JOINING
+    joining: Joining = Joining()
 
     def fit(self, anchors: list[np.ndarray]) -> Projection:
         """The projection of a side from its (K, D) embeddings of the anchors, a matrix a layer.
@@ -214,11 +214,12 @@ def _agree(
     content = b"" if targets is None else _npy(targets)
     digest = hashlib.sha256(anchor_set.id.encode() + content).hexdigest()[:8]
     name = f"{recipe}-{anchor_set.k}-{digest}"
-    space = Space(name, recipe, anchor_set, targets, choice.penalty, tuple(embeddings))
+    joining = joining_with(anchor_set.k)
+    space = Space(name, recipe, anchor_set, targets, choice.penalty, tuple(embeddings), joining)
     agreement = {
         "models": list(map(str, embeddings)),
         **choice._asdict(),
-        "joining": space.joining._asdict(),
+        "joining": joining._asdict(),
         "dimension": DIMENSION,
     }
     if len(options) > 1:

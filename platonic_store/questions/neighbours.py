@@ -72,13 +72,15 @@ def neighbours(
             parts.append(_others(index, far, own[rows], rows, k))
             advance(len(rows))
     query, found, rank, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((rank, _places(queries)[query]))
+    query, found, rank, distance = query[order], found[order], rank[order], distance[order]
     frame = queries.iloc[query].reset_index(drop=True)
     frame["rank"] = rank
     frame["neighbour"] = candidates["structure_id"].to_numpy()[found]
     if level == "atom":
         frame["neighbour_site"] = candidates["site_index"].to_numpy()[found]
     frame["distance"] = distance
-    return frame.sort_values([*queries.columns, "rank"], ignore_index=True)
+    return frame
 
 
 def _nearest(
@@ -105,6 +107,14 @@ def _rows(
     if mask.all():
         return points.keys.select(names).to_pandas(), points.vectors
     return points.keys.select(names).filter(mask).to_pandas(), points.vectors[mask]
+
+
+def _places(queries: pd.DataFrame) -> np.ndarray:
+    """(n,) where each query comes among all: there are k times as many answers to sort."""
+    places = np.empty(len(queries), dtype=np.int64)
+    order = queries.reset_index(drop=True).sort_values([*queries.columns]).index
+    places[order.to_numpy()] = np.arange(len(queries))
+    return places
 
 
 def _own_rows(queries: pd.DataFrame, candidates: pd.DataFrame) -> np.ndarray:

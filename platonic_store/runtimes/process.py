@@ -49,6 +49,7 @@ class Embedded(NamedTuple):
     seconds_graph: float
     seconds_forward: float
     batch_atoms: int  # after this request
+    seconds_waiting: float = 0.0  # of seconds_forward, for a GPU
 
 
 class Worker:
@@ -170,8 +171,8 @@ class Worker:
                 raise ValueError("the answer is to another request")
         except _BROKEN as error:
             raise WorkerDied(self._cause(error)) from error
-        numbers = (report[name] for name in ("seconds_graph", "seconds_forward", "batch_atoms"))
-        return Embedded(table, rejected, *numbers)
+        numbers = ("seconds_graph", "seconds_forward", "batch_atoms", "seconds_waiting")
+        return Embedded(table, rejected, *(report[name] for name in numbers))
 
     def kill(self) -> None:
         """Ends the process at once; a thread that waits for its answer gets `WorkerDied`."""

@@ -34,7 +34,7 @@ from platonic_store.runtimes.process import (
 __all__ = ["Embedded", "WorkerPool"]
 
 REQUEST_ATOMS = 512  # at least: little is lost with a worker, and all workers end together
-REQUESTS_IN_FLIGHT = 2
+REQUESTS_IN_FLIGHT = 2  # on a GPU one more, whose results are on their way
 START_ATTEMPTS = 3
 # A worker hangs that takes longer for a request than this, and for each of its atoms than this, or
 # than so many times what an atom took in the slowest request so far. Generous: the first passes
@@ -52,6 +52,7 @@ class Request:
 
     structures: pa.RecordBatch
     attempts_left: int = 2
+    is_alone: bool = False  # no other is in flight with it: it may have crashed a worker
 
     @property
     def atoms(self) -> int:
@@ -61,17 +62,21 @@ class Request:
     def split_after_crash(self, *, hung: bool) -> list["Request"]:
         """The requests to send next, this one having crashed its worker; none: reject it.
 
+        Maybe it has not: on a GPU the next one has begun before this one is answered. Alone it
+        shows.
+
         One that hung is halved at once: to see it hang again takes long.
         """
         self.attempts_left -= 2 if hung and self.structures.num_rows > 1 else 1
         if self.attempts_left > 0:
+            self.is_alone = True
             return [self]
         rows = self.structures.num_rows
         if rows == 1:
             return []
         halves = self.structures.slice(0, rows // 2), self.structures.slice(rows // 2)
         # One more crash halves a half again; only a single structure has two attempts.
-        return [Request(half, attempts_left=2 if half.num_rows == 1 else 1) for half in halves]
+        return [Request(half, 2 if half.num_rows == 1 else 1, is_alone=True) for half in halves]
 
 
 class Answer(NamedTuple):
@@ -338,13 +343,16 @@ class _WorkerThread(threading.Thread):
     def _feed(self, worker: Worker, backlog: deque[Request]) -> None:
         """Keeps the worker busy until the pool closes. `backlog`: requests not yet answered."""
         sent = 0
+        most = REQUESTS_IN_FLIGHT + (self.identity.result()["device"] != "cpu")
         while not self._pool._closed.is_set():
-            while sent < REQUESTS_IN_FLIGHT:
+            while sent < most and not (sent and backlog[0].is_alone):
                 if sent == len(backlog):
                     request = self._next(wait=not backlog)
                     if request is None:
                         break
                     backlog.append(request)
+                if sent and backlog[sent].is_alone:
+                    break
                 with worker.limited(self._pool._seconds_for(backlog[0])):
                     worker.send(backlog[sent].structures)
                 sent += 1

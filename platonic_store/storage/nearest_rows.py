@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 FIRST = 8  # times as many rows as are wanted: atoms stand for others, and some are not accepted
 MOST = 16_384  # rows that are looked at; where fewer than one in a thousand is accepted it is slow
-MORE_PROBES = 4  # times as many, for many rows
 MANY = 500
+MORE_PROBES = 4  # times as many lists for many rows, and
+PROBES_OF_MANY = 32  # at least so many
 REFINE = 5  # times as many rows as are wanted are measured exactly, or 200 more
 AT_ONCE = 128  # rows at most of which vectors are read with the keys
 SAFETY = 4  # times as many rows as a condition needs if it holds here as often as anywhere
@@ -76,7 +77,8 @@ def nearest_rows(
     seen = np.empty(0, dtype=np.uint64)
     kept: list[pa.Table] = []
     while True:
-        found = search(table, vector, asked, probes * (MORE_PROBES if asked > MANY else 1))
+        lists = max(MORE_PROBES * probes, PROBES_OF_MANY) if asked > MANY else probes
+        found = search(table, vector, asked, lists)
         is_new = ~np.isin(np.asarray(found["_rowid"]), seen)
         seen = np.append(seen, np.asarray(found["_rowid"])[is_new])
         at_once = among == 0 and not kept and len(found) <= refine * AT_ONCE

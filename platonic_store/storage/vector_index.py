@@ -19,6 +19,7 @@ from platonic_store.geometry.neighbours import row_lengths
 from platonic_store.storage.bulk import to_merge
 from platonic_store.storage.layout import Level
 from platonic_store.storage.nearest_rows import nearest_rows
+from platonic_store.storage.vector_lists import made_lists
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 INDEX_FROM_ROWS = 100_000
 PARTITION_ROWS = 4096
 MOST_LISTS = 1_024  # to make lists takes the square of their number
-PROBES = (8, 16, 32, 64, 128, 256, 512)
+PROBES = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 RECALL = 0.998  # more than is promised: rows that come later are no part of the measurement
 GOOD = 0.99
 GAIN = 0.001  # of recall, for which four times as many lists are probed
@@ -76,9 +77,8 @@ def keep_indexed(table: "LanceDataset") -> None:
     before = measured(table)
     is_made = ("vector",) not in known or 0 < GROWN * before.lists_of < rows
     if is_made:
-        table.create_index(
-            "vector", "IVF_SQ", metric="cosine", num_partitions=_lists(rows), replace=True
-        )
+        with made_lists(table, _lists(rows)) as lists:
+            table.create_index("vector", "IVF_SQ", metric="cosine", replace=True, **lists)
     if ("structure_id",) not in known:
         table.create_scalar_index("structure_id", "BTREE")
     renew()

@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
-from platonic_store.geometry.consensus import choose, consensus, join
-from platonic_store.geometry.projection import Projection, fit, project
+from platonic_store.geometry import consensus as module
+from platonic_store.geometry.consensus import (
+    SMALLEST,
+    Choice,
+    choose,
+    consensus,
+    join,
+    joining_with,
+    refine,
+)
+from platonic_store.geometry.neighbours import unit_rows
+from platonic_store.geometry.projection import CHUNK, Projection, fit, gaussian, project
 from platonic_store.geometry.retrieval import retrieval
 
 K, REST = 160, 300
@@ -135,3 +145,39 @@ def test_models_with_nothing_in_common_stay_whitened_or_score_as_chance():
 def test_wrong_arguments(wrong, says):
     with pytest.raises(ValueError, match=says):
         wrong()
+
+
+def test_with_more_anchors_lambda_falls_as_long_as_that_finds_more(monkeypatch):
+    monkeypatch.setattr(module, "ENOUGH", 40)
+    models = [one[:K] for one in views(noise=0)]
+    found = refine(models, GROUPS, Choice(1e-3, {}, 40))
+    recalls = [found.refined[f"{1 / 10**n:g}"] for n in range(3, 3 + len(found.refined))]
+    assert found.refined[f"{found.penalty:g}"] == max(recalls) > recalls[0]
+    assert found.penalty >= SMALLEST
+    assert refine(models, GROUPS, found._replace(penalty=SMALLEST)).penalty == SMALLEST
+
+
+def test_of_dense_anchors_the_kernel_is_narrower():
+    rng = np.random.default_rng(0)
+    widths = {}
+    for k in (512, 2048, 4096):
+        rows = rng.standard_normal((k, 3))
+        widths[k] = join(rows, rows, 1e-3).width
+    assert widths[512] == pytest.approx(widths[2048]) == pytest.approx(0.7 * np.sqrt(5))
+    assert widths[4096] == pytest.approx(widths[2048] / 2**0.25)
+    assert joining_with(100) == joining_with(2048)
+
+
+def test_coordinates_are_the_kernels_times_the_weights():
+    """To the last digit or so in single precision, also of what is far from all anchors."""
+    model = views()[0]
+    fitted = join(model[:K], consensus([one[:K] for one in views()], PENALTY), PENALTY)
+    rows = np.tile(model, (3, 1)).astype(np.float32)
+    rows[-1] *= 1e4
+    assert fitted.width is not None
+    parts = (rows - fitted.centre) / fitted.scale
+    kernel = gaussian(parts, fitted.anchors, fitted.width)
+    found = project(fitted, rows)
+    np.testing.assert_allclose(found, unit_rows(kernel @ fitted.weights), atol=1e-7)
+    assert len(rows) > CHUNK
+    assert not found[-1].any()

@@ -182,6 +182,14 @@ def test_a_structure_that_kills_its_worker_is_found_and_rejected(poison, cause):
         assert run(pool, batch(names(10))) == {}
 
 
+def test_on_a_gpu_too_though_it_dies_while_another_request_is_unanswered(home):
+    """Its worker has launched the next request's pass before it answers one."""
+    batches = [batch([f"{i}-{j}" for j in range(128)]) for i in range(4)]
+    batches[2] = batch([*(f"2-{j}" for j in range(3)), "poison", *(f"2-{j}" for j in range(3, 90))])
+    with WorkerPool(card("late gpu"), (1,), workers=1, batch_atoms=64) as pool:
+        assert run(pool, *batches) == {"poison": "killed its worker twice (signal 9)"}
+
+
 @pytest.mark.faults
 def test_workers_killed_from_outside_lose_nothing():
     def kill_one(index):

@@ -55,7 +55,8 @@ class PoolOfNone:
         for batch in rebatch(batches, lambda: workers.REQUEST_ATOMS):
             structures = worker.structures_of(batch)
             work = worker.Work(structures, map(self._builder, structures))
-            table, report = worker.answer(self._embedder, work, self._schema)
+            (done,) = self._embedder.run([work])
+            table, report = worker.answer(self._embedder, done, self._schema)
             rejected = worker.json.loads(report)["rejected"]
             yield Embedded(table, [tuple(pair) for pair in rejected], 0.0, 0.0, 16)
 

@@ -6,11 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from s3 import KEY, SECRET
 from store_fakes import content, crystals
 
+from platonic_store.arrow import vector_array
 from platonic_store.errors import SnapshotNotFound, StoreNotFound, StoreNotWritable
+from platonic_store.storage import lance_tables, vector_index
+from platonic_store.storage.layout import schema
+from platonic_store.storage.locate import locate
 from platonic_store.store import Store
 
 POOL = crystals(50)
@@ -110,6 +116,26 @@ def test_the_command_asks_an_object_store(filled, bucket):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert SECRET not in done.stderr
+
+
+def test_an_index_is_made_on_an_object_store(bucket, monkeypatch):
+    """The lists of its rows are kept on this machine meanwhile."""
+    monkeypatch.setattr(vector_index, "INDEX_FROM_ROWS", 1_000)
+    location = locate(bucket.uri, bucket.options)
+    uri, options = location.lance_uri("t"), location.lance_options
+    data = np.random.default_rng(0).normal(size=(1_000, 8)).astype(np.float32)
+    columns = {
+        "structure_id": [f"s{i}" for i in range(len(data))],
+        "chunk_id": np.ones(len(data), dtype=np.int64),
+        "vector": vector_array(data),
+    }
+    rows = pa.table(columns).cast(schema("structure", 8, half=True))
+    version = lance_tables.create(uri, rows.schema, options)
+    written = lance_tables.write_fragments(uri, rows, options)
+    version = lance_tables.commit(uri, version, written, [], options).version
+    found = lance_tables.maintain(uri, version, options)
+    assert vector_index.measured(found).recall >= 0.99
+    assert all(index.num_rows_indexed == len(data) for index in found.describe_indices())
 
 
 def client(script: Path, **environment: str) -> subprocess.Popen:

@@ -5,9 +5,13 @@ import pyarrow as pa
 import pytest
 from store_fakes import crystals
 
-from platonic_store.arrow import vector_array
+from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import InvalidQuery
+from platonic_store.geometry.projection import fit
+from platonic_store.geometry.projection import project as projected
+from platonic_store.jobs import project as job
 from platonic_store.storage import commits
+from platonic_store.storage.layout import Points
 from platonic_store.store import Store
 
 POOL = crystals(40)
@@ -60,3 +64,36 @@ def test_what_half_precision_cannot_hold_is_refused(both):
         row = pa.table({"structure_id": ["x"], "vector": vector_array(np.full((1, dim), 7e4))})
         with pytest.raises(InvalidQuery, match="beyond float16"):
             commits.commit_chunk(writer, 0, ["x"], [commits.TableAppend(name, row)])
+
+
+@pytest.mark.parametrize("kept", [slice(None), slice(1, None)], ids=["whole", "in part"])
+def test_equivalent_atoms_with_the_same_vector_are_projected_once(kept, monkeypatch):
+    """And have the coordinates that they have by themselves."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(9, 4)).astype(np.float32)
+    orbit = np.array([0, 0, 2, 2, 0, 1, 1, 1, 3])
+    vectors[[1, 6]] = vectors[[0, 5]]  # the third and the eighth differ from what they are like
+    keys = {
+        "structure_id": pa.array(["a"] * 4 + ["b"] * 5),
+        "site_index": pa.array([0, 1, 2, 3, 0, 1, 2, 3, 4], pa.int32()),
+        "atomic_number": pa.array([6] * 9, pa.int16()),
+        "orbit": pa.array(orbit, pa.int32()),
+    }
+    order = rng.permutation(9)[kept]
+    points = Points(pa.table(keys).take(order), vectors[order])
+    fitted = fit("cosine", rng.normal(size=(3, 4)))
+    seen: list[int] = []
+
+    def counted(fitted, rows):
+        seen.append(len(rows))
+        return projected(fitted, rows)
+
+    monkeypatch.setattr(job, "project", counted)
+    atoms, structures = job._project_chunk((fitted, None, 1), (7, points))
+    place = np.lexsort((points.column("site_index"), points.column("structure_id")))
+    np.testing.assert_array_equal(
+        vector_matrix(atoms["vector"]), projected(fitted, points.vectors[place])
+    )
+    assert structures["structure_id"].to_pylist() == ["a", "b"]
+    if kept == slice(None):
+        assert seen == [7]

@@ -16,6 +16,7 @@ from chemeleon_dng.diffusion.diffusion_module import DiffusionModule
 from pymatgen.core.lattice import Lattice
 
 from ingest.families import Structure, torch_device, verified, versions, weights_sha256
+from ingest.transfer import to_device, to_host
 
 LEAST_NOISE = 1  # the first step of the diffusion
 VACUUM = 10.0  # Å, along a direction without periodicity: the network knows only crystals
@@ -67,18 +68,18 @@ class Chemeleon:
         found: dict[int, np.ndarray] = {}
 
         def keep(layer: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            found[self._layers.index(layer)] = output.cpu().numpy()
+            found[self._layers.index(layer)] = to_host(output)
 
         sizes = torch.tensor([len(graph["atom_types"]) for graph in graphs], device=self.device)
         steps = torch.full((len(graphs),), LEAST_NOISE, device=self.device)
         crystals = {
-            name: torch.from_numpy(np.concatenate([graph[name] for graph in graphs]))
+            name: to_device(np.concatenate([graph[name] for graph in graphs]), self.device)
             for name in graphs[0]
         }
         hooks = [self._layers[i].register_forward_hook(keep) for i in layers]
         try:
             self._model(
-                **{name: one.to(self.device) for name, one in crystals.items()},
+                **crystals,
                 num_atoms=sizes,
                 batch_idx=torch.repeat_interleave(sizes),
                 t=steps,

@@ -18,6 +18,7 @@ from ingest.families import (
     weights_sha256,
 )
 from ingest.imports import without
+from ingest.transfer import to_device, to_host
 
 with without("chgnet.model.dynamics", "chgnet.utils.vasp_utils"):
     import chgnet
@@ -81,24 +82,25 @@ class Chgnet:
         angles = np.array([len(graph["bond_graph"]) > 0 for graph in graphs])
         sizes = np.array([len(graph["atomic_number"]) for graph in graphs])
         of_atoms = np.repeat(angles, sizes)
-        found = {i: np.empty((len(of_atoms), self.layers[i]), np.float32) for i in layers}
-        energies = np.empty(len(graphs))
-        forces = np.empty((len(of_atoms), 3), np.float32) if task == "ef" else None
+        parts, energies, forces = [], [], []
         for kind in np.unique(angles):
             group = [graph for graph, one in zip(graphs, angles, strict=True) if one == kind]
             features, said = self._forward(group, layers, task)
-            for layer, rows in features.items():
-                found[layer][of_atoms == kind] = rows
-            if "e" in said:
-                scale = sizes[angles == kind] if self._model.is_intensive else 1
-                energies[angles == kind] = said["e"].detach().cpu().double().numpy() * scale
-            if forces is not None:
-                forces[of_atoms == kind] = torch.cat(said["f"]).detach().cpu().numpy()
-        return found, Outputs(energies, forces)
+            parts.append(features)
+            if task:
+                scale = sizes[angles == kind] if self._model.is_intensive else np.ones(len(group))
+                energies.append(said["e"].detach().double() * to_device(scale, self.device))
+            if task == "ef":
+                forces.append(torch.cat(said["f"]))
+        found = {i: reunited([part[i] for part in parts], of_atoms) for i in layers}
+        return found, Outputs(
+            reunited(energies, angles) if task else np.empty(0),
+            reunited(forces, of_atoms) if task == "ef" else None,
+        )
 
     def _forward(
         self, graphs: Sequence[Any], layers: Sequence[int], task: str | None
-    ) -> tuple[dict[int, np.ndarray], dict[str, Any]]:
+    ) -> tuple[dict[int, torch.Tensor], dict[str, Any]]:
         """Layers by hooks, and what the package says of a task; without one it stops early."""
         crystals = [self._crystal_graph(graph, task == "ef") for graph in graphs]
 
@@ -113,6 +115,12 @@ class Chgnet:
         tensors = as_tensors(graph)
         tensors["atom_frac_coord"].requires_grad_(forces)
         return CrystalGraph(**tensors).to(self.device)
+
+
+def reunited(parts: Sequence[torch.Tensor], kinds: np.ndarray) -> np.ndarray:
+    """The rows of each kind, in their order, in the order of `kinds`."""
+    places = np.argsort(np.argsort(kinds, kind="stable"))
+    return to_host(torch.cat(list(parts))[to_device(places, str(parts[0].device))])
 
 
 load = Chgnet

@@ -28,6 +28,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_host
 
 # The operators in the wheel are compiled for one version of torch, with CUDA and MPI. DPA-3 needs
 # none of them, and the package does without where they are not.
@@ -147,7 +148,7 @@ class DeepMD:
         with torch.set_grad_enabled(forces):
             rows = list(self._run(batch))
             atoms = self.energies(rows[-1], types)
-        found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
+        found = {layer: to_host(rows[layer]) for layer in layers}
         sizes = [len(graph["types"]) for graph in graphs]
         return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 

@@ -30,6 +30,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_device, to_host
 
 # Edges are given to the network; nothing is computed twice to save memory.
 GIVEN = {"otf_graph": False, "always_use_pbc": False, "activation_checkpointing": False}
@@ -133,13 +134,13 @@ class Fairchem:
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """The package's backbone, head and scales."""
         said = [self._predict(piece, layers, forces) for piece in self._pieces(graphs)]
-        energies = np.concatenate([one.energies for _, one in said])
-        both = np.concatenate([one.forces for _, one in said]) if forces else None
-        return joined([features for features, _ in said]), Outputs(energies, both)
+        energies = torch.cat([one["energy"].double().view(-1) for _, one in said])
+        both = to_host(torch.cat([one["forces"].float() for _, one in said])) if forces else None
+        return joined([features for features, _ in said]), Outputs(to_host(energies), both)
 
     def _predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
-    ) -> tuple[dict[int, np.ndarray], Outputs]:
+    ) -> tuple[dict[int, torch.Tensor], dict[str, torch.Tensor]]:
         network, data = self.network, self._batch(graphs)
         network.backbone.regress_config.forces = forces
         network.backbone.regress_config.stress = False
@@ -152,16 +153,16 @@ class Fairchem:
                 output = network(data)
         finally:
             hook.remove()
-        energies = self._said(output, "energy", data).double().numpy().reshape(-1)
-        both = self._said(output, "forces", data).float().numpy() if forces else None
-        return self._features(found, layers, last[0]), Outputs(energies, both)
+        asked = ("energy", "forces") if forces else ("energy",)
+        said = {what: self._said(output, what, data) for what in asked}
+        return self._features(found, layers, last[0]), said
 
     def _features(
         self, found: Mapping[int, torch.Tensor], layers: Sequence[int], last: torch.Tensor
-    ) -> dict[int, np.ndarray]:
+    ) -> dict[int, torch.Tensor]:
         """(atoms, channels) of each layer: of (atoms, (lmax + 1)², channels), those of l = 0."""
         whole = {layer: last if layer == self.last else found[layer] for layer in layers}
-        return {layer: one[:, 0].detach().cpu().numpy().copy() for layer, one in whole.items()}
+        return {layer: one[:, 0].detach().clone() for layer, one in whole.items()}
 
     def _pieces(self, graphs: Sequence[Any]) -> Iterator[list[Any]]:
         """What goes through the network at once: on a GPU all of them."""
@@ -176,7 +177,7 @@ class Fairchem:
         values = task.normalizer.denorm(output[name][what].detach())
         if task.element_references is not None:
             values = task.element_references.undo_refs(data, values)
-        found: torch.Tensor = values.cpu()
+        found: torch.Tensor = values
         return found
 
     @contextmanager
@@ -224,9 +225,7 @@ class Fairchem:
             tags=np.zeros(sizes.sum(), np.int64),
             batch=np.repeat(np.arange(len(graphs)), sizes),
         )
-        tensors = {
-            name: torch.from_numpy(array).to(self.device) for name, array in vars(arrays).items()
-        }
+        tensors = {name: to_device(array, self.device) for name, array in vars(arrays).items()}
         return AtomicData(**tensors, dataset=[self.task] * len(graphs), sid=[""] * len(graphs))
 
 
@@ -238,9 +237,9 @@ def same_roll() -> Iterator[None]:
         yield
 
 
-def joined(parts: Sequence[Mapping[int, np.ndarray]]) -> dict[int, np.ndarray]:
+def joined(parts: Sequence[Mapping[int, torch.Tensor]]) -> dict[int, np.ndarray]:
     """Each layer's rows, one piece's after the other's."""
-    return {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
+    return {layer: to_host(torch.cat([part[layer] for part in parts])) for layer in parts[0]}
 
 
 load = Fairchem

@@ -78,7 +78,7 @@ def head(model: Any) -> Head:
         rows = torch.from_numpy(features)[:, None].to(model.device)
         with torch.no_grad():
             output = module(data, {"node_embedding": rows, "batch": data["batch"]})
-        found: np.ndarray = model._said(output, "energy", data).numpy().reshape(-1)
+        found: np.ndarray = model._said(output, "energy", data).cpu().numpy().reshape(-1)
         return found
 
     return energies

@@ -26,6 +26,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_host
 
 # Of torch-scatter, which has to be compiled, the package uses one function, which is here too.
 sys.modules.setdefault("torch_scatter", ModuleType("torch_scatter")).scatter = scatter  # type: ignore[attr-defined]
@@ -97,7 +98,7 @@ class HIENet:
         with torch.set_grad_enabled(forces):
             rows = list(self._run(data))
         atoms = data[KEY.ATOMIC_ENERGY].view(-1)
-        found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
+        found = {layer: to_host(rows[layer]) for layer in layers}
         sizes = [len(graph["types"]) for graph in graphs]
         return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 

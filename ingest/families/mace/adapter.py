@@ -25,6 +25,8 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.neighbours import neighbours
+from ingest.transfer import to_host
 
 
 def build_graph(structure: Structure, cutoff: float) -> dict[str, np.ndarray]:
@@ -112,6 +114,14 @@ class Mace:
         self.graph = partial(build_graph, cutoff=self.cutoff)
         self.network = network.float().to(self.device).eval().requires_grad_(False)
 
+    def graphs(self, structures: Sequence[Structure]) -> list[dict[str, Any]]:
+        """`graph` of many at once, on the device."""
+        found = neighbours(structures, self.cutoff, self.device)
+        return [
+            {"numbers": one.numbers.astype(np.int64), "edges": edges, "vectors": vectors}
+            for one, (edges, vectors) in zip(structures, found, strict=True)
+        ]
+
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the model's modules in order, and stops after the last requested layer."""
@@ -146,8 +156,7 @@ class Mace:
 
     def _scalars(self, layer: int, node_feats: torch.Tensor) -> np.ndarray:
         """Irreps are sorted: 0e is first."""
-        scalars: np.ndarray = node_feats[:, : self.layers[layer]].cpu().numpy().copy()
-        return scalars
+        return to_host(node_feats[:, : self.layers[layer]])
 
     def _run(
         self, tensors: tuple[torch.Tensor, ...], last: int

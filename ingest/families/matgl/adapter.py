@@ -30,6 +30,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_host
 
 POINTS_INTO = {"start": "node_type", "end": "node_type", "of_edge": "distances"}
 
@@ -109,7 +110,7 @@ class MatGL:
             atoms = potential.data_std * potential.model.final_layer(rows[-1]).view(-1)
             if potential.element_refs is not None:
                 atoms = atoms + potential.element_refs.property_offset[graph.node_type]
-        found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
+        found = {layer: to_host(rows[layer]) for layer in layers}
         sizes = [len(one["node_type"]) for one in graphs]
         edges = graph.vectors, graph.start, graph.end
         return found, outputs_of_edges(atoms, sizes, *edges, forces=forces)

@@ -18,6 +18,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_device, to_host
 
 
 def network(card: Mapping[str, Any]) -> tuple[MatRIS, str]:
@@ -57,11 +58,12 @@ class Matris:
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """The package's own forward pass to its end, and its own forces."""
         found, said = self._run(graphs, layers, "ef" if forces else "e")
-        energies = said["e"].detach().cpu().double().numpy()
+        energies = said["e"].detach().double()
         if self.network.is_intensive:
-            energies = energies * np.array([len(one["atomic_number"]) for one in graphs])
-        gradients = torch.cat(said["f"]).detach().cpu().numpy() if forces else None
-        return found, Outputs(energies, gradients)
+            sizes = np.array([len(one["atomic_number"]) for one in graphs])
+            energies = energies * to_device(sizes, self.device)
+        gradients = to_host(torch.cat(said["f"])) if forces else None
+        return found, Outputs(to_host(energies), gradients)
 
     def _run(
         self, graphs: Sequence[Any], layers: Sequence[int], task: str | None = None
@@ -75,7 +77,8 @@ class Matris:
                 )
                 return said
 
-        return run_layers(self._blocks, layers, forward, whole=task is not None)
+        found, said = run_layers(self._blocks, layers, forward, whole=task is not None)
+        return {layer: to_host(rows) for layer, rows in found.items()}, said
 
     def _graph(self, graph: Mapping[str, Any]) -> RadiusGraph:
         return RadiusGraph(**as_tensors(graph)).to(self.device)

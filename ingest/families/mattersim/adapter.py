@@ -26,6 +26,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_host
 
 
 def build_graph(structure: Structure, cutoff: float, threebody_cutoff: float) -> dict[str, Any]:
@@ -91,7 +92,7 @@ class MatterSim:
         with torch.set_grad_enabled(forces):
             rows = list(self._blocks(batch))
             atoms = network.normalizer(network.final(rows[-1]).view(-1), numbers)
-        found = {layer: rows[layer].detach().cpu().numpy().copy() for layer in layers}
+        found = {layer: to_host(rows[layer]) for layer in layers}
         sizes = [len(graph["numbers"]) for graph in graphs]
         return found, outputs_of_edges(atoms, sizes, vectors, start, end, forces=forces)
 

@@ -23,14 +23,15 @@ from ingest.families import (
     Outputs,
     Structure,
     disjoint,
-    forces_of_edges,
     pieces,
+    pulls_of_edges,
     sums,
     torch_device,
     verified,
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_host
 
 CPU_EDGES = 1000  # in a forward pass on a CPU: what leaves the caches is slow
 COMPILED = (".nequip.pth", ".nequip.pt2")  # what nequip-compile writes
@@ -131,36 +132,36 @@ class Nequip:
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the package's modules in order, and stops after the last requested layer."""
-        found: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
+        found: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
         for piece in self._pieces(graphs):
             for layer, scalars in self._run(self._batch(piece)):
                 if layer in layers:
-                    found[layer].append(scalars.cpu().numpy())
+                    found[layer].append(scalars)
                 if layer == max(layers):
                     break
-        return {layer: np.concatenate(rows) for layer, rows in found.items()}
+        return {layer: to_host(torch.cat(rows)) for layer, rows in found.items()}
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
     ) -> tuple[dict[int, np.ndarray], Outputs]:
         """Runs all modules."""
-        found: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
-        energies, gradients = [], []
+        found: dict[int, list[torch.Tensor]] = {layer: [] for layer in layers}
+        sites, pulls = [], []
         for piece in self._pieces(graphs):
             data = self._batch(piece)
             vectors = data["edge_vectors"].requires_grad_(forces)
             with torch.set_grad_enabled(forces):
                 for layer, scalars in self._run(data):
                     if layer in layers:
-                        found[layer].append(scalars.detach().cpu().numpy())
+                        found[layer].append(scalars.detach())
             atoms = data["atomic_energy"][:, 0]
-            energies.append(sums(atoms, [len(graph["types"]) for graph in piece]))
+            sites.append(atoms.detach())
             if forces:
                 start, end = data["edge_index"]
-                gradients.append(forces_of_edges(atoms.sum(), vectors, start, end, len(atoms)))
-        features = {layer: np.concatenate(rows) for layer, rows in found.items()}
-        both = np.concatenate(gradients).astype(np.float32) if forces else None
-        return features, Outputs(np.concatenate(energies), both)
+                pulls.append(pulls_of_edges(atoms.sum(), vectors, start, end, len(atoms)))
+        features = {layer: to_host(torch.cat(rows)) for layer, rows in found.items()}
+        energies = sums(torch.cat(sites), [len(graph["types"]) for graph in graphs])
+        return features, Outputs(energies, to_host(torch.cat(pulls).float()) if forces else None)
 
     def _pieces(self, graphs: Sequence[Any]) -> Iterator[list[Any]]:
         """What goes through the network at once: on a GPU all of them."""

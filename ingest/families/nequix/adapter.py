@@ -28,6 +28,8 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.neighbours import neighbours
+from ingest.transfer import to_host
 
 
 def build_graph(
@@ -94,6 +96,20 @@ class Nequix:
         indices = atomic_numbers_to_indices(self.config["atomic_numbers"])
         self.graph = partial(build_graph, indices=indices, cutoff=self.cutoff)
 
+    def graphs(self, structures: Sequence[Structure]) -> list[dict[str, Any]]:
+        """`graph` of many at once, on the device."""
+        species = self.graph.keywords["indices"]
+        found = neighbours(structures, self.cutoff, self.device)
+        return [
+            {
+                "species": np.array([species[number] for number in one.numbers.tolist()]),
+                "senders": senders,
+                "receivers": receivers,
+                "vectors": vectors,
+            }
+            for one, ((receivers, senders), vectors) in zip(structures, found, strict=True)
+        ]
+
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the convolutions in order, and stops after the last requested layer."""
@@ -123,8 +139,7 @@ class Nequix:
 
     def _scalars(self, layer: int, features: torch.Tensor) -> np.ndarray:
         """The gate puts 0e first."""
-        scalars: np.ndarray = features[:, : self.layers[layer]].cpu().numpy().copy()
-        return scalars
+        return to_host(features[:, : self.layers[layer]])
 
     def _run(
         self, tensors: Sequence[torch.Tensor], last: int

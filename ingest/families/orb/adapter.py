@@ -25,6 +25,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_device, to_host
 
 
 def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndarray]:
@@ -61,13 +62,13 @@ def build_graph(structure: Structure, config: SystemConfig) -> dict[str, np.ndar
     }
 
 
-def joined(graphs: Sequence[Any], name: str, of: str | None = None) -> torch.Tensor:
+def joined(graphs: Sequence[Any], name: str, of: str | None = None) -> np.ndarray:
     """An array of all graphs, in one. Indices into another, `of`, are shifted to where it is."""
     arrays = [graph[name] for graph in graphs]
     if of is not None:
         first = np.cumsum([0, *(len(graph[of]) for graph in graphs[:-1])])
         arrays = [array + shift for array, shift in zip(arrays, first, strict=True)]
-    return torch.from_numpy(np.concatenate(arrays))
+    return np.concatenate(arrays)
 
 
 class Orb:
@@ -113,7 +114,7 @@ class Orb:
         for layer, step in enumerate(self._steps[: max(layers) + 1]):
             nodes, edges = step(nodes, edges, senders, receivers, cutoff)
             if layer in layers:
-                found[layer] = nodes.cpu().numpy().copy()
+                found[layer] = to_host(nodes)
         return found
 
     def predict(
@@ -130,7 +131,7 @@ class Orb:
         """Numbers, vectors, kinds, senders and receivers of one disjoint graph of all."""
         pairs = [("numbers", None), ("vectors", None), ("kinds", "vectors")]
         pairs += [("senders", "numbers"), ("receivers", "numbers")]
-        return [joined(graphs, name, of).to(self.device) for name, of in pairs]
+        return [to_device(joined(graphs, name, of), self.device) for name, of in pairs]
 
 
 load = Orb

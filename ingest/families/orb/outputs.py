@@ -13,6 +13,7 @@ import torch
 from orb_models.forcefield.conservative_regressor import ConservativeForcefieldRegressor
 
 from ingest.families import Outputs, forces_of_edges
+from ingest.transfer import to_device, to_host
 
 KINDS = 118  # of atoms, in the package's one-hot vectors
 
@@ -24,7 +25,7 @@ def predict(
     found: dict[int, np.ndarray] = {}
 
     def keep(layer: int, _block: object, _inputs: object, output: tuple[torch.Tensor, ...]) -> None:
-        found[layer] = output[0].detach().cpu().numpy().copy()
+        found[layer] = to_host(output[0])
 
     blocks = regressor.model.gnn_stacks
     hooks = [blocks[layer].register_forward_hook(partial(keep, layer)) for layer in layers]
@@ -33,8 +34,8 @@ def predict(
             return found, _conservative(regressor, batch, forces)
         with torch.inference_mode():
             said = regressor.predict(batch)
-        energies = said["energy"].cpu().double().numpy().reshape(-1)
-        return found, Outputs(energies, said["forces"].cpu().numpy() if forces else None)
+        energies = to_host(said["energy"].double().view(-1))
+        return found, Outputs(energies, to_host(said["forces"]) if forces else None)
     finally:
         for hook in hooks:
             hook.remove()
@@ -47,7 +48,7 @@ def _conservative(regressor: Any, batch: SimpleNamespace, forces: bool) -> Outpu
         energy = regressor.heads["energy"].predict(nodes, batch)
         if regressor.pair_repulsion:
             energy = energy + regressor.pair_repulsion_fn(batch)["energy"]
-    energies = energy.detach().cpu().double().numpy().reshape(-1)
+    energies = to_host(energy.double().view(-1))
     if not forces:
         return Outputs(energies, None)
     ends = batch.senders, batch.receivers
@@ -71,8 +72,8 @@ def batch_of(
         n_node=torch.tensor([len(graph["numbers"]) for graph in graphs], device=device),
         n_edge=torch.tensor([len(graph["senders"]) for graph in graphs], device=device),
         atomic_numbers=numbers,
-        positions=torch.from_numpy(positions).to(device),
+        positions=to_device(positions, device),
         node_features={"atomic_numbers": numbers, "atomic_numbers_embedding": one_hot},
         edge_features={"vectors": vectors[kinds]},
-        system_features={"cell": torch.from_numpy(cells).to(device)},
+        system_features={"cell": to_device(cells, device)},
     )

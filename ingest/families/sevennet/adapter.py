@@ -11,6 +11,7 @@ from matscipy.neighbours import neighbour_list
 from ingest.families import (
     Outputs,
     Structure,
+    disjoint,
     outputs_of_edges,
     torch_device,
     verified,
@@ -18,6 +19,8 @@ from ingest.families import (
     weights_sha256,
 )
 from ingest.imports import never_compiled
+from ingest.neighbours import neighbours
+from ingest.transfer import to_device, to_host
 
 with never_compiled():
     import sevenn._keys as KEY
@@ -113,6 +116,18 @@ class SevenNet:
         self.layers = {layer: len(columns) for layer, columns in self._scalars.items()}
         self.graph = partial(build_graph, cutoff=self.cutoff)
 
+    def graphs(self, structures: Sequence[Structure]) -> list[dict[str, Any]]:
+        """`graph` of many at once, on the device."""
+        found = neighbours(structures, self.cutoff, self.device)
+        return [
+            {
+                KEY.ATOMIC_NUMBERS: one.numbers.astype(np.int64),
+                KEY.EDGE_IDX: edges,
+                KEY.EDGE_VEC: vectors,
+            }
+            for one, (edges, vectors) in zip(structures, found, strict=True)
+        ]
+
     @torch.inference_mode()
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the model's modules in order, and stops after the last requested layer."""
@@ -140,20 +155,16 @@ class SevenNet:
                 return
             data.update(module(data))
             if name.endswith(GATE) and (layer := int(name.removesuffix(GATE))) in layers:
-                scalars = data[KEY.NODE_FEATURE][:, self._scalars[layer]]
-                yield layer, scalars.detach().cpu().numpy()
+                yield layer, to_host(data[KEY.NODE_FEATURE][:, self._scalars[layer]])
                 if layer == after:
                     return
 
     def _batch(self, graphs: Sequence[Any]) -> dict[str, torch.Tensor]:
         """One disjoint graph of all, in the keys that the model's modules read."""
         sizes = np.array([len(graph[KEY.ATOMIC_NUMBERS]) for graph in graphs])
-        arrays = {KEY.BATCH: np.repeat(np.arange(len(graphs)), sizes), KEY.NUM_ATOMS: sizes}
-        for key in NEEDED:
-            arrays[key] = np.concatenate([g[key] for g in graphs], axis=int(key == KEY.EDGE_IDX))
-        edges = [graph[KEY.EDGE_IDX].shape[1] for graph in graphs]
-        arrays[KEY.EDGE_IDX] += np.repeat(np.cumsum(sizes) - sizes, edges)
-        data = {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}
+        data = disjoint(graphs, {KEY.EDGE_IDX: KEY.ATOMIC_NUMBERS}, self.device)
+        data[KEY.NUM_ATOMS] = to_device(sizes, self.device)
+        data[KEY.BATCH] = to_device(np.repeat(np.arange(len(graphs)), sizes), self.device)
         species = self._model.z_to_onehot_tensor.to(self.device)
         data[KEY.NODE_FEATURE] = species[data[KEY.ATOMIC_NUMBERS]]
         if self._modality is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ingest.families import part, torch_device, verified, versions, weights_sha256
+from ingest.transfer import to_host
 
 
 class Twin:
@@ -37,7 +38,7 @@ class Twin:
         """Runs the layers in order, and stops after the last requested one."""
         graph = self._module.side_by_side(graphs, self.device)
         found = self._network.embed(graph, max(layers) + 1)
-        return {layer: found[layer].cpu().numpy() for layer in layers}
+        return {layer: to_host(found[layer]) for layer in layers}
 
 
 load = Twin

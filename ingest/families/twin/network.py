@@ -19,6 +19,7 @@ from matscipy.neighbours import neighbour_list
 from torch import Tensor, nn
 
 from ingest.families import Structure
+from ingest.transfer import to_device
 
 NUMBERS = 119  # rows of the element table, by atomic number
 
@@ -59,7 +60,7 @@ def side_by_side(graphs: Sequence[Graph], device: str) -> Graph:
         [graph.neighbours + start for graph, start in zip(graphs, first, strict=True)],
         [graph.vectors for graph in graphs],
     )
-    return Graph(*(torch.from_numpy(np.concatenate(part)).to(device) for part in arrays))
+    return Graph(*(to_device(np.concatenate(part), device) for part in arrays))
 
 
 class Layer(nn.Module):

@@ -30,6 +30,7 @@ from ingest.families import (
     versions,
     weights_sha256,
 )
+from ingest.transfer import to_device, to_host
 
 BY_LAYER = ("combination_norms", "combination_mlps", "gnn_layers",
             "gnn_layers_post_mp_node", "gnn_layers_post_mp_edge")  # fmt: skip
@@ -107,7 +108,7 @@ class Upet:
     def embed(self, graphs: Sequence[Any], layers: Sequence[int]) -> dict[int, np.ndarray]:
         """Runs the package's transformers up to the last wanted."""
         found, _ = self._run(graphs, layers)
-        return {layer: features.cpu().numpy() for layer, features in found.items()}
+        return {layer: to_host(features) for layer, features in found.items()}
 
     def predict(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool
@@ -116,14 +117,14 @@ class Upet:
         with torch.set_grad_enabled(forces):
             features, tensors = self._run(graphs, [*layers, self.last], forces)
             atoms = self._energies(tensors)
-        found = {layer: features[layer].detach().cpu().numpy() for layer in layers}
+        found = {layer: to_host(features[layer]) for layer in layers}
         energies = sums(atoms, [len(graph["numbers"]) for graph in graphs])
         if not forces:
             return found, Outputs(energies, None)
         (gradient,) = torch.autograd.grad(atoms.sum(), tensors["positions"], allow_unused=True)
         if gradient is None:
             gradient = torch.zeros_like(tensors["positions"])
-        return found, Outputs(energies, -gradient.cpu().numpy())
+        return found, Outputs(energies, to_host(-gradient))
 
     def _run(
         self, graphs: Sequence[Any], layers: Sequence[int], forces: bool = False
@@ -198,7 +199,7 @@ class Upet:
             "system_indices": np.repeat(np.arange(len(graphs)), sizes),
         }
         return {
-            name: torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+            name: to_device(np.ascontiguousarray(array), self.device)
             for name, array in arrays.items()
         }
 

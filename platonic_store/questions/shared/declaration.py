@@ -159,12 +159,12 @@ class Question(Generic[P, R]):
             return cast(R, answer)
         import pandas as pd
 
-        known = snapshot.describe(answer["structure_id"].tolist())
-        del known["structure_id"]
-        twice = {name: f"{name}_of_source" for name in known if name in answer}
-        columns = {name: answer[name].array for name in answer}
-        columns |= {twice.get(name, name): known[name].array for name in known}
-        return cast(R, pd.DataFrame(columns, known.index))  # in half the time of `concat`
+        described = snapshot.described(answer["structure_id"].tolist())
+        known = described.drop_columns("structure_id")
+        taken = {*answer.columns}
+        names = [f"{one}_of_source" if one in taken else one for one in known.column_names]
+        frame = known.rename_columns(names).to_pandas()
+        return cast(R, pd.concat([answer.set_axis(frame.index), frame], axis=1))
 
     def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
         """The answer without the columns of `structure`."""

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Fake:
         print("a library that prints on stdout")
         if self.loader == "never":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.loader == "gpu":
+        if self.loader.endswith("gpu"):
             self.device = "cuda"
             pretend_gpu(self)
         # A tensor that the checkpoint does not fill is as it was drawn.
@@ -47,7 +48,7 @@ class Fake:
         atoms = sum(len(numbers) for _, numbers in graphs)
         if self.loader == "small memory" and atoms > 10:
             raise MemoryError
-        if self.loader == "gpu":
+        if self.loader.endswith("gpu"):
             self.largest = max(self.largest, atoms)
             if atoms > GPU_ATOMS:
                 raise MemoryError
@@ -57,7 +58,8 @@ class Fake:
             misbehave(name)
         numbers = np.concatenate([numbers for _, numbers in graphs]).astype(np.float32)
         answer = ANSWER + self.left_as_drawn
-        return {layer: (layer + 1) * numbers[:, None] * answer for layer in layers}
+        found = {layer: (layer + 1) * numbers[:, None] * answer for layer in layers}
+        return arriving_late(found) if self.loader == "late gpu" else found
 
 
 def pretend_gpu(model):
@@ -68,6 +70,20 @@ def pretend_gpu(model):
     embedder.automatic_batch_atoms = lambda device: 100
     embedder.memory_used = lambda device: model.largest / GPU_ATOMS
     worker.device_name = sys.modules["__main__"].device_name = lambda device: "Pretended GPU"
+
+
+def arriving_late(found):
+    """As a GPU gives arrays: they are filled when they are waited for."""
+    from ingest import transfer
+
+    given = {layer: np.full_like(rows, np.nan) for layer, rows in found.items()}
+
+    def fill():
+        for layer, rows in found.items():
+            given[layer][:] = rows
+
+    transfer._open.get().events.append(SimpleNamespace(synchronize=fill))
+    return given
 
 
 def graph(structure):
