@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import deque
+from unittest.mock import patch
 
 import ase.io
 import numpy as np
@@ -16,7 +17,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
 from platonic_store.errors import UnreadableSource, worded
-from platonic_store.structures import Crystal, content_hash, read
+from platonic_store.structures import Crystal, checks, content_hash, read
 from platonic_store.structures.assemble import _composition
 from platonic_store.structures.checks import fault, symmetry
 
@@ -111,11 +112,13 @@ def test_no_fault():
     st.lists(st.integers(-4, 4), min_size=3, max_size=3),
     st.floats(0.001, 0.09) | st.floats(0.11, 1.0),
     st.floats(-0.45, 0.45),
+    st.sampled_from([0, checks.FEW]),
 )
-def test_overlap_is_found_across_any_image(image, gap, shear):
+def test_overlap_is_found_across_any_image_of_few_and_of_many_atoms(image, gap, shear, few):
     cell = np.array([[4.0, 0, 0], [4 * shear, 5, 0], [4 * shear, 5 * shear, 6]])
     positions = [[0.02, 0, 0], np.array([0.02 - gap, 0, 0]) + image @ cell]
-    assert (fault(cube([6, 8], positions, cell)) is None) == (gap > 0.1)
+    with patch.object(checks, "FEW", few):
+        assert (fault(cube([6, 8], positions, cell)) is None) == (gap > 0.1)
 
 
 def test_hash_knows_content_only():
