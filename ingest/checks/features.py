@@ -56,14 +56,16 @@ def arrives_late(model: Model) -> float:
     """
     structures = crystals()
     graphs = [model.graph(one) for one in structures]
-    outputs = ("energy", "forces") if hasattr(model, "predict") else ()
-    embedder = Embedder(model, sorted(model.layers), 10_000, outputs=outputs)
-    once = joined(embedder.embed(structures, graphs))
-    with late():
-        again = joined(embedder.embed(structures, graphs))
-    if model.device == "cpu":
-        assert all(np.array_equal(once[i], again[i]) for i in once)
-    return deviation(again, once)
+    worst = 0.0
+    for outputs in [(), ("energy", "forces")][: 1 + hasattr(model, "predict")]:
+        embedder = Embedder(model, sorted(model.layers), 10_000, outputs=outputs)
+        once = joined(embedder.embed(structures, graphs))
+        with late():
+            again = joined(embedder.embed(structures, graphs))
+        if model.device == "cpu":
+            assert all(np.array_equal(once[i], again[i]) for i in once)
+        worst = max(worst, deviation(again, once))
+    return worst
 
 
 def joined(results: list[Result]) -> dict[int, np.ndarray]:

@@ -15,7 +15,7 @@ class _Arrival:
         self._copy, self._tensor = copy, tensor
 
     def synchronize(self) -> None:
-        self._copy.copy_(self._tensor)
+        self._copy.numpy()[...] = self._tensor.cpu().numpy()
 
 
 def _begin_copy(tensor: Any) -> tuple[Any, _Arrival]:
