@@ -78,7 +78,9 @@ def nearest_rows(
     kept: list[pa.Table] = []
     while True:
         lists = max(MORE_PROBES * probes, PROBES_OF_MANY) if asked > MANY else probes
-        found = search(table, vector, asked, lists)
+        found = search(table, vector, asked, lists, {"maximum_nprobes": lists})
+        if len(found) < asked:  # more than these lists have
+            found = search(table, vector, asked, lists)
         is_new = ~np.isin(np.asarray(found["_rowid"]), seen)
         seen = np.append(seen, np.asarray(found["_rowid"])[is_new])
         at_once = among == 0 and not kept and len(found) <= refine * AT_ONCE
@@ -154,7 +156,10 @@ def search(
     more: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
 ) -> pa.Table:
-    """`_rowid` of the k rows that are nearest by the index, and `_distance`."""
+    """`_rowid` of the k rows that are nearest by the index, and `_distance`.
+
+    more: Lance's own options. Without a maximum of lists it reads some more than are probed.
+    """
     nearest = {"column": "vector", "q": vector, "k": k, "metric": "cosine"}
     nearest |= {"minimum_nprobes": probes} | (more or {})
     return table.to_table(
