@@ -23,6 +23,7 @@ MOST = 16_384  # rows that are looked at; where fewer than one in a thousand is 
 MANY = 500
 MORE_PROBES = 4  # times as many lists for many rows, and
 PROBES_OF_MANY = 32  # at least so many
+PROBES_OF_OTHERS = 8  # lists, at least, for a vector that is no row's
 REFINE = 5  # times as many rows as are wanted are measured exactly, or 200 more
 AT_ONCE = 128  # rows at most of which vectors are read with the keys
 SAFETY = 4  # times as many rows as a condition needs if it holds here as often as anywhere
@@ -54,6 +55,8 @@ def nearest_rows(
     accept: Accept | None = None,
     among: int = 0,
     refine: int = 1,
+    *,
+    is_row: bool = True,
 ) -> pa.Table | None:
     """The k nearest rows that are accepted, with their keys and `_distance`, the hub score if they
     are ordered by it, and of atoms the `multiplicity` where that is cheap to know.
@@ -63,6 +66,8 @@ def nearest_rows(
 
     among: how many of the nearest at least are ordered by distance + hub / 2; 0: by distance.
     refine: times as many rows as usual are looked at, and measured exactly.
+    is_row: the vector is one of the table's, by which it was measured how many lists suffice.
+        Another model's asks at least as many lists as ever, and what Lance reads beside them.
 
     Returns: None where that is not so for `MOST` rows, though there are more.
     """
@@ -76,9 +81,13 @@ def nearest_rows(
     columns = [*_deciding(level, accept), *[HUB] * (among > 0)]
     seen = np.empty(0, dtype=np.uint64)
     kept: list[pa.Table] = []
+    least = probes if is_row else max(probes, PROBES_OF_OTHERS)
     while True:
-        lists = max(MORE_PROBES * probes, PROBES_OF_MANY) if asked > MANY else probes
-        found = search(table, vector, asked, lists)
+        lists = max(MORE_PROBES * least, PROBES_OF_MANY) if asked > MANY else least
+        limit = {"maximum_nprobes": lists} if is_row else {}
+        found = search(table, vector, asked, lists, limit)
+        if is_row and len(found) < asked:  # more than these lists have
+            found = search(table, vector, asked, lists)
         is_new = ~np.isin(np.asarray(found["_rowid"]), seen)
         seen = np.append(seen, np.asarray(found["_rowid"])[is_new])
         at_once = among == 0 and not kept and len(found) <= refine * AT_ONCE
@@ -154,7 +163,10 @@ def search(
     more: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
 ) -> pa.Table:
-    """`_rowid` of the k rows that are nearest by the index, and `_distance`."""
+    """`_rowid` of the k rows that are nearest by the index, and `_distance`.
+
+    more: Lance's own options. Without a maximum of lists it reads some more than are probed.
+    """
     nearest = {"column": "vector", "q": vector, "k": k, "metric": "cosine"}
     nearest |= {"minimum_nprobes": probes} | (more or {})
     return table.to_table(

@@ -236,10 +236,13 @@ class Snapshot:
         k: int,
         accept: Accept | None = None,
         among: int = 0,
+        *,
+        is_row: bool = False,
     ) -> pa.Table | None:
         """The k nearest rows by the table's index; see `nearest_rows`."""
         check()
-        return self._vectors.nearest_indexed(table.name, vector, k, table.level, accept, among)
+        args = table.name, vector, k, table.level, accept, among
+        return self._vectors.nearest_indexed(*args, is_row=is_row)
 
     def has_hubs(self, table: VectorTable) -> bool:
         """Whether the table's rows have hub scores."""

@@ -208,12 +208,15 @@ class Vectors:
         level: Level,
         accept: Accept | None = None,
         among: int = 0,
+        *,
+        is_row: bool = False,
     ) -> pa.Table | None:
         """The k nearest rows by the table's ANN index: see `nearest_rows`. Memory stays flat."""
         table = self._open(name)
         with self._files.location.explained():
             way = measured(table)
-            return nearest_rows(table, level, vector, k, way.probes, accept, among, way.refine)
+            args = table, level, vector, k, way.probes, accept, among, way.refine
+            return nearest_rows(*args, is_row=is_row)
 
     def nearest_among(
         self, name: str, vector: np.ndarray, k: int, level: Level, condition: str

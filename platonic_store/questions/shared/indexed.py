@@ -65,7 +65,8 @@ def by_index(
             accept = Accept(partial(_accepted, snapshot, accept.is_one, where, level))
     found = None
     if accept.share >= RARE:
-        found = snapshot.nearest_indexed(table, query.vector, k, accept, among)
+        is_row = query.structure_id is not None
+        found = snapshot.nearest_indexed(table, query.vector, k, accept, among, is_row=is_row)
     if found is None and where is not None:
         found = _by_condition(snapshot, table, query, wanted, where, level, meeting)
     if found is None:
