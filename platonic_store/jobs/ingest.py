@@ -7,6 +7,7 @@ therefore both the way to resume and a no-op.
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -52,10 +53,14 @@ AnyModel = RunnableModel | ModelElsewhere
 
 
 class _Turn(NamedTuple):
-    """A model that waits for its turn. place: among those asked for. engine: if it has started."""
+    """A model that waits for its turn. place: among those asked for. engine: if it has started.
+
+    named_at: in the order of places, whichever is embedded first.
+    """
 
     place: int
     model: AnyModel
+    named_at: datetime
     server: Forkserver | None = None
     engine: LocalEngine | None = None
 
@@ -91,12 +96,13 @@ def ingest(
     reading = arriving = None
     runs: dict[int, RunReport] = {}
     turns, begun = list[_Turn](), list[_Work]()
-    coming = enumerate(models)
+    coming, started_at = enumerate(models), datetime.now(UTC)
     with ExitStack() as stack:
 
         def admit(count: int) -> None:
             for place, (model, server) in islice(coming, count):
-                turns.append(_Turn(place, model, server))
+                named_at = started_at + timedelta(microseconds=place)
+                turns.append(_Turn(place, model, named_at, server))
             for place, turn in enumerate(turns):
                 # Unless they are forked, the next one's would share a GPU with those at work.
                 if turn.engine is None and (turn.server or not place) and not asked.outputs:
@@ -136,7 +142,7 @@ def embed(writer: Writer, model: AnyModel, source_id: int | None, asked: Asked) 
 
     Raises: LayerNotFound, InvalidQuery, WorkerFailed, CheckpointMismatch, ClusterNotReady.
     """
-    work = _work(writer, _Turn(0, model), source_id, asked)
+    work = _work(writer, _Turn(0, model, datetime.now(UTC)), source_id, asked)
     report, tables = _embed(writer, work, source_id, asked)
     if report.run:
         writer.publish(maintained=tables)
@@ -209,7 +215,7 @@ def _embed(
         progress.bar(f"embedding with {card.name}", sites, "atoms") as advance,
     ):
         progress.note("starting workers")
-        register_model(writer, card, engine.identity)
+        register_model(writer, card, engine.identity, turn.named_at)
         run = begin_run(writer, source_id, wanted, engine.identity, rejected, asked.store_dtype)
 
         def pass_over(structures: Iterable[pa.RecordBatch], lacking: Lacking) -> None:

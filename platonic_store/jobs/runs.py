@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -53,8 +54,13 @@ def _kept(card: Card) -> dict[str, Any]:
     return card.as_dict() | {"folder": None, "checkpoint": None}
 
 
-def register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None:
-    """Remember the model and its weights; embeddings of other weights may not join them."""
+def register_model(
+    writer: Writer, card: Card, identity: dict[str, Any], added_at: datetime | None = None
+) -> None:
+    """Remember the model and its weights; embeddings of other weights may not join them.
+
+    added_at: if it is new; by default now. The first of a store's models is asked by default.
+    """
     sha256 = identity["checkpoint_sha256"]
     with writer.writing() as connection:
         stored = connection.scalar(
@@ -69,6 +75,7 @@ def register_model(writer: Writer, card: Card, identity: dict[str, Any]) -> None
                     default_layer=card.default_layer,
                     kind=card.kind,
                     card=_kept(card),
+                    added_at=added_at or datetime.now(UTC),
                 )
             )
         elif not is_same_weights(stored, identity, card):

@@ -74,6 +74,7 @@ def test_the_model_that_is_ready_first_begins(store, tmp_path, monkeypatch):
     assert [(run.model, run.structures) for run in runs] == [("fake-a", 40), ("fake-b", 40)]
     assert [*raced.sql("SELECT model FROM run ORDER BY started_at").model] == ["fake-b", "fake-a"]
     assert content(raced) == content(store)
+    assert [*raced.snapshot().models] == ["fake-a", "fake-b"], "the first is asked by default"
     _, runs = raced.ingest(POOL, ["fake-a", "fake-b"])
     assert [run.run for run in runs] == [0, 0]
 
