@@ -14,9 +14,8 @@ from ingest.transfer import to_device
 
 PACKAGE = "nvalchemi-toolkit-ops"
 NAIVE = 512  # atoms of a structure up to which every pair is looked at
-ROOM = (
-    256  # neighbours of an atom, where the package's own guess is too small; doubled if it is too
-)
+# Neighbours of an atom, where the package's own guess is too small; doubled if this is, too.
+ROOM = 256
 
 
 def installed() -> bool:

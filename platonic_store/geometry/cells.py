@@ -59,7 +59,7 @@ def centres_of(rows: Floats, count: int) -> Floats:
     from sklearn.cluster import KMeans
 
     fitted = KMeans(count, init="random", n_init=1, max_iter=10, random_state=0)
-    return unit(fitted.fit(unit(rows)).cluster_centers_)
+    return _unit(fitted.fit(_unit(rows)).cluster_centers_)
 
 
 def cells(rows: Floats, centres: Floats) -> Indices:
@@ -124,6 +124,5 @@ def _members(rows: Floats, centres: Floats) -> list[Indices]:
     return np.split(order, np.searchsorted(cell[order], np.arange(1, len(centres))))
 
 
-def unit(rows: Floats) -> Floats:
-    """Rows of unit length; a zero row stays zero."""
+def _unit(rows: Floats) -> Floats:
     return np.divide(rows, np.maximum(row_lengths(rows), SMALLEST)[:, None], dtype=np.float32)

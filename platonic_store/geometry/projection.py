@@ -9,8 +9,9 @@ new atoms change no coordinates. The recipe `aligned` replaces the cosines by a 
 distance, and multiplies these similarities by a matrix; see `consensus`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, Self, cast, get_args
 
@@ -56,6 +57,11 @@ class Projection:
     def dim(self) -> int:
         """How many coordinates an atom has."""
         return len(self.anchors) if self.weights is None else int(self.weights.shape[1])
+
+    @cached_property
+    def with_squares(self) -> NDArray[np.float64]:
+        """(K, D' + 2): the anchors in units of the width, with what makes products distances."""
+        return _with_squares(self.anchors / cast(float, self.width), first=True)
 
     def to_bytes(self) -> bytes:
         """An .npz archive without pickles; equal projections give equal bytes."""
@@ -155,7 +161,6 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
     if rows.ndim != 2 or rows.shape[1] != features:
         raise ValueError(f"this projection takes (n, {features}) embeddings, not {rows.shape}")
     coordinates = np.empty((len(rows), projection.dim), dtype=np.float32)
-    read = _reader(projection)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
         if projection.squared is not None:
@@ -165,7 +170,7 @@ def project(projection: Projection, embeddings: ArrayLike) -> NDArray[np.float32
             part /= projection.scale
         if projection.transform is not None:
             part = part @ projection.transform
-        coordinates[start : start + CHUNK] = read(part)
+        coordinates[start : start + CHUNK] = _read(projection, part)
     return coordinates
 
 
@@ -221,21 +226,13 @@ def kernel_width(anchors: NDArray[np.float64]) -> float:
     return float(WIDTH * spread) or 1.0
 
 
-def _reader(
-    projection: Projection,
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """A function from what the recipe made of embeddings, (n, D'), to coordinates."""
-    weights, width = projection.weights, projection.width
-    if weights is None or width is None:
-        return lambda part: np.clip(unit_rows(part) @ projection.anchors.T, -1, 1)
-    anchors = _with_squares(projection.anchors / width, first=True).T
-
-    def read(part: NDArray[np.float64]) -> NDArray[np.float64]:
-        # `gaussian`, its exponents by one product.
-        exponents = _with_squares(part / width, first=False) @ anchors
-        return unit_rows(np.exp(exponents, out=exponents) @ weights)
-
-    return read
+def _read(projection: Projection, part: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinates of what the recipe made of embeddings, (n, D')."""
+    if projection.weights is None or projection.width is None:
+        return np.clip(unit_rows(part) @ projection.anchors.T, -1, 1)
+    # `gaussian`, its exponents by one product.
+    exponents = _with_squares(part / projection.width, first=False) @ projection.with_squares.T
+    return unit_rows(np.exp(exponents, out=exponents) @ projection.weights)
 
 
 def _with_squares(rows: NDArray[np.float64], *, first: bool) -> NDArray[np.float64]:
