@@ -32,7 +32,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from platonic_store.jobs import ingest, reading
+from platonic_store.jobs import reading, turns
 from platonic_store.jobs.runs import Run
 from platonic_store.runtimes import forkserver, workers
 from platonic_store.runtimes.cores import usable_cores
@@ -158,7 +158,7 @@ def measure(
             timed(
                 part,
                 reading=(reading.Reading, "structures"),
-                choosing=(ingest, "_first_ready"),
+                choosing=(turns.Turns, "first_ready"),
                 starting=(workers.WorkerPool, "_first_identity"),
                 commits=(Run, "commit"),
                 compaction=(lance_tables, "maintain"),

@@ -346,9 +346,10 @@ class Store(Questions):
             servers_ahead(ready, device) as servers,
             self._writing(change, create=source is not None) as writer,
         ):
-            from platonic_store.jobs import ingest  # which takes long, while the servers import
+            # They take long, while the servers import.
+            from platonic_store.jobs import ingest, turns
 
-            asked = ingest.Asked(layers, outputs, device, batch_atoms, store_dtype, cluster)
+            asked = turns.Asked(layers, outputs, device, batch_atoms, store_dtype, cluster)
             return ingest.ingest(writer, source, format, servers, asked)
 
     def annotate(

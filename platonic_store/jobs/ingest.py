@@ -5,64 +5,21 @@ therefore both the way to resume and a no-op.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from platonic_store import progress
-from platonic_store.engines import Engine, Lacking
-from platonic_store.engines.cluster import Cluster
-from platonic_store.engines.local import LocalEngine
+from platonic_store.engines import Lacking
 from platonic_store.jobs.reading import Arriving, Reading, SourceReport
 from platonic_store.jobs.runs import RunReport, begin_run, register_model, renew_card
-from platonic_store.runtimes.cards import Card, layers_wanted, outputs_wanted
+from platonic_store.jobs.turns import AnyModel, Asked, Turn, Turns, engine_of
 from platonic_store.runtimes.forkserver import Forkserver
-from platonic_store.runtimes.preparation import ModelElsewhere, RunnableModel
 from platonic_store.storage import quarantine
 from platonic_store.storage.gaps import Gap, Wanted, find_gaps, structures_of_gap
-from platonic_store.storage.layout import StoreDtype
 from platonic_store.storage.writer import Writer
-
-
-class Asked(NamedTuple):
-    """What is asked of models.
-
-    outputs: "energy", or "energy,forces", which are stored beside embeddings. store_dtype: of
-    embeddings; None: as the model's others are stored, or float32. cluster: whose nodes do it, in
-    place of this machine.
-    """
-
-    layers: str = "default"
-    outputs: str = ""
-    device: str = "auto"
-    batch_atoms: int | None = None
-    store_dtype: StoreDtype | None = None
-    cluster: Cluster | None = None
-
-    def of(self, card: Card) -> Wanted:
-        """Raises: LayerNotFound, InvalidQuery."""
-        layers, outputs = layers_wanted(card, self.layers), outputs_wanted(card, self.outputs)
-        return Wanted(card.name, [*layers], [*outputs], [*card.elements])
-
-
-AnyModel = RunnableModel | ModelElsewhere
-
-
-class _Turn(NamedTuple):
-    """A model that waits for its turn. place: among those asked for. engine: if it has started.
-
-    named_at: in the order of places, whichever is embedded first.
-    """
-
-    place: int
-    model: AnyModel
-    named_at: datetime
-    server: Forkserver | None = None
-    engine: LocalEngine | None = None
 
 
 class _Work(NamedTuple):
@@ -71,7 +28,7 @@ class _Work(NamedTuple):
     rejected: structures that are new in quarantine. is_begun: the first of a gap are under way.
     """
 
-    turn: _Turn
+    turn: Turn
     wanted: Wanted
     rejected: int
     gaps: list[Gap]
@@ -94,43 +51,29 @@ def ingest(
     Raises: as `Reading.structures` and `embed`.
     """
     reading = arriving = None
-    runs: dict[int, RunReport] = {}
-    turns, begun = list[_Turn](), list[_Work]()
-    coming, started_at = enumerate(models), datetime.now(UTC)
-    with ExitStack() as stack:
-
-        def admit(count: int) -> None:
-            for place, (model, server) in islice(coming, count):
-                named_at = started_at + timedelta(microseconds=place)
-                turns.append(_Turn(place, model, named_at, server))
-            for place, turn in enumerate(turns):
-                # Unless they are forked, the next one's would share a GPU with those at work.
-                if turn.engine is None and (turn.server or not place) and not asked.outputs:
-                    turns[place] = turn._replace(engine=_started(writer, turn, asked, stack))
+    runs, begun = dict[int, RunReport](), list[_Work]()
+    with Turns(writer, models, asked) as turns, ExitStack() as stack:
 
         def begin_next() -> None:
-            turn = turns[0] if turns and not begun else None
-            if turn and turn.server and turn.engine and turn.engine.ready.done():
-                work = _work(writer, turns.pop(0), source_id, asked)
+            turn = None if begun else turns.next_ready()
+            if turn is not None:
+                work = _work(writer, turn, source_id, asked)
                 begun.append(_begun(writer, work, source_id, begin_next))
 
-        admit(2)
+        turns.let_in(2)
         if source is not None:
             reading = Reading(writer, source, format, asked.cluster)
-            first = [turn for turn in turns if turn.engine or not turn.place]
-            wanted = {turn.place: asked.of(turn.model.card) for turn in first}
-            arriving = reading.structures(wanted, lambda places: _first_ready(turns, places))
+            arriving = reading.structures(turns.able_to_begin, turns.first_ready)
             if arriving is not None:
                 stack.enter_context(closing(arriving.structures))
-                chosen = arriving.place
-                turns.sort(key=lambda turn: turn.place != chosen)
+                turns.put_first(arriving.place)
         source_id = None if reading is None else reading.id
         while turns or begun:
-            work = begun.pop() if begun else _work(writer, turns.pop(0), source_id, asked, arriving)
+            work = begun.pop() if begun else _work(writer, turns.next(), source_id, asked, arriving)
             arriving = None
             run, tables = _embed(writer, work, source_id, asked, begin_next)
             runs[work.turn.place] = run
-            admit(1)
+            turns.let_in(1)
             begin_next()
             if run.run:
                 writer.publish(maintained=tables)
@@ -142,34 +85,16 @@ def embed(writer: Writer, model: AnyModel, source_id: int | None, asked: Asked) 
 
     Raises: LayerNotFound, InvalidQuery, WorkerFailed, CheckpointMismatch, ClusterNotReady.
     """
-    work = _work(writer, _Turn(0, model, datetime.now(UTC)), source_id, asked)
+    work = _work(writer, Turn(0, model, datetime.now(UTC)), source_id, asked)
     report, tables = _embed(writer, work, source_id, asked)
     if report.run:
         writer.publish(maintained=tables)
     return report
 
 
-def _started(writer: Writer, turn: _Turn, asked: Asked, stack: ExitStack) -> LocalEngine | None:
-    """A model's engine before its turn, on this machine."""
-    if not isinstance(turn.model, RunnableModel):
-        return None
-    engine = _engine(writer, turn, asked.of(turn.model.card), asked)
-    assert isinstance(engine, LocalEngine)
-    return stack.enter_context(engine)
-
-
-def _first_ready(turns: list[_Turn], places: list[int]) -> int:
-    """Of the places of some turns whose engines have started, whose workers are ready first."""
-    if len(places) == 1:
-        return places[0]
-    engines = {turn.place: turn.engine for turn in turns if turn.engine and turn.place in places}
-    wait([engine.ready for engine in engines.values()], return_when=FIRST_COMPLETED)
-    return next(place for place, engine in engines.items() if engine.ready.done())
-
-
 def _work(
     writer: Writer,
-    turn: _Turn,
+    turn: Turn,
     source_id: int | None,
     asked: Asked,
     arriving: Arriving | None = None,
@@ -211,7 +136,7 @@ def _embed(
         return RunReport(0, card.name, 0, 0, rejected, 0.0, 0.0, 0.0), []
     sites = arriving.sites if arriving else sum(gap.sites for gap in gaps)
     with (
-        turn.engine or _engine(writer, turn, wanted, asked) as engine,
+        turn.engine or engine_of(writer, turn, wanted, asked) as engine,
         progress.bar(f"embedding with {card.name}", sites, "atoms") as advance,
     ):
         progress.note("starting workers")
@@ -243,17 +168,3 @@ def _gaps(writer: Writer, source_id: int | None, wanted: Wanted) -> tuple[int, l
     """How many structures are new in quarantine, for their elements, and what the others lack."""
     rejected = quarantine.add_unsupported(writer, source_id, wanted.model, wanted.elements)
     return rejected, find_gaps(writer, source_id, wanted)
-
-
-def _engine(writer: Writer, turn: _Turn, wanted: Wanted, asked: Asked) -> Engine:
-    model, server, device, batch_atoms = turn.model, turn.server, asked.device, asked.batch_atoms
-    if isinstance(model, RunnableModel):
-        return LocalEngine(
-            writer, model, wanted, device=device, batch_atoms=batch_atoms, server=server
-        )
-    from platonic_store.engines.on_cluster import ClusterEngine
-
-    assert asked.cluster is not None
-    return ClusterEngine(
-        writer, model, wanted, asked.cluster, device=device, batch_atoms=batch_atoms
-    )

@@ -7,6 +7,7 @@ from platonic_store.jobs import ingest
 from platonic_store.jobs.map import map_store
 from platonic_store.jobs.project import fit_again, project_again
 from platonic_store.jobs.score import calibrate_again, score_model
+from platonic_store.jobs.turns import Asked
 from platonic_store.runtimes.preparation import prepare
 from platonic_store.storage import records
 from platonic_store.storage import tables as t
@@ -227,6 +228,6 @@ def _embed_again(
     source = records.begin_source(writer, "repair")
     records.add_members(writer, source, sorted(ids))
     (ready,) = prepare([model])
-    asked = ingest.Asked(",".join(map(str, sorted(layers))), outputs)
+    asked = Asked(",".join(map(str, sorted(layers))), outputs)
     report = ingest.embed(writer, ready, source, asked)
     return f"{report.structures} structures embedded again by {model}"
