@@ -28,7 +28,8 @@ def test_recall_is_what_was_measured(rows, has_hubs, monkeypatch):
     assert around < len(found.order)
     exact = nearest(rows, rows, 10, hubs)[0]
     hits = seen = 0
-    for some, index, distance in cells.nearest_by_cells(rows, rows, 10, found, around, hubs):
+    for part in found.parts(most=70):
+        some, index, distance = cells.nearest_around(rows, rows, 10, found, around, part, hubs)
         assert index.shape == distance.shape == (len(some), 10)
         hits += sum(len({*a} & {*b}) for a, b in zip(index, exact[some], strict=True))
         seen += len(some)
@@ -40,6 +41,7 @@ def test_cells_all_around_give_the_exact_answer(rows, monkeypatch):
     monkeypatch.setattr(cells, "CELL", 500)
     found = cells.cells_of(rows[:100], rows)
     exact = nearest(rows[:100], rows, 5)
-    for some, index, distance in cells.nearest_by_cells(rows[:100], rows, 5, found, 12):
+    for part in found.parts(most=1_000):
+        some, index, distance = cells.nearest_around(rows[:100], rows, 5, found, 12, part)
         assert (index == exact[0][some]).all()
         assert (distance == exact[1][some]).all()
