@@ -85,10 +85,11 @@ def _ask(
             module, _, function = question.picture.partition(":")
             getattr(importlib.import_module(module), function)(answer, picture)
             say(f"wrote {picture}")
-        known = {} if question.is_value else answer.attrs
-        table = question.table(answer)
-        shown = question.brief(table.column_names, given.get("where", ""))
-        show(table, format, out, columns=columns, first=shown)
+        if question.is_value:
+            known, shown, answer = {}, [name], question.table(answer)
+        else:
+            known, shown = answer.attrs, question.brief(answer.columns, given.get("where", ""))
+        show(answer, format, out, columns=columns, first=shown)
     for what, number in known.items():
         say(f"{what} {number}")
     if question.caveat:

@@ -182,10 +182,13 @@ class Question(Generic[P, R]):
         yield self.table(self(snapshot, *args, **kwargs))
 
     def table(self, answer: R) -> pa.Table:
-        """An answer as an Arrow table: of one value with one row."""
+        """An answer as an Arrow table of the declared types: of one value with one row."""
         if self.is_value:
             return pa.table({self.name: pa.array([answer], self.schema.types[0])})
-        return pa.Table.from_pandas(answer, preserve_index=False).replace_schema_metadata(None)
+        known = dict(zip(self.schema.names, self.schema.types, strict=True))
+        found = pa.Schema.from_pandas(answer, preserve_index=False)
+        typed = pa.schema([(one.name, known.get(one.name, one.type)) for one in found])
+        return pa.Table.from_pandas(answer, typed, False).replace_schema_metadata(None)
 
     def _check(self, args: Any, kwargs: Any) -> None:
         given = self.signature.bind(*args, **kwargs).arguments
