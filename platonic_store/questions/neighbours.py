@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from platonic_store.questions.shared.parameters import Across, K, Level, Model, 
 from platonic_store.questions.shared.tables import between
 from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import lookup
+from platonic_store.storage.disk import refusals
 from platonic_store.storage.snapshot import Snapshot
 from platonic_store.storage.watch import check, check_rows
 
@@ -70,7 +71,7 @@ def neighbours(
     docs/questions/neighbours.md.
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery for a condition that is not
-    understood or that nothing meets.
+    understood or that nothing meets, StoreNotWritable where many answers fill the temporary folder.
     """
     asking, answering, space = between(snapshot, model, across, space)
     table = lookup.vector_table(snapshot, answering, level, space)
@@ -91,7 +92,8 @@ def neighbours(
     check_rows(len(queries.vectors) * k)
     search = _search(queries, candidates, k, own, candidates.hubs if across else None)
     order = queries.order()
-    with SpooledTemporaryFile(IN_MEMORY) as file:
+    temporary = f"temporary files in {gettempdir()}"
+    with refusals(temporary), SpooledTemporaryFile(IN_MEMORY) as file:
         record = np.dtype([("found", "i4", (k,)), ("distance", "f8", (k,))])
         _keep(file, search, own, order, record)
         file.seek(0)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -6,13 +8,14 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from platonic_store.cli import app
-from platonic_store.errors import InvalidQuery
+from platonic_store.errors import InvalidQuery, StoreNotWritable
 from platonic_store.exports.parquet import write
 from platonic_store.geometry import cells
 from platonic_store.questions import neighbours as question
 from platonic_store.questions.shared import distinct_rows
 from platonic_store.store import Store
 
+FULL = Path("/dev/full")
 ASKED = [
     {},
     {"level": "atom"},
@@ -156,6 +159,13 @@ def test_what_is_stopped_leaves_no_file(prototypes, tmp_path, many):
     with pytest.raises(KeyboardInterrupt):
         write(stopped(), path)
     assert [one.read_text() for one in tmp_path.iterdir()] == ["of before"]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has it")
+def test_a_full_disk_is_named(prototypes, many):
+    many.setattr(question, "SpooledTemporaryFile", lambda _: FULL.open("r+b"))
+    with pytest.raises(StoreNotWritable, match=r"temporary files in .*: no space left"):
+        prototypes.neighbours(level="atom")
 
 
 def test_the_command_writes_them_and_says_the_recall(prototypes, tmp_path, many):
