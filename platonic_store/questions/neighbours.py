@@ -128,15 +128,16 @@ def _keep(
     file: IO[bytes], search: Search, own: np.ndarray | None, order: np.ndarray, record: np.dtype
 ) -> None:
     """Write the answers to all queries in the order of these, a record each."""
-    place = np.empty_like(order)
+    size, place = record.itemsize, np.empty_like(order)
     place[order] = np.arange(len(order))
     with progress.bar("nearest neighbours", len(order), "rows") as advance:
         for _, (rows, index, distance) in ahead(search.find, search.parts):
             check()
             answers = _others(index, distance, None if own is None else own[rows], record)
-            for one, answer in zip(place[rows].tolist(), answers, strict=True):
-                file.seek(one * record.itemsize)
-                file.write(answer.tobytes())
+            content = memoryview(answers.tobytes())
+            for number, one in enumerate(place[rows].tolist()):
+                file.seek(one * size)
+                file.write(content[number * size : (number + 1) * size])
             advance(len(rows))
 
 
