@@ -116,6 +116,14 @@ class ServiceStore(Store):
         frame.attrs["snapshot"] = int(table.schema.metadata[b"snapshot"])
         return cast(R, frame)
 
+    def answer_in_parts(
+        self, question: Question[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Iterator[pa.Table]:
+        """The answer of a declared question as one Arrow table. Raises: as `answer`."""
+        answer: Any = self.answer(question, *args, **kwargs)
+        known = {} if question.is_value else {"snapshot": str(answer.attrs["snapshot"])}
+        yield question.table(answer).replace_schema_metadata(known)
+
     def sql_arrow(
         self,
         query: str,

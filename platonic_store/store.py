@@ -138,6 +138,39 @@ class Store(Questions):
             found.attrs["snapshot"] = snapshot.id
         return cast("R", found)
 
+    def answer_in_parts(
+        self, question: Question[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Iterator[pa.Table]:
+        """The answer of a declared question as Arrow tables: of `neighbours` some rows at a time,
+        in bounded memory, of any other question one.
+
+        The metadata of their schema are what a frame has in `attrs`, as text.
+
+        Raises: as `answer`, when they are asked for.
+        """
+        snapshot = self.snapshot()
+        for part in question.parts(snapshot, *args, **kwargs):
+            known = part.schema.metadata or {}
+            yield part.replace_schema_metadata({**known, b"snapshot": str(snapshot.id)})
+
+    def write_answer(
+        self, path: str | Path, question: Question[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> Path:
+        """Write the answer of a declared question to a Parquet file; returns its path.
+
+        ```python
+        store.write_answer("near.parquet", Store.neighbours, level="atom", k=10)
+        ```
+
+        Memory is bounded as of `answer_in_parts`, and the file has its name once it is complete.
+
+        Raises: as `answer`; StoreNotWritable where the disk is full or the folder read-only.
+        """
+        from platonic_store.exports import parquet
+
+        parquet.write(self.answer_in_parts(question, *args, **kwargs), Path(path))
+        return Path(path)
+
     @property
     def references(self) -> dict[str, Snapshot]:
         """The stores that SQL and a service may compare with, by name."""

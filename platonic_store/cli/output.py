@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["complain", "say", "show"]
+__all__ = ["complain", "save", "say", "show"]
 
 
 def complain(line: str) -> None:
@@ -56,6 +56,20 @@ def show(
             _write(table, file, format, columns, first)
     if out:
         say(f"wrote {out}")
+
+
+def save(parts: "Iterable[pa.Table]", out: Path, columns: str | None = None) -> dict[str, str]:
+    """Write tables as one Parquet file as they come; returns what their metadata say.
+
+    columns: as of `show`.
+    """
+    from platonic_store.exports import parquet
+
+    if columns not in (None, "all"):
+        parts = (part.select(_named(part, columns or "")) for part in parts)
+    written = parquet.write(parts, out)
+    say(f"wrote {out}")
+    return {name.decode(): value.decode() for name, value in (written.metadata or {}).items()}
 
 
 def _write(

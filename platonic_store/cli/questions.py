@@ -71,26 +71,27 @@ def _ask(
     out: Path | None,
     picture: Path | None = None,
 ) -> None:
-    import pandas as pd
-
     from platonic_store import questions
-    from platonic_store.cli.output import say, show
+    from platonic_store.cli.output import save, say, show
     from platonic_store.questions.shared.declaration import asked_of
     from platonic_store.store import Store
 
-    question = questions.get(name)
-    answer = asked_of(Store.open(store, at=at), question)(**given)
-    if picture is not None:
-        module, _, function = question.picture.partition(":")
-        getattr(importlib.import_module(module), function)(answer, picture)
-        say(f"wrote {picture}")
-    if question.is_value:
-        answer = pd.DataFrame({name: [answer]})
-    shown = question.brief(answer.columns, given.get("where", ""))
-    snapshot = None if question.is_value else answer.attrs.get("snapshot")
-    show(answer, format, out, columns=columns, first=shown)
-    if snapshot is not None:
-        say(f"snapshot {snapshot}")
+    question, opened = questions.get(name), Store.open(store, at=at)
+    if format is Format.parquet and out is not None and picture is None:
+        known = save(opened.answer_in_parts(question, **given), out, columns)
+    else:
+        answer = asked_of(opened, question)(**given)
+        if picture is not None:
+            module, _, function = question.picture.partition(":")
+            getattr(importlib.import_module(module), function)(answer, picture)
+            say(f"wrote {picture}")
+        if question.is_value:
+            known, shown, answer = {}, [name], question.table(answer)
+        else:
+            known, shown = answer.attrs, question.brief(answer.columns, given.get("where", ""))
+        show(answer, format, out, columns=columns, first=shown)
+    for what, number in known.items():
+        say(f"{what} {number}")
     if question.caveat:
         say(question.caveat)
 

@@ -6,32 +6,40 @@ of a cell are compared with the points of the cells whose centres are nearest to
 products. How many cells are around follows from the recall that is measured on some of the queries.
 """
 
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from platonic_store.geometry.neighbours import ROWS, nearest, row_lengths
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
 EXACT_PAIRS = 2_500_000_000  # of queries and points; below, all are compared
 CELL = 1_000  # points, about
 MOST_CELLS = 4_096
 FITTED = 50  # points a cell, from which its centre is computed
-AROUND = (4, 8, 16, 32, 64, 128, 256)
+MOST_AROUND = 256
 MEASURED = 200  # queries
 RECALL = 0.993
 SMALLEST = 1e-30
 
 
+class Some(NamedTuple):
+    """Rows of queries that are in one cell."""
+
+    cell: int
+    rows: Indices
+
+
 class Cells(NamedTuple):
     """Points and queries in cells.
 
-    points, queries: for each cell their rows, ascending. order: (c, c) cells, the nearest first,
-    itself among them.
+    points, queries: for each cell their rows, ascending. order: (c, up to `MOST_AROUND`) cells, the
+    nearest first, itself among them.
     """
 
     points: list[Indices]
@@ -42,19 +50,29 @@ class Cells(NamedTuple):
         """The rows of the points in the cells around a cell, ascending."""
         return np.sort(np.concatenate([self.points[c] for c in self.order[cell, :around]]))
 
+    def parts(self, most: int) -> Iterator[Some]:
+        """All queries, at most so many at once."""
+        for cell, rows in enumerate(self.queries):
+            for start in range(0, len(rows), most):
+                yield Some(cell, rows[start : start + most])
+
 
 def cells_of(queries: Floats, points: Floats) -> Cells:
-    """Cells of about `CELL` points. queries: (q, D); points: (n, D), in an order that is theirs."""
+    """Cells of about `CELL` points. queries: (q, D); points: (n, D), in an order that is theirs.
+
+    Both may be in half precision, and may be the same array, which is then gone through once.
+    """
     count = max(1, min(len(points) // CELL, MOST_CELLS))
     chosen = np.random.default_rng(0).permutation(len(points))[: FITTED * count]
     centres = centres_of(points[np.sort(chosen)], count)
-    order = np.argsort(-(centres @ centres.T), axis=1, kind="stable")
-    # A cell is first around itself, whatever rounding says.
-    order = np.array([[c, *row[row != c]] for c, row in enumerate(order)])
-    return Cells(_members(points, centres), _members(queries, centres), order)
+    far = -(centres @ centres.T)
+    np.fill_diagonal(far, -np.inf)  # a cell is first around itself, whatever rounding says
+    order = np.argsort(far, axis=1, kind="stable")[:, :MOST_AROUND].copy()
+    members = _members(points, centres)
+    return Cells(members, members if queries is points else _members(queries, centres), order)
 
 
-def centres_of(rows: Floats, count: int) -> Floats:
+def centres_of(rows: Floats, count: int) -> NDArray[np.float32]:
     """(count, D) directions around which rows (n, D) lie, by k-means."""
     from sklearn.cluster import KMeans
 
@@ -66,56 +84,63 @@ def cells(rows: Floats, centres: Floats) -> Indices:
     """(n,) which of the centres is nearest to each row. rows: (n, D), of any length."""
     cell = np.empty(len(rows), dtype=np.int64)
     for start in range(0, len(rows), ROWS):
-        part = rows[start : start + ROWS]
+        part = rows[start : start + ROWS].astype(np.float32, copy=False)
         cell[start : start + ROWS] = np.argmax(part @ centres.T, axis=1)
     return cell
 
 
 def measured(
-    queries: Floats, points: Floats, k: int, cells: Cells, hubs: Floats | None = None
+    queries: Floats,
+    points: Floats,
+    k: int,
+    cells: Cells,
+    hubs: Floats | None = None,
+    own: Indices | None = None,
 ) -> tuple[int, float]:
-    """How many cells around suffice for a recall of `RECALL` at k, and the recall that they reach.
+    """The fewest cells around with a recall of `RECALL` at k (at most `MOST_AROUND`), and their
+    recall: how many of the k nearest of `MEASURED` queries, found exactly, are in these cells.
 
-    Of `MEASURED` queries, whose nearest are found exactly.
+    own: (q,) the row of each query among the points, which is not counted, or -1.
     """
     rng = np.random.default_rng(1)
     some = np.sort(rng.permutation(len(queries))[:MEASURED])
-    exact = np.sort(nearest(queries[some], points, k, hubs)[0], axis=1)
-    cell = np.empty(len(queries), dtype=np.int64)
-    for number, rows in enumerate(cells.queries):
+    found = nearest(queries[some], points, k + (own is not None), hubs)[0]
+    is_other = np.ones(found.shape, bool) if own is None else found != own[some, None]
+    query, which = np.nonzero(is_other & (np.cumsum(is_other, axis=1) <= k))
+    asking = _cell_of(cells.queries, len(queries))[some[query]]
+    answering = _cell_of(cells.points, len(points))[found[query, which]]
+    is_one = cells.order[asking] == answering[:, None]
+    steps = np.sort(np.where(is_one.any(axis=1), is_one.argmax(axis=1), MOST_AROUND))
+    around = min(int(steps[math.ceil(RECALL * len(steps)) - 1]) + 1, MOST_AROUND)
+    return around, float((steps < around).mean())
+
+
+def _cell_of(members: list[Indices], n: int) -> NDArray[np.int32]:
+    """(n,) the cell of each row."""
+    cell = np.empty(n, dtype=np.int32)
+    for number, rows in enumerate(members):
         cell[rows] = number
-    around, recall = 0, 0.0
-    for around in AROUND:
-        hits = 0
-        for row, wanted in zip(some, exact, strict=True):
-            near = cells.near(int(cell[row]), around)
-            part = None if hubs is None else hubs[near]
-            found = near[nearest(queries[row : row + 1], points[near], k, part)[0][0]]
-            hits += len(np.intersect1d(found, wanted))
-        recall = hits / exact.size
-        if recall >= RECALL or around >= len(cells.order):
-            break
-    return around, recall
+    return cell
 
 
-def nearest_by_cells(
+def nearest_around(
     queries: Floats,
     points: Floats,
     k: int,
     cells: Cells,
     around: int,
+    some: Some,
     hubs: Floats | None = None,
-) -> Iterator[tuple[Indices, Indices, NDArray[np.float64]]]:
-    """Rows of queries, and their k nearest of the points around, as `neighbours.nearest`.
+) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """Rows of some of a cell's queries, and their k nearest of the points around, as `nearest`.
 
-    Every query comes once; fewer than k come back where fewer are around.
+    Fewer than k come back where fewer are around.
     """
-    for cell, rows in enumerate(cells.queries):
-        near = cells.near(cell, around)
-        if len(rows) and len(near):
-            part = None if hubs is None else hubs[near]
-            index, distance = nearest(queries[rows], points[near], k, part)
-            yield rows, near[index], distance
+    cell, rows = some
+    near = cells.near(cell, around)
+    single = points[near].astype(np.float32, copy=False)
+    index, distance = nearest(queries[rows], single, k, None if hubs is None else hubs[near])
+    return rows, near[index], distance
 
 
 def _members(rows: Floats, centres: Floats) -> list[Indices]:

@@ -4,18 +4,20 @@ Candidates are found in single precision, with a margin for its rounding error, 
 double precision. So results equal those of a search in double precision, ties included.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Pairs: TypeAlias = tuple[Indices, Indices, Floats]
 
 ROWS = 8_192  # of points, compared at once
-QUERIES = 512  # compared with them at once
+QUERIES = 256  # compared with them at once
 FEW = 16  # queries: for fewer it does not pay to normalise the points
 SAFE = 1e-15, 1e15  # lengths whose squares are computed in single precision
+SLOTS = 16  # groups of candidates for each answer, whose best say what may be left out
 RESOLUTION = 1e-12  # distances closer than this are equal
 
 
@@ -91,15 +93,21 @@ def nearest(
     owner, index, score = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     limit = np.full(len(queries), np.inf)  # the k-th best so far
     half = _half(hubs, len(points))
+    is_many = len(queries) >= FEW and points.shape[1:] == queries.shape[1:]
+    unit_queries = _unit32(queries) if is_many else None
     for first in range(0, len(points), ROWS):
-        rows = points[first : first + ROWS]
+        rows, shift = points[first : first + ROWS], half[first : first + ROWS]
+        units = _unit32(rows) if is_many else None
+        parts = [(owner, index, score)]
         for start in range(0, len(queries), QUERIES):
             part = slice(start, start + QUERIES)
-            shift = half[first : first + ROWS]
-            who, which, found = _within(queries[part], rows, shift, k, limit[part])
-            owner = np.concatenate([owner, who + start])
-            index = np.concatenate([index, which + first])
-            score = np.concatenate([score, np.round(found, 12)])
+            given = queries[part], rows, shift, k, limit[part]
+            if unit_queries is None or units is None:
+                who, which, found = _within_few(*given)
+            else:
+                who, which, found = _within(*given, unit_queries[part], units)
+            parts.append((who + start, which + first, np.round(found, 12)))
+        owner, index, score = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.lexsort((index, score, owner))
         rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
         order = order[rank < k]
@@ -179,25 +187,54 @@ def _half(hubs: NDArray[np.float32] | None, n: int) -> Floats:
 
 
 def _within(
-    queries: Floats, rows: NDArray[np.floating[Any]], shift: Floats, k: int, limit: Floats
-) -> tuple[Indices, Indices, Floats]:
-    """Pairs (query, row) that may be among the k nearest, and their distances + shift."""
-    error = single_precision_error(rows.shape[-1])
-    is_few = len(queries) < FEW
-    lengths = _single_lengths(rows) if is_few else None
-    if rows.shape[1:] != queries.shape[1:] or (is_few and lengths is None):
-        found = distances(queries, rows) + shift
-        bound = np.minimum(limit, _kth(found, k))
-        who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
-        return who, which, found[who, which]
-    if lengths is None:
-        cosines = _unit32(queries) @ _unit32(rows).T
-    else:
-        cosines, error = (_unit32(queries) @ rows.T) / lengths, 2 * error
+    queries: Floats,
+    rows: NDArray[np.floating[Any]],
+    shift: Floats,
+    k: int,
+    limit: Floats,
+    unit_queries: NDArray[np.float32],
+    units: NDArray[np.float32],
+) -> Pairs:
+    """Pairs (query, row) that may be among the k nearest, and their distances + shift.
+
+    unit_queries, units: the queries and rows, brought to unit length.
+    """
+    cosines = unit_queries @ units.T
     if shift.any():
         cosines -= shift.astype(np.float32)
-    bound = np.minimum(limit, _kth(1 - cosines, k) + error) + error
-    who, which = np.nonzero(cosines >= (1 - bound)[:, None].astype(np.float32))
+    return _compared(queries, rows, cosines, single_precision_error(rows.shape[1]), shift, k, limit)
+
+
+def _within_few(
+    queries: Floats, rows: NDArray[np.floating[Any]], shift: Floats, k: int, limit: Floats
+) -> Pairs:
+    """As `_within`, where it does not pay to bring the rows to unit length."""
+    lengths = _single_lengths(rows)
+    if rows.shape[1:] != queries.shape[1:] or lengths is None:
+        found = distances(queries, rows) + shift
+        bound = np.minimum(limit, -_kth_largest(-found, k))
+        who, which = np.nonzero(found <= bound[:, None] + RESOLUTION)
+        return who, which, found[who, which]
+    cosines = _unit32(queries) @ rows.astype(np.float32, copy=False).T / lengths
+    if shift.any():
+        cosines -= shift.astype(np.float32)
+    error = 2 * single_precision_error(rows.shape[1])
+    return _compared(queries, rows, cosines, error, shift, k, limit)
+
+
+def _compared(
+    queries: Floats,
+    rows: NDArray[np.floating[Any]],
+    cosines: NDArray[np.float32],
+    error: float,
+    shift: Floats,
+    k: int,
+    limit: Floats,
+) -> Pairs:
+    """The pairs that cosines - shift of that error do not exclude, in double precision."""
+    bound = np.minimum(limit, 1 - _kth_largest(cosines, k) + error) + error
+    least = (1 - bound).astype(np.float32)
+    who, which = np.divmod(np.flatnonzero(cosines >= least[:, None]), cosines.shape[1])
     a, b = queries[who], rows[which].astype(np.float64)
     dot, aa, bb = (np.einsum("ij,ij->i", *pair) for pair in ((a, b), (a, a), (b, b)))
     lengths = np.sqrt(aa) * np.sqrt(bb)
@@ -220,7 +257,15 @@ def _unit32(rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return np.divide(rows.astype(np.float32), np.where(lengths > 0, lengths, 1)[:, None])
 
 
-def _kth(found: NDArray[np.floating[Any]], k: int) -> NDArray[np.floating[Any]]:
+def _kth_largest(found: NDArray[np.floating[Any]], k: int) -> NDArray[np.floating[Any]]:
+    """(q,) a number that at least k of each row (q, n) reach: the k-th largest, or hardly less.
+
+    It is the k-th largest of the maxima of `SLOTS` k groups: a search of all takes far longer.
+    """
     if found.shape[1] <= k:
-        return np.full(len(found), np.inf)
-    return np.partition(found, k - 1, axis=1)[:, k - 1]
+        return np.full(len(found), -np.inf)
+    slots = SLOTS * k
+    size = found.shape[1] // slots
+    if size > 1:
+        found = found[:, : size * slots].reshape(len(found), size, slots).max(axis=1)
+    return np.partition(found, found.shape[1] - k, axis=1)[:, found.shape[1] - k]

@@ -165,7 +165,7 @@ def neighbourhoods(
     Raises:
         ValueError: as `score`.
     """
-    for rows, pool, own in _pools(atoms, reference, fewest):
+    for rows, pool, own in _pools(atoms, reference, k, fewest):
         size = min(k, len(pool) - own)
         block = max(1, _CELLS // ((size + own) * reference.vectors.shape[1]))
         for start in range(0, len(rows), block):
@@ -175,11 +175,12 @@ def neighbourhoods(
 
 
 def _pools(
-    atoms: Atoms, reference: Atoms, fewest: int
+    atoms: Atoms, reference: Atoms, k: int, fewest: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], int]]:
-    """Rows of atoms, the reference rows to search for them, how many of those are their own.
+    """Rows of atoms, the reference rows to search for them, and at most how many are their own.
 
-    "Own" are those of their composition, the same number for all of the rows given.
+    "Own" are those of their composition. All of the rows given have the same number of others, or k
+    at least.
     """
     for element in np.unique(atoms.elements):
         left = np.flatnonzero(atoms.elements == element)
@@ -189,11 +190,22 @@ def _pools(
             pool = np.flatnonzero(is_one)
             own = _counts(atoms.groups[left], reference.groups[pool])
             enough = len(pool) - own >= fewest
-            for count in np.unique(own[enough]):
-                yield left[enough & (own == count)], pool, int(count)
+            most = _rounded_up(own, len(pool) - k)
+            for count in np.unique(most[enough]):
+                yield left[enough & (most == count)], pool, int(count)
             left = left[~enough]
         if len(left):
             raise ValueError(f"fewer than {fewest} reference atoms in other compositions")
+
+
+def _rounded_up(counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Counts as the next of 0, 8, 16, 32, …, but none beyond a limit that was within it.
+
+    To search for each count by itself would take longer than to find a few more.
+    """
+    steps = np.concatenate([[0], 8 << np.arange(40)])
+    rounded = steps[np.searchsorted(steps, counts)]
+    return np.where(counts <= limit, np.minimum(rounded, limit), counts)
 
 
 def _counts(
@@ -217,7 +229,7 @@ def _others(
     points = reference.vectors if is_all else reference.vectors[pool]
     index, distance = nearest(atoms.vectors[rows], points, size + own)
     if own:
-        # However many of its own come first, size + own nearest hold `size` others.
+        # However many of its own come first, size + own nearest hold at least `size` others.
         is_own = reference.groups[pool[index]] == atoms.groups[rows, None]
         first = np.argsort(is_own, axis=1, kind="stable")[:, :size]
         index = np.take_along_axis(index, first, axis=1)

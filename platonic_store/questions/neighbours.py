@@ -1,30 +1,50 @@
 """The nearest neighbours of every structure, or of every atom, in one go."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from platonic_store import progress
 from platonic_store.errors import InvalidQuery
-from platonic_store.geometry.cells import EXACT_PAIRS, cells_of, measured, nearest_by_cells
+from platonic_store.geometry.cells import EXACT_PAIRS, cells_of, measured, nearest_around
 from platonic_store.geometry.neighbours import nearest
-from platonic_store.questions.shared.declaration import Column, question
-from platonic_store.questions.shared.nearest import rows_matching
+from platonic_store.questions.shared.declaration import Column, question_in_parts
+from platonic_store.questions.shared.distinct_rows import DistinctRows, distinct_rows
+from platonic_store.questions.shared.indexed import is_among, level_of
 from platonic_store.questions.shared.parameters import Across, K, Level, Model, Space, Where
 from platonic_store.questions.shared.tables import between
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage import lookup
-from platonic_store.storage.layout import PRIMARY_KEY, Points
-from platonic_store.storage.snapshot import Snapshot, VectorTable
-from platonic_store.storage.watch import check_rows
+from platonic_store.storage.disk import refusals
+from platonic_store.storage.snapshot import Snapshot
+from platonic_store.storage.watch import check, check_rows
 
 _log = logging.getLogger(__name__)
 
-BLOCK = 4_096  # queries compared with all candidates at once
+BLOCK = 4_096  # queries compared at once
+PART = 1 << 19  # answers that come at once
+IN_MEMORY = 1 << 26  # bytes of answers; more are in a temporary file until all are found
+
+Found: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@question(
+class Search(NamedTuple):
+    """Parts of the queries, and what finds the nearest of one: its rows, indices and distances.
+
+    recall: what was measured, None where it is exact.
+    """
+
+    parts: Iterable[Any]
+    find: Callable[[Any], Found]
+    recall: float | None = None
+
+
+@question_in_parts(
     Column("structure_id", "string", "Whose neighbour it is."),
     Column("site_index", "int32", "Of which of its atoms.", kind="atom"),
     Column("rank", "int64", "1 is the nearest."),
@@ -41,93 +61,113 @@ def neighbours(
     k: K = 5,
     level: Level = "structure",
     where: Where = None,
-) -> pd.DataFrame:
+) -> Iterator[pa.Table]:
     """The k nearest of every structure (or atom, one for each set of equivalent sites).
 
     `where` is a condition on the neighbours; all have some. Within a model nothing is its own
     neighbour. Exact up to 50,000 rows; beyond, rows are compared with those of the cells around
-    theirs, so many that recall is 0.99, as measured in the same call on a sample. Memory grows with
-    k times the rows.
+    theirs, so many that recall is 0.99, as measured in the same call on a sample and said with the
+    answer. Of millions of atoms let the answer be written to a Parquet file: see
+    docs/questions/neighbours.md.
 
     Raises: ModelNotFound, LayerNotFound, AnchorsNotFound, InvalidQuery for a condition that is not
-    understood or that nothing meets.
+    understood or that nothing meets, StoreNotWritable where many answers fill the temporary folder.
     """
     asking, answering, space = between(snapshot, model, across, space)
     table = lookup.vector_table(snapshot, answering, level, space)
-    points = snapshot.points(table)
-    mask = points.is_distinct
-    if where is not None:
-        mask = mask & rows_matching(snapshot, points, level, where)
-    if not mask.any():
-        raise InvalidQuery(f"{table.name} has no rows" + (f" where {where}" if where else ""))
     source = lookup.vector_table(snapshot, asking, level, space)
-    queries, vectors = _rows(source, snapshot.points(source), None)
-    check_rows(len(queries) * min(k, int(mask.sum())))
-    candidates, candidate_vectors = _rows(table, points, mask)
-    hubs = points.hubs[mask] if across and points.hubs is not None else None
-    own = np.full(len(queries), -1) if across else _own_rows(queries, candidates)
-    parts = []
-    with progress.bar("nearest neighbours", len(queries), "rows") as advance:
-        for rows, index, far in _nearest(vectors, candidate_vectors, k + 1, hubs):
-            parts.append(_others(index, far, own[rows], rows, k))
+    candidates = distinct_rows(snapshot, table)
+    queries = candidates if source == table else distinct_rows(snapshot, source)
+    own = None if across else np.arange(len(queries.vectors))
+    if where is not None:
+        meeting = lookup.matching(snapshot, where, level_of(snapshot, level, where))
+        rows = np.flatnonzero(is_among(candidates.keys(), meeting))
+        candidates = candidates.take(rows)
+        if own is not None:
+            own = np.full(len(queries.vectors), -1)
+            own[rows] = np.arange(len(rows))
+    if not len(candidates.vectors):
+        raise InvalidQuery(f"{table.name} has no rows" + (f" where {where}" if where else ""))
+    k = min(k, len(candidates.vectors))
+    check_rows(len(queries.vectors) * k)
+    search = _search(queries, candidates, k, own, candidates.hubs if across else None)
+    order = queries.order()
+    temporary = f"temporary files in {gettempdir()}"
+    with refusals(temporary), SpooledTemporaryFile(IN_MEMORY) as file:
+        record = np.dtype([("found", "i4", (k,)), ("distance", "f8", (k,))])
+        _keep(file, search, own, order, record)
+        file.seek(0)
+        step = max(1, PART // k)
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            answers = np.frombuffer(file.read(len(rows) * record.itemsize), record)
+            yield _table(queries, candidates, rows, answers, search.recall)
+
+
+def _search(
+    queries: DistinctRows,
+    candidates: DistinctRows,
+    k: int,
+    own: np.ndarray | None,
+    hubs: np.ndarray | None,
+) -> Search:
+    """Of the k nearest others, or one more: exactly, or of very many by cells."""
+    given = queries.vectors, candidates.vectors
+    starts = range(0, len(queries.vectors), BLOCK)
+    if len(queries.vectors) * len(candidates.vectors) <= EXACT_PAIRS:
+        blocks = (np.arange(start, min(start + BLOCK, len(given[0]))) for start in starts)
+        return Search(blocks, lambda rows: (rows, *nearest(given[0][rows], given[1], k + 1, hubs)))
+    cells = cells_of(*given)
+    around, recall = measured(*given, k, cells, hubs, own)
+    _log.info("recall@%d of neighbours is %.4f, by %d cells", k, recall, around)
+    find = partial(nearest_around, *given, k + 1, cells, around, hubs=hubs)
+    return Search(cells.parts(BLOCK), find, recall)
+
+
+def _keep(
+    file: IO[bytes], search: Search, own: np.ndarray | None, order: np.ndarray, record: np.dtype
+) -> None:
+    """Write the answers to all queries in the order of these, a record each."""
+    size, place = record.itemsize, np.empty_like(order)
+    place[order] = np.arange(len(order))
+    with progress.bar("nearest neighbours", len(order), "rows") as advance:
+        for _, (rows, index, distance) in ahead(search.find, search.parts):
+            check()
+            answers = _others(index, distance, None if own is None else own[rows], record)
+            content = memoryview(answers.tobytes())
+            for number, one in enumerate(place[rows].tolist()):
+                file.seek(one * size)
+                file.write(content[number * size : (number + 1) * size])
             advance(len(rows))
-    query, found, rank, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort((rank, _places(queries)[query]))
-    query, found, rank, distance = query[order], found[order], rank[order], distance[order]
-    frame = queries.iloc[query].reset_index(drop=True)
-    frame["rank"] = rank
-    frame["neighbour"] = candidates["structure_id"].to_numpy()[found]
-    if level == "atom":
-        frame["neighbour_site"] = candidates["site_index"].to_numpy()[found]
-    frame["distance"] = distance
-    return frame
-
-
-def _nearest(
-    queries: np.ndarray, points: np.ndarray, k: int, hubs: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows of the queries, and the k nearest points of each: exactly, or of very many by cells."""
-    if len(queries) * len(points) > EXACT_PAIRS:
-        cells = cells_of(queries, points)
-        around, recall = measured(queries, points, k, cells, hubs)
-        progress.note(f"recall@{k} {recall:.4f}")
-        _log.info("recall@%d of neighbours is %.4f, by %d cells", k, recall, around)
-        yield from nearest_by_cells(queries, points, k, cells, around, hubs)
-        return
-    for start in range(0, len(queries), BLOCK):
-        part = queries[start : start + BLOCK]
-        yield np.arange(start, start + len(part)), *nearest(part, points, k, hubs)
-
-
-def _rows(
-    table: VectorTable, points: Points, mask: np.ndarray | None
-) -> tuple[pd.DataFrame, np.ndarray]:
-    names = PRIMARY_KEY[table.level]
-    mask = points.is_distinct if mask is None else mask
-    if mask.all():
-        return points.keys.select(names).to_pandas(), points.vectors
-    return points.keys.select(names).filter(mask).to_pandas(), points.vectors[mask]
-
-
-def _places(queries: pd.DataFrame) -> np.ndarray:
-    """(n,) where each query comes among all: there are k times as many answers to sort."""
-    places = np.empty(len(queries), dtype=np.int64)
-    order = queries.reset_index(drop=True).sort_values([*queries.columns]).index
-    places[order.to_numpy()] = np.arange(len(queries))
-    return places
-
-
-def _own_rows(queries: pd.DataFrame, candidates: pd.DataFrame) -> np.ndarray:
-    """(n,) the row of each query among the candidates, or -1."""
-    index = pd.MultiIndex.from_frame(candidates)
-    return np.asarray(index.get_indexer(pd.MultiIndex.from_frame(queries)))
 
 
 def _others(
-    index: np.ndarray, distance: np.ndarray, own: np.ndarray, rows: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row's k+1 nearest the first k that are not itself: query, found, rank, distance."""
-    is_other = index != own[:, None]
-    rank = np.cumsum(is_other, axis=1)
-    who, which = np.nonzero(is_other & (rank <= k))
-    return rows[who], index[who, which], rank[who, which], distance[who, which]
+    index: np.ndarray, distance: np.ndarray, own: np.ndarray | None, record: np.dtype
+) -> np.ndarray:
+    """Of each row's nearest the first k that are not itself; found is -1 where there are fewer."""
+    (k,) = record["found"].shape
+    is_other = np.ones(index.shape, bool) if own is None else index != own[:, None]
+    first = np.argsort(~is_other, axis=1, kind="stable")[:, :k]
+    found = np.where(is_other, index, -1)
+    answers = np.zeros(len(index), record)
+    answers["found"] = -1
+    answers["found"][:, : first.shape[1]] = np.take_along_axis(found, first, axis=1)
+    answers["distance"][:, : first.shape[1]] = np.take_along_axis(distance, first, axis=1)
+    return answers
+
+
+def _table(
+    queries: DistinctRows,
+    candidates: DistinctRows,
+    rows: np.ndarray,
+    answers: np.ndarray,
+    recall: float | None,
+) -> pa.Table:
+    who, which = np.nonzero(answers["found"] >= 0)
+    asked, near = queries.keys(rows[who]), candidates.keys(answers["found"][who, which])
+    near = near.rename_columns(["neighbour", "neighbour_site"][: near.num_columns])
+    columns = dict(zip(asked.column_names, asked.columns, strict=True))
+    columns["rank"] = pa.array(which + 1)
+    columns |= dict(zip(near.column_names, near.columns, strict=True))
+    columns["distance"] = pa.array(answers["distance"][who, which])
+    return pa.table(columns, metadata=recall and {"recall": f"{recall:.4f}"})

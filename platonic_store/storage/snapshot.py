@@ -198,6 +198,10 @@ class Snapshot:
         check()
         return self._vectors.points(table.name, table.level, condition)
 
+    def dtype(self, table: VectorTable) -> np.dtype[Any]:
+        """The precision in which the table's vectors are stored."""
+        return self._vectors.dtype(table.name)
+
     def stream(self, table: VectorTable, condition: str | None = None) -> Iterator[Points]:
         """The rows of a table that need not fit in memory, some at a time."""
         for batch in self._vectors.stream(table.name, table.level, condition):

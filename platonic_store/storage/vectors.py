@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -194,6 +194,13 @@ class Vectors:
             np.concatenate([one.vectors for one in parts]),
             np.concatenate(hubs) if hubs else None,
         ).take(np.argsort(order))
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The precision in which vectors are stored."""
+        with self._files.location.explained():
+            kind = self._open(name).schema.field("vector").type.value_type
+        stored: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+        return stored
 
     def checksum(self, name: str) -> str:
         """Of the table's content: copies that went different ways have the same versions."""

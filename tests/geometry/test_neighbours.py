@@ -36,9 +36,25 @@ def test_nearest_is_brute_force_however_it_is_cut(query, points, k, rows, querie
 def test_equal_points_come_in_the_order_of_their_index():
     rng = np.random.default_rng(0)
     points = np.tile(rng.standard_normal((3, 128)).astype("f4"), (5_000, 1))
-    found, distance = nearest(points[1:2], points, 6)
-    np.testing.assert_array_equal(found, [[1, 4, 7, 10, 13, 16]])
-    np.testing.assert_array_equal(distance, np.zeros((1, 6)))
+    for count in (1, 20):  # few, and many
+        found, distance = nearest(np.repeat(points[1:2], count, axis=0), points, 6)
+        np.testing.assert_array_equal(found, count * [[1, 4, 7, 10, 13, 16]])
+        np.testing.assert_array_equal(distance, np.zeros((count, 6)))
+
+
+@pytest.mark.parametrize("queries", [3, 40])
+def test_what_the_groups_of_candidates_leave_out_is_no_answer(queries):
+    rng = np.random.default_rng(3)
+    points = rng.standard_normal((3_000, 12)).astype("f4")
+    points[::32] = points[0] + 0.01 * rng.standard_normal((94, 12))  # the nearest, in few groups
+    hubs = rng.uniform(0, 0.2, 3_000).astype("f4")
+    index, expected = brute_force(points[:queries], points, 5)
+    found, distance = nearest(points[:queries], points, 5)
+    np.testing.assert_array_equal(found, index)
+    np.testing.assert_allclose(distance, expected, atol=1e-11)
+    score = np.round(distances(points[:queries], points) + hubs.astype(float) / 2, 12)
+    by_hubs = np.argsort(score, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(nearest(points[:queries], points, 5, hubs)[0], by_hubs)
 
 
 def test_large_search_is_brute_force(monkeypatch):

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from sklearn.neighbors import NearestNeighbors
 
+from platonic_store.geometry import typicality
+from platonic_store.geometry.neighbours import nearest
 from platonic_store.geometry.typicality import (
     Atoms,
     conformal_p,
@@ -39,6 +41,24 @@ def test_neighbours_are_the_nearest_of_the_element_in_other_compositions():
             expected = search.kneighbors(atoms.vectors[row : row + 1])[0][0]
             assert may[found].all()
             np.testing.assert_allclose(distances, expected, atol=1e-6)
+
+
+def test_atoms_with_other_numbers_of_their_own_are_searched_together(monkeypatch):
+    atoms, reference = cloud(60, 2, elements=1, groups=25), cloud(300, 3, elements=1, groups=25)
+    assert len(np.unique(np.bincount(reference.groups)[atoms.groups])) > 5
+    alone = [score(atoms.take(np.array([row])), reference) for row in range(60)]
+    searches = []
+
+    def counted(*given):
+        searches.append(given)
+        return nearest(*given)
+
+    monkeypatch.setattr(typicality, "nearest", counted)
+    found = score(atoms, reference)
+    assert len(searches) <= 3  # up to 8, 16 and 32 of their own
+    for name in found._fields:
+        each = np.concatenate([getattr(one, name) for one in alone])
+        np.testing.assert_array_equal(getattr(found, name), each, strict=True)
 
 
 def test_a_rare_element_is_judged_by_all_elements():

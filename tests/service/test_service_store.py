@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ase.build import bulk
+from pyarrow import parquet
 from pymatgen.io.ase import AseAtomsAdaptor
 from serving import serving
 
@@ -154,3 +155,14 @@ def test_structures_are_sent_and_embedded(embedding_service, prototypes, tmp_pat
     assert served.embedding(structure, site=0).dtype == np.float32
     with pytest.raises(UnreadableSource):
         served.similar(tmp_path / "broken.cif")
+
+
+def test_an_answer_of_a_service_is_written_as_one_of_a_store(served, prototypes, tmp_path):
+    asked = {"model": "sevennet-0", "k": 2, "where": "nsites > 20"}
+    paths = [
+        store.write_answer(tmp_path / name, Store.neighbours, **asked)
+        for store, name in ((served, "remote.parquet"), (prototypes, "here.parquet"))
+    ]
+    there, here = (parquet.read_table(path) for path in paths)
+    assert there.equals(here)
+    assert there.schema.metadata[b"snapshot"] == here.schema.metadata[b"snapshot"]

@@ -1,6 +1,7 @@
 """Vectors in half precision: asked for once, answered as ever, and no number is lost unnoticed."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from store_fakes import crystals
@@ -10,6 +11,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.projection import fit
 from platonic_store.geometry.projection import project as projected
 from platonic_store.jobs import project as job
+from platonic_store.questions.shared import distinct_rows
 from platonic_store.storage import commits
 from platonic_store.storage.layout import Points
 from platonic_store.store import Store
@@ -47,6 +49,16 @@ def test_half_precision_is_stored_and_answers_alike(both):
     more = crystals(45)
     half.ingest(more, ["fake-a"])  # goes on as it began
     assert len(half.similar(list(more)[-1], k=3)) == 3
+
+
+def test_neighbours_of_a_large_table_are_found_without_single_precision(both, monkeypatch):
+    _, half = both
+    found = half.neighbours(level="atom", k=3)
+    monkeypatch.setattr(distinct_rows, "WHOLE_BYTES", 0)  # all are large
+    snapshot = half.snapshot()
+    (table,) = (one for one in snapshot.tables if one.level == "atom")
+    assert distinct_rows.distinct_rows(snapshot, table).vectors.dtype == np.float16
+    pd.testing.assert_frame_equal(half.neighbours(level="atom", k=3), found)
 
 
 def test_a_precision_never_changes(both):

@@ -17,7 +17,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import (
@@ -133,22 +133,25 @@ class Question(Generic[P, R]):
     describes: the answer's structures come with the columns of the view `structure`.
     caveat: what the answer does not say, shown beside it.
     picture: `module:function` that draws an answer into a file.
+    in_parts: whether the function gives Arrow tables, of which the frame is made.
     """
 
     def __init__(
         self,
-        function: Callable[Concatenate["Snapshot", P], R],
+        function: Callable[Concatenate["Snapshot", P], Any],
         columns: tuple[Column, ...],
         *,
-        is_value: bool,
-        describes: bool,
-        sql: tuple[SqlFunction, ...],
-        caveat: str,
-        picture: str,
+        is_value: bool = False,
+        in_parts: bool = False,
+        describes: bool = False,
+        sql: tuple[SqlFunction, ...] = (),
+        caveat: str = "",
+        picture: str = "",
     ):
         functools.update_wrapper(self, function)
         self.name = function.__name__
         self.columns, self.is_value, self.describes = columns, is_value, describes
+        self.in_parts = in_parts
         self.sql, self.caveat, self.picture = sql, caveat, picture
         self._function = function
 
@@ -166,11 +169,41 @@ class Question(Generic[P, R]):
         frame = known.rename_columns(names).to_pandas()
         return cast(R, pd.concat([answer.set_axis(frame.index), frame], axis=1))
 
-    def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
-        """The answer without the columns of `structure`."""
+    def parts(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> Iterator[pa.Table]:
+        """The answer as Arrow tables, in order: several of a question that answers in parts.
+
+        The metadata of their schema are what the frame has in `attrs`, numbers as text.
+        """
+        if self.in_parts:
+            self._check(args, kwargs)
+            found: Any = self._function(snapshot, *args, **kwargs)
+            yield from found
+            return
+        yield self.table(self(snapshot, *args, **kwargs))
+
+    def table(self, answer: R) -> pa.Table:
+        """An answer as an Arrow table of the declared types: of one value with one row."""
+        if self.is_value:
+            return pa.table({self.name: pa.array([answer], self.schema.types[0])})
+        known = dict(zip(self.schema.names, self.schema.types, strict=True))
+        found = pa.Schema.from_pandas(answer, preserve_index=False)
+        typed = pa.schema([(one.name, known.get(one.name, one.type)) for one in found])
+        return pa.Table.from_pandas(answer, typed, False).replace_schema_metadata(None)
+
+    def _check(self, args: Any, kwargs: Any) -> None:
         given = self.signature.bind(*args, **kwargs).arguments
         for parameter in self.parameters:
             parameter.check(given.get(parameter.name))
+
+    def rows(self, snapshot: "Snapshot", *args: P.args, **kwargs: P.kwargs) -> R:
+        """The answer without the columns of `structure`."""
+        if self.in_parts:
+            table = pa.concat_tables(self.parts(snapshot, *args, **kwargs))
+            frame: pd.DataFrame = table.to_pandas()
+            known = table.schema.metadata or {}
+            frame.attrs = {name.decode(): float(value) for name, value in known.items()}
+            return cast(R, frame)
+        self._check(args, kwargs)
         answer: Any = self._function(snapshot, *args, **kwargs)
         if self.is_value:
             return cast(R, answer)
@@ -282,12 +315,29 @@ def question(
         return Question(
             function,
             columns,
-            is_value=False,
             describes=describes,
             sql=tuple(sql),
             caveat=caveat,
             picture=picture,
         )
+
+    return declare
+
+
+def question_in_parts(
+    *columns: Column,
+) -> Callable[
+    [Callable[Concatenate["Snapshot", P], Iterator[pa.Table]]], "Question[P, pd.DataFrame]"
+]:
+    """Declare a question whose rows may be too many for a frame: the function gives tables of them.
+
+    They have the columns declared, or some of them, in their order and of their types.
+    """
+
+    def declare(
+        function: Callable[Concatenate["Snapshot", P], Iterator[pa.Table]],
+    ) -> "Question[P, pd.DataFrame]":
+        return Question(function, columns, in_parts=True)
 
     return declare
 
@@ -298,9 +348,7 @@ def value_question(
     """Declare a question that answers with one value."""
 
     def declare(function: Callable[Concatenate["Snapshot", P], R]) -> Question[P, R]:
-        return Question(
-            function, (column,), is_value=True, describes=False, sql=(), caveat="", picture=""
-        )
+        return Question(function, (column,), is_value=True)
 
     return declare
 

@@ -11,7 +11,7 @@ A reference is made by `bounded_references` and read by `stored_references`.
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +22,7 @@ from platonic_store.errors import InvalidQuery
 from platonic_store.geometry import typicality as geometry
 from platonic_store.geometry.neighbours import nearest_to_one, row_lengths
 from platonic_store.questions.shared.embedded_sets import EmbeddedSet, hash_number, subset
+from platonic_store.runtimes.threads import ahead
 from platonic_store.storage.snapshot import ModelLayer
 
 SETTINGS = {
@@ -30,6 +31,7 @@ SETTINGS = {
     "calibration": "one composition in three",
 }
 NEAREST_STRUCTURES = 10
+PART = 4_096  # structures that calibrate, scored at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +145,13 @@ def assembled(
 def calibrated(reference: Reference, these: EmbeddedSet) -> Reference:
     """The reference with the scores of its calibration structures, which `these` hold."""
     is_one = reference.members["part"] == "calibration"
-    rest = subset(these, reference.members["structure_id"][is_one].to_numpy())
-    atoms = _measured(reference, rest)
+    ids = these.ids[pd.Index(these.ids).isin(reference.members["structure_id"][is_one])]
+    parts = (subset(these, ids[start : start + PART]) for start in range(0, len(ids), PART))
+    found = [
+        part.sites[["structure_id", "atomic_number"]].assign(atypicality=scored.atypicality)
+        for part, scored in ahead(partial(_scored, reference), parts)
+    ]
+    atoms = pd.concat(found)
     return replace(
         reference,
         calibration=Calibration(
@@ -184,12 +191,15 @@ def scores(reference: Reference, these: EmbeddedSet, *, are_members: bool = True
     return Scores(worst, atoms)
 
 
-def _measured(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:
-    known = reference.known
+def _scored(reference: Reference, these: EmbeddedSet) -> geometry.Scores:
     try:
-        found = geometry.score(these.atoms, known.atoms)
+        return geometry.score(these.atoms, reference.known.atoms)
     except ValueError as error:
         raise InvalidQuery(f"{reference.model}: {error}", "ingest more") from None
+
+
+def _measured(reference: Reference, these: EmbeddedSet) -> pd.DataFrame:
+    known, found = reference.known, _scored(reference, these)
     near = known.sites.iloc[found.nearest[:, 0]]
     return these.sites[["structure_id", "site_index", "atomic_number"]].assign(
         atypicality=found.atypicality,
