@@ -19,6 +19,7 @@ from platonic_store.geometry.cells import FITTED, cells, centres_of
 if TYPE_CHECKING:
     from lance import LanceDataset
 
+AHEAD_BYTES = 1 << 26  # that Lance reads before they are asked for; by itself 2 GiB
 _ROW, _LIST = "row_id", "partition"  # as Lance calls them
 
 
@@ -50,6 +51,7 @@ def _centres(table: "LanceDataset", count: int) -> np.ndarray:
 
 
 def _lists(table: "LanceDataset", centres: np.ndarray) -> Iterator[pa.RecordBatch]:
-    for batch in table.to_batches(columns=["vector"], with_row_id=True):
+    batches = table.to_batches(columns=["vector"], with_row_id=True, io_buffer_size=AHEAD_BYTES)
+    for batch in batches:
         nearest = cells(vector_matrix(batch["vector"]), centres).astype(np.uint32)
         yield pa.record_batch([batch["_rowid"], pa.array(nearest)], [_ROW, _LIST])
