@@ -63,10 +63,11 @@ def main() -> None:
     few = count // 100
     anchors = {*store.sql("SELECT structure_id FROM anchor")["structure_id"]}
     ids = [id_ for id_ in some_ids(store, few + len(anchors)) if id_ not in anchors][:few]
+    recipe = next((recipe for _, recipe, _ in store.snapshot().spaces), "cosine")
     steps: dict[str, Callable[[], object]] = {
         "append 1 %": lambda: append(store, asked.like, count, few),
         "append 1 % again": lambda: append(store, asked.like, count + few, few),
-        "project what is new": lambda: anchors and store.project(recipe="cosine"),
+        "project what is new": lambda: anchors and store.project(recipe=recipe),
         "delete 1 %": lambda: store.delete(ids),
     }
     table = Table("job", "wall, s", "CPU, s", "written, MB", "not indexed")

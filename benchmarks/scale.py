@@ -87,6 +87,7 @@ WHOLE: dict[str, Callable[[Store], object]] = {
     "select_anchors, DIRECT": lambda store: store.select_anchors(k=100),
     "consensus, fitted": lambda store: consensus(store),
     "consensus, one model projected": lambda store: consensus(store, ONE),
+    "consensus, the other projected": lambda store: consensus(store, OTHER),
 }
 PAIRS = ("across", "pair of models", "bias", "consensus")  # what needs two models
 

@@ -39,6 +39,8 @@ FRAGMENT_ROWS = 1 << 22  # to read rows of each takes a while: few and large
 # What readers keep in memory of indices, and of the files' own descriptions.
 INDEX_BYTES: Final = 4 << 30
 FILES_BYTES: Final = 1 << 28
+# What maintenance keeps of an index: to measure one asks for most of its lists, each a few times.
+MAINTAINED_BYTES: Final = 1 << 27
 # How often a commit is made again beside a writer who does not know yet that it lost the lease.
 _ATTEMPTS: Final = 5
 
@@ -241,10 +243,13 @@ def maintain(uri: str, version: int, options: Options = None) -> "LanceDataset":
 
 
 def _maintain(uri: str, options: Options) -> "LanceDataset":
-    table = open_table(uri, None, options)
+    import lance
+
+    session = lance.Session(index_cache_size_bytes=MAINTAINED_BYTES)  # type: ignore[attr-defined]
+    table = open_table(uri, None, options, session)
     if rows := _to_compact(table):
         table.optimize.compact_files(target_rows_per_fragment=rows)
-        table = open_table(uri, None, options)
+        table = open_table(uri, None, options, session)
     keep_indexed(table)
     return open_table(uri, None, options)
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.geometry.neighbours import row_lengths
+from platonic_store.runtimes import memory
 from platonic_store.storage.bulk import to_merge
 from platonic_store.storage.layout import Level
 from platonic_store.storage.nearest_rows import nearest_rows
-from platonic_store.storage.vector_lists import made_lists
+from platonic_store.storage.vector_lists import AHEAD_BYTES, made_lists
 
 if TYPE_CHECKING:
     from lance import LanceDataset
@@ -77,7 +78,9 @@ def keep_indexed(table: "LanceDataset") -> None:
     before = measured(table)
     is_made = ("vector",) not in known or 0 < GROWN * before.lists_of < rows
     if is_made:
+        memory.give_back()
         with made_lists(table, _lists(rows)) as lists:
+            memory.give_back()
             table.create_index("vector", "IVF_SQ", metric="cosine", replace=True, **lists)
     if ("structure_id",) not in known:
         table.create_scalar_index("structure_id", "BTREE")
@@ -174,8 +177,9 @@ def exact_distances(table: "LanceDataset", level: Level, queries: np.ndarray) ->
     condition = "site_index = orbit" if level == "atom" else None
     unit = queries / np.maximum(row_lengths(queries), 1e-30)[:, None]
     best = np.full((len(queries), NEAREST + 1), 2, dtype=np.float32)
-    for batch in table.to_batches(columns=["vector"], filter=condition):
+    batches = table.to_batches(columns=["vector"], filter=condition, io_buffer_size=AHEAD_BYTES)
+    for batch in batches:
         rows = vector_matrix(batch["vector"])
         far = 1 - unit @ (rows / np.maximum(row_lengths(rows), 1e-30)[:, None]).T
-        best = np.sort(np.hstack([best, far]), axis=1)[:, : NEAREST + 1]
-    return best
+        best = np.partition(np.hstack([best, far]), NEAREST, axis=1)[:, : NEAREST + 1]
+    return np.sort(best, axis=1)

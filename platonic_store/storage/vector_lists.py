@@ -15,10 +15,12 @@ import pyarrow as pa
 
 from platonic_store.arrow import vector_matrix
 from platonic_store.geometry.cells import FITTED, cells, centres_of
+from platonic_store.runtimes.threads import ahead
 
 if TYPE_CHECKING:
     from lance import LanceDataset
 
+AHEAD_BYTES = 1 << 26  # that Lance reads before they are asked for; by itself 2 GiB
 _ROW, _LIST = "row_id", "partition"  # as Lance calls them
 
 
@@ -50,6 +52,6 @@ def _centres(table: "LanceDataset", count: int) -> np.ndarray:
 
 
 def _lists(table: "LanceDataset", centres: np.ndarray) -> Iterator[pa.RecordBatch]:
-    for batch in table.to_batches(columns=["vector"], with_row_id=True):
-        nearest = cells(vector_matrix(batch["vector"]), centres).astype(np.uint32)
-        yield pa.record_batch([batch["_rowid"], pa.array(nearest)], [_ROW, _LIST])
+    batches = table.to_batches(columns=["vector"], with_row_id=True, io_buffer_size=AHEAD_BYTES)
+    for batch, nearest in ahead(lambda one: cells(vector_matrix(one["vector"]), centres), batches):
+        yield pa.record_batch([batch["_rowid"], pa.array(nearest.astype(np.uint32))], [_ROW, _LIST])

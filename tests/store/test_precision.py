@@ -10,10 +10,10 @@ from platonic_store.arrow import vector_array, vector_matrix
 from platonic_store.errors import InvalidQuery
 from platonic_store.geometry.projection import fit
 from platonic_store.geometry.projection import project as projected
-from platonic_store.jobs import project as job
+from platonic_store.jobs import coordinates
 from platonic_store.questions.shared import distinct_rows
 from platonic_store.storage import commits
-from platonic_store.storage.layout import Points
+from platonic_store.storage.layout import Points, schema
 from platonic_store.store import Store
 
 POOL = crystals(40)
@@ -80,7 +80,7 @@ def test_what_half_precision_cannot_hold_is_refused(both):
 
 @pytest.mark.parametrize("kept", [slice(None), slice(1, None)], ids=["whole", "in part"])
 def test_equivalent_atoms_with_the_same_vector_are_projected_once(kept, monkeypatch):
-    """And have the coordinates that they have by themselves."""
+    """And have the coordinates that they have by themselves, whatever shares their part."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(9, 4)).astype(np.float32)
     orbit = np.array([0, 0, 2, 2, 0, 1, 1, 1, 3])
@@ -100,8 +100,11 @@ def test_equivalent_atoms_with_the_same_vector_are_projected_once(kept, monkeypa
         seen.append(len(rows))
         return projected(fitted, rows)
 
-    monkeypatch.setattr(job, "project", counted)
-    atoms, structures = job._project_chunk((fitted, None, 1), (7, points))
+    monkeypatch.setattr(coordinates, "project", counted)
+    levels = ("atom", "structure")
+    given = coordinates.Given(fitted, None, {level: schema(level, 3) for level in levels})
+    made = [coordinates.project_part(given, part) for part in coordinates.parts_of(7, points)]
+    atoms, structures = (pa.Table.from_batches([one[level] for one in made]) for level in levels)
     place = np.lexsort((points.column("site_index"), points.column("structure_id")))
     np.testing.assert_array_equal(
         vector_matrix(atoms["vector"]), projected(fitted, points.vectors[place])
@@ -109,3 +112,8 @@ def test_equivalent_atoms_with_the_same_vector_are_projected_once(kept, monkeypa
     assert structures["structure_id"].to_pylist() == ["a", "b"]
     if kept == slice(None):
         assert seen == [7]
+    monkeypatch.setattr(coordinates, "AT_ONCE", 1)
+    apart = [coordinates.project_part(given, part) for part in coordinates.parts_of(7, points)]
+    assert [one["structure"].num_rows for one in apart] == [1, 1]
+    for level, whole in zip(levels, (atoms, structures), strict=True):
+        assert pa.Table.from_batches([one[level] for one in apart]).equals(whole)
