@@ -35,7 +35,6 @@ def delete_structures(writer: Writer, structure_ids: list[str]) -> None:
                 )
         for table, column in (
             (t.structures, t.structures.c.id),
-            (t.properties, t.properties.c.structure_id),
             (t.source_structures, t.source_structures.c.structure_id),
             (t.chunk_structures, t.chunk_structures.c.structure_id),
         ):
