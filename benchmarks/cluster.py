@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmarks.publishing import COLUMNS, FEATURES, PROPERTIES, STRUCTURES
+from benchmarks.publishing import COLUMNS, FEATURES, STRUCTURES
 from platonic_store.arrow import vector_array
 from platonic_store.engines import CHUNK_BYTES, CHUNK_SECONDS
 from platonic_store.engines.cutting import pieces
@@ -59,10 +59,9 @@ def fill(writer: Writer, structures: int) -> None:
     """Half of the structures are embedded, as far as the catalogue knows."""
     with writer.writing() as connection:
         for name, kind in COLUMNS.items():
-            connection.exec_driver_sql(f'ALTER TABLE properties ADD COLUMN "{name}" {kind}')
+            connection.exec_driver_sql(f'ALTER TABLE structures ADD COLUMN "{name}" {kind}')
         connection.exec_driver_sql(STRUCTURES.format(n=structures))
         connection.exec_driver_sql(f"UPDATE structures SET elements = ['Cu'], nsites = {ATOMS}")
-        connection.exec_driver_sql(PROPERTIES)
         connection.exec_driver_sql("INSERT INTO source_structures SELECT 1, id FROM structures")
         connection.exec_driver_sql(
             "INSERT INTO chunk_structures SELECT row_number() OVER () // 1024, id FROM structures "

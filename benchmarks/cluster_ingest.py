@@ -33,7 +33,6 @@ MODELS = ["sevennet-0", "chgnet-0.3.0", "control:composition"]
 # What both must say alike: all but ids of runs and chunks, and times.
 TABLES = {
     "structures": "SELECT * EXCLUDE (added_at) FROM catalog.main.structures ORDER BY id",
-    "properties": "SELECT * FROM catalog.main.properties ORDER BY structure_id",
     "quarantine": "SELECT record, structure_id, model, reason FROM quarantine ORDER BY ALL",
     "chunked": "SELECT DISTINCT structure_id FROM catalog.main.chunk_structures ORDER BY ALL",
     "runs": "SELECT model, layers, outputs, state, structures, sites, rejected FROM run ORDER BY 1",

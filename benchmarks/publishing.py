@@ -21,19 +21,15 @@ INSERT INTO structures BY NAME SELECT
     'mp-' || i AS id, md5(i::VARCHAR) AS content_hash,
     a || (1 + i % 7) || b || (1 + i % 5) AS formula, [a, b] AS elements,
     1 + (i % 20)::INTEGER AS nsites, 1 + (i % 12)::INTEGER AS distinct_sites,
-    1000 * random() AS volume, 1 + (i % 230)::SMALLINT AS spacegroup
+    1000 * random() AS volume, 1 + (i % 230)::SMALLINT AS spacegroup,
+    id AS material_id, formula AS pretty_formula, spacegroup AS "spacegroup.number",
+    -4 * random() AS formation_energy_per_atom,
+    CASE WHEN random() < 0.5 THEN 0 ELSE 8 * random() END AS band_gap,
+    CASE WHEN random() < 0.5 THEN 0 ELSE 0.1 * random() END AS e_above_hull
 FROM (
     SELECT i, chr((65 + i % 26)::INTEGER) AS a, chr((65 + i // 26 % 26)::INTEGER) || 'x' AS b
     FROM range({n}) AS numbers(i)
 )
-"""
-PROPERTIES = """
-INSERT INTO properties BY NAME SELECT
-    id AS structure_id, id AS material_id, formula AS pretty_formula,
-    spacegroup AS "spacegroup.number", -4 * random() AS formation_energy_per_atom,
-    CASE WHEN random() < 0.5 THEN 0 ELSE 8 * random() END AS band_gap,
-    CASE WHEN random() < 0.5 THEN 0 ELSE 0.1 * random() END AS e_above_hull
-FROM structures
 """
 COLUMNS = {
     "material_id": "VARCHAR",
@@ -71,9 +67,8 @@ def measure(folder: Path, structures: int) -> Published:
 def _fill(writer: Writer, structures: int) -> None:
     with writer.writing() as connection:
         for name, kind in COLUMNS.items():
-            connection.execute(sa.text(f'ALTER TABLE properties ADD COLUMN "{name}" {kind}'))
+            connection.execute(sa.text(f'ALTER TABLE structures ADD COLUMN "{name}" {kind}'))
         connection.exec_driver_sql(STRUCTURES.format(n=structures))
-        connection.exec_driver_sql(PROPERTIES)
         connection.exec_driver_sql("INSERT INTO source_structures SELECT 1, id FROM structures")
         for number, model in enumerate(MODELS):
             connection.execute(

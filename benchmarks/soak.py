@@ -35,7 +35,6 @@ LATEST = 1.5
 IGNORED = {"chunk_id"}
 CATALOGUE = {
     "structures": "SELECT * EXCLUDE (added_at) FROM catalog.main.structures",
-    "properties": "FROM catalog.main.properties",
     "sources": "SELECT uri, structure_id FROM catalog.main.source_structures AS m "
     "JOIN catalog.main.sources AS s ON s.id = m.source_id",
     "embedded": "SELECT table_name, structure_id FROM catalog.main.table_appends "

@@ -117,7 +117,7 @@ def _prepare(writer: Writer, templates: Templates, half: bool) -> list[dict[str,
     """Catalogue the models; returns the names of their tables by level."""
     tables = []
     with writer.writing() as connection:
-        connection.execute(sa.text("ALTER TABLE properties ADD COLUMN energy DOUBLE"))
+        connection.execute(sa.text("ALTER TABLE structures ADD COLUMN energy DOUBLE"))
         for index in range(len(templates.vectors)):
             row = {"name": f"synthetic-{index}", "family": "synthetic", "default_layer": 0}
             connection.execute(
@@ -232,5 +232,4 @@ def _add_structures(
     energy = mean_by_structure(weights[numbers][:, None], owner)[:, 0] + np.sin(means[:, 0])
     with writer.writing() as connection:
         writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
-        insert_arrow(connection, "structures", rows)
-        insert_arrow(connection, "properties", pa.table({"structure_id": ids, "energy": energy}))
+        insert_arrow(connection, "structures", rows.append_column("energy", pa.array(energy)))

@@ -11,8 +11,8 @@ class DuckDBImpl(DefaultImpl):
 
 
 def include_object(item, name, kind, reflected, compare_to) -> bool:
-    """Columns of `properties` follow the data that users bring, not a migration."""
-    return not (kind == "column" and item.table.name == "properties" and compare_to is None)
+    """Columns of properties follow the data that users bring, not a migration."""
+    return not (kind == "column" and item.table.name == "structures" and compare_to is None)
 
 
 context.configure(

@@ -11,10 +11,12 @@ SELECT name, content FROM catalog.main.older_parameters;
 -- One row a crystal: what the store knows of it, then every property of its source.
 CREATE OR REPLACE VIEW structure AS
 SELECT
-    s.id AS structure_id, s.formula, s.elements, len(s.elements) AS nelements, s.nsites, s.spacegroup, s.volume,
-    s.content_hash, s.added_at, p.* EXCLUDE (structure_id)
-FROM catalog.main.structures AS s
-LEFT JOIN catalog.main.properties AS p ON p.structure_id = s.id;
+    id AS structure_id, formula, elements, len(elements) AS nelements, nsites, spacegroup, volume,
+    content_hash, added_at,
+    * EXCLUDE (
+        id, formula, elements, nsites, distinct_sites, spacegroup, volume, content_hash, added_at
+    )
+FROM catalog.main.structures;
 
 -- One row an atom. x, y, z in Å; `orbit` is the first of its symmetry-equivalent sites and
 -- `multiplicity` how many those are.

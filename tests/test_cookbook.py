@@ -24,11 +24,10 @@ def store(prototypes_path, tmp_path_factory) -> Store:
     opened = Store.open(copy)
     with opened._writing("volumes and energies") as writer, writer.writing() as connection:
         for statement in (
-            "ALTER TABLE properties ADD COLUMN e_above_hull DOUBLE",
-            "ALTER TABLE properties ADD COLUMN atomic_volume DOUBLE",
-            "UPDATE properties SET e_above_hull = if(s.spacegroup > 190, 0, 1 / s.spacegroup), "
-            "atomic_volume = s.volume / s.nsites "
-            "FROM structures AS s WHERE s.id = properties.structure_id",
+            "ALTER TABLE structures ADD COLUMN e_above_hull DOUBLE",
+            "ALTER TABLE structures ADD COLUMN atomic_volume DOUBLE",
+            "UPDATE structures SET e_above_hull = if(spacegroup > 190, 0, 1 / spacegroup), "
+            "atomic_volume = volume / nsites",
         ):
             connection.execute(sa.text(statement))
     opened.score()

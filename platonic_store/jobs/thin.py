@@ -322,7 +322,8 @@ def _copy_structures(snapshot: Snapshot, writer: Writer, ids: list[str]) -> None
             return
         some = literals(new)
         structures = snapshot.execute(
-            f"FROM catalog.main.structures WHERE id IN ({some}) ORDER BY id"
+            f"SELECT {', '.join(t.structures.c.keys())} FROM catalog.main.structures "
+            f"WHERE id IN ({some}) ORDER BY id"
         )
         insert_arrow(connection, "structures", structures.to_arrow_table())
         crystals = snapshot.execute(f"FROM crystals WHERE structure_id IN ({some})")

@@ -4,7 +4,8 @@
 `atom_predictions` what models predict of them, `structure_scores` and `atom_scores` how typical
 they look to models, `structure_map` and `atom_map` where they lie on the map, and `layout_points`
 what that was fitted to. `parameters` is what was fitted, by name: the targets of a space, a
-projection, a layout. A table is the rows of all of its files; no key is in two of them.
+projection, a layout. A table is the rows of all of its files without those that `deleted_rows`
+notes; no key is in two of them.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import duckdb
@@ -47,6 +48,9 @@ _XY = [pa.field("x", pa.float32()), pa.field("y", pa.float32())]
 # Of the consensus, the model `consensus`, the layer is NULL.
 _MAPPED = [pa.field("model", pa.string()), pa.field("layer", pa.int32()), *_XY]
 
+DELETED: Final = "deleted_rows"
+# A file more of whose rows are deleted is written anew.
+MOST_DELETED: Final = 0.1
 SCHEMAS: dict[str, pa.Schema] = {
     # Lists are flat: `numbers` (N) and `orbits` (N), `positions` (3N, Cartesian Å), `cell` (9, Å,
     # rows are lattice vectors), `pbc` (3).
@@ -86,6 +90,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "parameters": pa.schema([pa.field("name", pa.string()), pa.field("content", pa.binary())]),
+    # Of which structures a file's rows are no longer there. `file` is its SHA-256.
+    DELETED: pa.schema([pa.field("file", pa.string()), pa.field("structure_id", pa.string())]),
 }
 # The structure comes first, so that all that is known of one lies in one row group of a file.
 KEYS = {
@@ -98,6 +104,7 @@ KEYS = {
     "atom_map": ["structure_id", "site_index", "model", "layer"],
     "layout_points": ["structure_id", "level", "site_index"],
     "parameters": ["name"],
+    DELETED: ["file", "structure_id"],
 }
 _ROW_GROUP = {
     "crystals": 2_048,
@@ -109,6 +116,7 @@ _ROW_GROUP = {
     "atom_map": 65_536,
     "layout_points": 16_384,
     "parameters": 1,  # some have 30 MB, and one is read at a time
+    DELETED: 65_536,
 }
 # Columns whose values come again and again, by their names in a Parquet file.
 _DICTIONARY = {
@@ -127,6 +135,7 @@ _DICTIONARY = {
     "atom_map": ["structure_id", "site_index", "model", "layer"],
     "layout_points": ["level", "structure_id", "site_index"],
     "parameters": [],
+    DELETED: ["file"],
 }
 _TYPES = {
     pa.string(): "VARCHAR",
@@ -150,26 +159,56 @@ def write(rows: pa.Table, table: str, folder: Path) -> Path:
     return _write(ordered.to_batches(), table, folder)
 
 
-def merge(paths: list[Path], table: str, folder: Path) -> Path:
+def merge(paths: list[Path], table: str, folder: Path, deleted: Sequence[Path] = ()) -> Path:
     """Write the rows of several files as one. Rows beyond some memory wait on the disk."""
     with _connect(folder) as connection:
-        return _write(_sorted(connection, table, select(table, paths)), table, folder)
+        rows = select(table, paths, deleted)
+        return _write(_sorted(connection, table, rows), table, folder)
 
 
-def without(path: Path, table: str, condition: str, folder: Path) -> Path | None:
+def without(
+    path: Path, table: str, condition: str, folder: Path, deleted: Sequence[Path] = ()
+) -> Path | None:
     """The file again without the rows that meet an SQL condition.
 
     The same file if none does, None if all do.
     """
     kept = f"({condition}) IS NOT TRUE"
-    rows = select(table, [path])
+    rows = select(table, [path], deleted)
     with _connect(folder) as connection:
         counted = f"SELECT count(*), count(*) FILTER ({kept}) FROM ({rows})"
         before, after = connection.execute(counted).fetchone() or (0, 0)
         if before == after:
             return path
-        found = _sorted(connection, table, f"{rows} WHERE {kept}")
+        found = _sorted(connection, table, f"FROM ({rows}) WHERE {kept}")
         return _write(found, table, folder) if after else None
+
+
+def without_structures(
+    path: Path, table: str, ids: pa.Array, folder: Path, deleted: Sequence[Path] = ()
+) -> tuple[Path | None, pa.Table]:
+    """The file again without some structures, None if nothing is left.
+
+    Or the same file, and what `deleted_rows` is to note, as long as that is little.
+    """
+    from pyarrow import parquet
+
+    rows = select(table, [path], deleted)
+    with _connect(folder) as connection:
+        connection.register("gone", pa.table({"structure_id": ids}))
+        is_gone = (
+            "SELECT DISTINCT ? AS file, structure_id "
+            f"FROM ({rows}) SEMI JOIN gone USING (structure_id)"
+        )
+        found = connection.execute(is_gone, [path.stem]).to_arrow_table()
+        if not len(found):
+            return path, found
+        left = f"FROM ({rows}) ANTI JOIN gone USING (structure_id)"
+        (count,) = connection.execute(f"SELECT count(*) {left}").fetchone() or (0,)
+        if count >= (1 - MOST_DELETED) * parquet.read_metadata(path).num_rows:
+            return path, found
+        written = _write(_sorted(connection, table, left), table, folder) if count else None
+        return written, found.slice(0, 0)
 
 
 def export(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, Path]:
@@ -187,7 +226,9 @@ def export(connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, Pat
     }
 
 
-def in_order(paths: Sequence[Path], table: str, ids: pa.StringArray) -> Iterator[pa.Table]:
+def in_order(
+    paths: Sequence[Path], table: str, ids: pa.StringArray, deleted: Sequence[Path] = ()
+) -> Iterator[pa.Table]:
     """Stream the rows of some structures, by id, from a table with a row a structure.
 
     ids: sorted. Each file is read once, but for the row groups without any of them; in memory are
@@ -196,6 +237,7 @@ def in_order(paths: Sequence[Path], table: str, ids: pa.StringArray) -> Iterator
     from pyarrow import parquet
 
     files = [parquet.ParquetFile(path) for path in paths]
+    gone = [_deleted_of(path, deleted) for path in paths]
     try:
         waiting = SCHEMAS[table].empty_table()
         for first, last, file, group in sorted(_spans(files)):
@@ -207,12 +249,23 @@ def in_order(paths: Sequence[Path], table: str, ids: pa.StringArray) -> Iterator
                 yield waiting.filter(is_done)
                 waiting = waiting.filter(pc.invert(is_done))
             rows = files[file].read_row_group(group)
-            rows = rows.filter(pc.is_in(rows["structure_id"], asked))
+            found = rows["structure_id"]
+            rows = rows.filter(pc.and_not(pc.is_in(found, asked), pc.is_in(found, gone[file])))
             waiting = pa.concat_tables([waiting, rows]).sort_by("structure_id")
         yield waiting
     finally:
         for one in files:
             one.close()
+
+
+def _deleted_of(path: Path, deleted: Sequence[Path]) -> pa.StringArray:
+    """The structures that are deleted of a file."""
+    from pyarrow import parquet
+
+    if not deleted:
+        return pa.array([], pa.string())
+    noted = parquet.read_table([*deleted], filters=[("file", "=", path.stem)])
+    return noted["structure_id"].combine_chunks()
 
 
 def _spans(files: "Sequence[ParquetFile]") -> Iterator[tuple[str, str, int, int]]:
@@ -244,19 +297,28 @@ def to_merge(sizes: list[int]) -> int:
     return len(sizes) - start
 
 
-def view(table: str, paths: Sequence[str | Path]) -> str:
+def view(table: str, paths: Sequence[str | Path], deleted: Sequence[str | Path] = ()) -> str:
     """SQL that makes a view of the table's rows in its files, which may be https URLs."""
-    return f"CREATE OR REPLACE VIEW {table} AS {select(table, paths)}"
+    return f"CREATE OR REPLACE VIEW {table} AS {select(table, paths, deleted)}"
 
 
-def select(table: str, paths: Sequence[str | Path]) -> str:
-    """SQL of the table's rows in its files, in the types of its schema even where there is none."""
+def select(table: str, paths: Sequence[str | Path], deleted: Sequence[str | Path] = ()) -> str:
+    """SQL of the table's rows in its files, in the types of its schema even where there is none.
+
+    deleted: the files of `deleted_rows`.
+    """
     schema = SCHEMAS[table]
-    if paths:
-        files = f"read_parquet([{literals(map(str, paths))}], hive_partitioning = false)"
-        return f"SELECT {', '.join(schema.names)} FROM {files}"
-    nulls = (f"CAST(NULL AS {_type(field.type)}) AS {field.name}" for field in schema)
-    return f"SELECT {', '.join(nulls)} WHERE false"
+    if not paths:
+        nulls = (f"CAST(NULL AS {_type(field.type)}) AS {field.name}" for field in schema)
+        return f"SELECT {', '.join(nulls)} WHERE false"
+    rows = f"SELECT {', '.join(schema.names)} FROM read_parquet([{literals(map(str, paths))}], "
+    if not deleted or KEYS[table][0] != "structure_id":
+        return f"{rows}hive_partitioning = false)"
+    return (
+        f"{rows}hive_partitioning = false, filename = true) AS r "
+        f"ANTI JOIN ({select(DELETED, deleted)}) AS d "
+        "ON d.structure_id = r.structure_id AND d.file = parse_filename(r.filename, true)"
+    )
 
 
 def _write(batches: Iterable[pa.RecordBatch], table: str, folder: Path) -> Path:

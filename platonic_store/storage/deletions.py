@@ -35,14 +35,13 @@ def delete_structures(writer: Writer, structure_ids: list[str]) -> None:
                 )
         for table, column in (
             (t.structures, t.structures.c.id),
-            (t.properties, t.properties.c.structure_id),
             (t.source_structures, t.source_structures.c.structure_id),
             (t.chunk_structures, t.chunk_structures.c.structure_id),
         ):
             connection.execute(sa.delete(table).where(column.in_(structure_ids)))
         _delete_scores(writer, connection, structure_ids)
         for bulk_table in _OF_STRUCTURES:
-            writer.delete_rows(bulk_table, condition)
+            writer.delete_rows_of(bulk_table, structure_ids)
         # What a model made of a structure that is gone; what a source said of it stays true.
         connection.execute(
             sa.delete(t.quarantined).where(
@@ -67,7 +66,7 @@ def _delete_scores(writer: Writer, connection: sa.Connection, structure_ids: lis
     ).all()
     delete_references(writer, connection, retired)
     for table in ("structure_scores", "atom_scores"):
-        writer.delete_rows(table, f"structure_id IN ({literals(structure_ids)})")
+        writer.delete_rows_of(table, structure_ids)
 
 
 def delete_references(writer: Writer, connection: sa.Connection, references: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from platonic_store.errors import (
 )
 from platonic_store.geometry.layout import Layout
 from platonic_store.geometry.projection import Projection
-from platonic_store.storage import layer_sets
+from platonic_store.storage import bulk, layer_sets
 from platonic_store.storage.layout import Level
 from platonic_store.storage.snapshot import ModelLayer, Snapshot, VectorTable
 from platonic_store.storage.sqltext import literals, one_line, require_condition
@@ -208,15 +208,18 @@ def layout(snapshot: Snapshot, level: Level = "atom") -> Layout:
     content = parameters(snapshot, f"layout/{level}")
     if content is None:
         raise _no_map()
-    return _read_layout(level, content, *snapshot.row_files["layout_points"])
+    files = snapshot.row_files
+    return _read_layout(level, content, tuple(files["layout_points"]), tuple(files[bulk.DELETED]))
 
 
 @lru_cache(maxsize=4)  # some 20 MB each
-def _read_layout(level: Level, content: bytes, *paths: str) -> Layout:
-    from pyarrow import parquet
-
-    order = [("structure_id", "ascending"), ("site_index", "ascending")]
-    points = parquet.read_table([*paths], filters=[("level", "=", level)]).sort_by(order)
+def _read_layout(
+    level: Level, content: bytes, paths: tuple[str, ...], deleted: tuple[str, ...]
+) -> Layout:
+    rows = bulk.select("layout_points", paths, deleted)
+    ordered = f"FROM ({rows}) WHERE level = ? ORDER BY structure_id, site_index"
+    with duckdb.connect() as connection:
+        points = connection.execute(ordered, [level]).to_arrow_table()
     rows = points["point"].combine_chunks()
     matrix = np.asarray(rows.flatten()).reshape(len(rows), -1)
     return Layout.from_bytes(content, matrix, np.column_stack([points["x"], points["y"]]))

@@ -45,9 +45,16 @@ def compact(connection: sa.Connection, path: Path) -> None:
 
 def upgrade_file(path: Path) -> None:
     """Create a catalogue, or bring the one in a file, which nobody has open, to the newest
-    revision."""
+    revision; what that leaves free goes."""
+    is_new, compacted = not path.exists(), path.with_suffix(".compact")
     options = {"config": {"default_block_size": _BLOCK}}
     engine = sa.create_engine(f"duckdb:///{path}", connect_args=options)
     with engine.begin() as connection:
         upgrade(connection)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CHECKPOINT")
+        if not is_new and is_sparse(connection):
+            compact(connection, compacted)
     engine.dispose()
+    if compacted.exists():
+        compacted.replace(path)

@@ -1,14 +1,15 @@
-"""The table `properties`: what sources say of structures, in columns whose types grow with them."""
+"""What sources say of structures, in columns of `structures` whose types grow with them."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from platonic_store.storage import tables as t
 from platonic_store.storage.bulk import SCHEMAS
-from platonic_store.storage.catalog import fetch_arrow, insert_arrow
+from platonic_store.storage.catalog import fetch_arrow
 from platonic_store.storage.sqltext import quote
 
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.
@@ -29,7 +30,7 @@ _OWN_NAMES = {
 
 
 def new_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str]) -> pa.Table:
-    """Of some structures the rows of `properties` with a value that is not there."""
+    """Of some structures, by `id`, the properties with a value that is not there."""
     table = pa.Table.from_batches([rows])
     seen: set[str] = set()
     mask = []
@@ -37,38 +38,55 @@ def new_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str
         mask.append(id_ in ids and id_ not in seen)
         seen.add(id_)
     table = table.filter(pa.array(mask, pa.bool_()))
-    columns = {"structure_id": table["id"]}
+    columns = {"id": table["id"]}
     for name in table.column_names:
         if name != "id" and not pa.types.is_null(table[name].type):
             columns[_property_name(name, columns)] = table[name]
     table = pa.table(columns)
-    stored = {name.lower() for name, *_ in connection.execute(sa.text("DESCRIBE properties"))}
+    stored = {name.lower() for name, *_ in connection.execute(sa.text("DESCRIBE structures"))}
     names = [name for name in table.column_names if name.lower() in stored]
     if len(names) < len(columns):
         return table
-    gained = (f"i.{quote(name)} IS NOT NULL AND p.{quote(name)} IS NULL" for name in names)
+    gained = (f"i.{quote(name)} IS NOT NULL AND s.{quote(name)} IS NULL" for name in names)
     raw: Any = connection.connection.driver_connection
     raw.register("incoming", table)
     found = fetch_arrow(
         connection,
-        "SELECT i.* FROM incoming AS i LEFT JOIN properties AS p USING (structure_id) "
+        "SELECT i.* FROM incoming AS i LEFT JOIN structures AS s ON s.id = i.id "
         f"WHERE {' OR '.join(gained)}",
     )
     raw.unregister("incoming")
     return found
 
 
-def add_properties(connection: sa.Connection, table: pa.Table) -> None:
-    """Upsert typed properties; a value that is already there stays."""
-    if not len(table):
-        return
-    _widen_table(connection, dict(zip(table.column_names, table.columns, strict=True)))
-    updates = ", ".join(
-        f"{quote(name)} = COALESCE({quote(name)}, excluded.{quote(name)})"
-        for name in table.column_names[1:]
+def add_structures(connection: sa.Connection, new: pa.RecordBatch, properties: pa.Table) -> None:
+    """Add new structures, and properties of these and others; a value that is there stays."""
+    if len(properties):
+        _widen_table(
+            connection, dict(zip(properties.column_names, properties.columns, strict=True))
+        )
+    else:
+        properties = properties.select(["id"])
+    raw: Any = connection.connection.driver_connection
+    raw.register("incoming", pa.Table.from_batches([new]))
+    raw.register("said", properties)
+    raw.execute("INSERT INTO structures BY NAME FROM incoming LEFT JOIN said USING (id)")
+    _add_to_known(raw, properties.filter(pc.invert(pc.is_in(properties["id"], new["id"]))))
+    for name in ("incoming", "said"):
+        raw.unregister(name)
+
+
+def _add_to_known(raw: Any, properties: pa.Table) -> None:
+    types = {name.lower(): kind for name, kind, *_ in raw.execute("DESCRIBE structures").fetchall()}
+    added = ", ".join(
+        f"{name} = coalesce(s.{name}, CAST(k.{name} AS {types[column.lower()]}))"
+        for column in properties.column_names[1:]
+        for name in [quote(column)]
     )
-    action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
-    insert_arrow(connection, "properties", table, conflict=f"ON CONFLICT (structure_id) {action}")
+    if len(properties) and added:
+        raw.register("known", properties)
+        raw.execute(f"UPDATE structures AS s SET {added} FROM known AS k WHERE s.id = k.id")
+        raw.unregister("known")
 
 
 def _property_name(name: str, taken: Iterable[str]) -> str:
@@ -81,18 +99,18 @@ def _property_name(name: str, taken: Iterable[str]) -> str:
 
 
 def _widen_table(connection: sa.Connection, columns: dict[str, pa.ChunkedArray]) -> None:
-    """Give `properties` the columns that are new, and the wider type where two sources differ."""
-    described = connection.execute(sa.text("DESCRIBE properties")).all()
+    """Give `structures` the columns that are new, and the wider type where two sources differ."""
+    described = connection.execute(sa.text("DESCRIBE structures")).all()
     present = {name.lower(): (name, kind) for name, kind, *_ in described}
     for name, values in columns.items():
         kind = _DUCKDB_TYPE.get(values.type, "VARCHAR")
         if name.lower() not in present:
-            connection.execute(sa.text(f"ALTER TABLE properties ADD COLUMN {quote(name)} {kind}"))
+            connection.execute(sa.text(f"ALTER TABLE structures ADD COLUMN {quote(name)} {kind}"))
             continue
         stored_name, stored = present[name.lower()]
         if stored != kind and (kind, stored) not in _WIDER:
             wider = kind if (stored, kind) in _WIDER else "VARCHAR"
             if wider != stored:
                 connection.execute(
-                    sa.text(f"ALTER TABLE properties ALTER {quote(stored_name)} TYPE {wider}")
+                    sa.text(f"ALTER TABLE structures ALTER {quote(stored_name)} TYPE {wider}")
                 )

@@ -11,7 +11,7 @@ from platonic_store.storage import tables as t
 from platonic_store.storage.bulk import SCHEMAS
 from platonic_store.storage.catalog import fetch_arrow, insert_arrow
 from platonic_store.storage.ids import new_id
-from platonic_store.storage.property_columns import add_properties, new_properties
+from platonic_store.storage.property_columns import add_structures, new_properties
 from platonic_store.storage.sqltext import literals
 from platonic_store.storage.writer import Writer
 
@@ -83,9 +83,8 @@ def add_batch(writer: Writer, source: int, batch: "StructureBatch") -> Added:
         crystals = pa.table([new["id"], *(new[name] for name in _BULK)], SCHEMAS["crystals"].names)
         with writer.writing() as connection:
             writer.add_rows("crystals", crystals.cast(SCHEMAS["crystals"]))
-            insert_arrow(connection, "structures", new.drop_columns(_BULK))
+            add_structures(connection, new.drop_columns(_BULK), properties)
             insert_arrow(connection, "source_structures", members)
-            add_properties(connection, properties)
             quarantine.add(connection, source, None, rejections)
     known = len(kept) - len(new)
     return Added(kept, len(new), known, len(batch.rejected), conflicts)

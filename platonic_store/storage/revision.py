@@ -1,3 +1,3 @@
 """The revision of the catalogue's tables that this program reads and writes."""
 
-REVISION = "0013"
+REVISION = "0015"

@@ -1,7 +1,7 @@
 """The catalogue's tables.
 
 No foreign keys and no secondary indexes: DuckDB refuses updates and `ALTER` under them, so
-`Store.doctor` checks the references instead. `properties` gains a column for every property that
+`Store.doctor` checks the references instead. `structures` gains a column for every property that
 a source brings; all other changes of shape go through a migration.
 """
 
@@ -38,12 +38,6 @@ structures = sa.Table(
     sa.Column("volume", sa.Double),
     sa.Column("spacegroup", sa.SmallInteger),
     sa.Column("added_at", _timestamp, server_default=_now, nullable=False),
-)
-
-properties = sa.Table(
-    "properties",
-    metadata,
-    sa.Column("structure_id", sa.String, primary_key=True),
 )
 
 # No key here, in `chunk_structures` and in `reference_structures`: an index outweighs the rows.

@@ -28,7 +28,9 @@ def named(sql: str | None) -> list[str]:
 
 def statement(name: str, row_files: Mapping[str, Sequence[str | Path]]) -> str:
     """SQL that makes one of them. row_files: the files of each table of bulk rows."""
-    return bulk.view(name, row_files[name]) if name in row_files else _statements()[name]
+    if name in row_files:
+        return bulk.view(name, row_files[name], row_files[bulk.DELETED])
+    return _statements()[name]
 
 
 def script(row_files: Mapping[str, Sequence[str | Path]]) -> str:

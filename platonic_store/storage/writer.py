@@ -192,7 +192,8 @@ class Writer:
 
     def rows_of(self, table: str, structure_ids: pa.StringArray) -> Iterator[pa.Table]:
         """Stream the bulk rows of some structures, both sorted, as they are when this begins."""
-        return bulk.in_order(self._changes.rows[table], table, structure_ids)
+        rows = self._changes.rows
+        return bulk.in_order(rows[table], table, structure_ids, rows[bulk.DELETED])
 
     def keep_parameters(self, name: str, content: bytes) -> None:
         """Keep what was fitted under a name, in the place of what was there."""
@@ -201,15 +202,49 @@ class Writer:
 
     def delete_rows(self, table: str, condition: str) -> None:
         """Delete the bulk rows that meet a condition."""
-        left = [
-            bulk.without(path, table, condition, self._folder / "rows")
-            for path in self._transaction.rows[table]
-        ]
-        self._transaction.rows[table] = [path for path in left if path is not None]
+        files, deleted = self._row_files(table)
+        folder = self._folder / "rows"
+        left = [bulk.without(path, table, condition, folder, deleted) for path in files]
+        self._keep_rows(table, left)
+
+    def delete_rows_of(self, table: str, structure_ids: list[str]) -> None:
+        """Delete the bulk rows of some structures; see `bulk.without_structures`."""
+        files, deleted = self._row_files(table)
+        ids, folder = pa.array(structure_ids, pa.string()), self._folder / "rows"
+        done = [bulk.without_structures(path, table, ids, folder, deleted) for path in files]
+        self._keep_rows(table, [left for left, _ in done])
+        for _, noted in done:
+            self.add_rows(bulk.DELETED, noted)
 
     def clear_rows(self, table: str) -> None:
         """Delete all bulk rows of a table, whose files need not be readable."""
-        self._transaction.rows[table] = []
+        self._keep_rows(table, [None for _ in self._transaction.rows[table]])
+
+    def _row_files(self, table: str) -> tuple[list[Path], list[Path]]:
+        """The files of a table, and those that note what is deleted of files."""
+        return self._transaction.rows[table], self._transaction.rows[bulk.DELETED]
+
+    def _keep_rows(self, table: str, left: list[Path | None]) -> None:
+        """Keep what is left of each file of a table."""
+        rows = self._transaction.rows
+        gone = [old for old, new in zip(rows[table], left, strict=True) if new != old]
+        self._replace(rows, table, [path for path in left if path is not None], gone)
+
+    def _replace(
+        self, rows: dict[str, list[Path]], table: str, paths: list[Path], gone: list[Path]
+    ) -> None:
+        """Give a table other files, and forget what was deleted of those that are gone.
+
+        One with the same rows may come again.
+        """
+        if gone and rows[bulk.DELETED]:
+            condition = f"file IN ({literals(path.stem for path in gone)})"
+            folder = self._folder / "rows"
+            noted = (
+                bulk.without(path, bulk.DELETED, condition, folder) for path in rows[bulk.DELETED]
+            )
+            rows[bulk.DELETED] = [path for path in noted if path is not None]
+        rows[table] = paths
 
     def _published(self, table: str) -> "LanceDataset":
         uri, options = self._lance(table)
@@ -221,7 +256,7 @@ class Writer:
     def _show_rows(self) -> None:
         with self._engine.connect() as connection:
             for table, paths in self._changes.rows.items():
-                rows = bulk.select(table, paths)
+                rows = bulk.select(table, paths, self._changes.rows[bulk.DELETED])
                 connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {table} AS {rows}")
             connection.commit()
 
@@ -323,17 +358,18 @@ class Writer:
         return found
 
     def _publish_rows(self, table: str) -> list[StoredFile]:
-        paths = self._changes.rows[table]
-        while (count := bulk.to_merge([path.stat().st_size for path in paths])) > 1:
-            merged = bulk.merge(paths[-count:], table, self._folder / "rows")
-            paths = [*paths[:-count], merged]
-        if paths != self._changes.rows[table]:
-            self._changes.rows[table] = paths
+        rows = self._changes.rows
+        before = rows[table]
+        while (count := bulk.to_merge([path.stat().st_size for path in rows[table]])) > 1:
+            older, parts = rows[table][:-count], rows[table][-count:]
+            merged = bulk.merge(parts, table, self._folder / "rows", rows[bulk.DELETED])
+            self._replace(rows, table, [*older, merged], parts)
+        if rows[table] != before:
             self._show_rows()  # what was merged may be cleaned up during a long job
         known = {file.path: file for file in self._base.rows.get(table, [])}
         return [
             known.get(_row_key(path)) or self._upload(describe(path, _row_key(path)), path)
-            for path in paths
+            for path in rows[table]
         ]
 
     def _count_structures(self) -> int:

@@ -36,7 +36,7 @@ def install(reached: Callable[[str], None], patch=setattr) -> None:
     for name in ("create", "write_fragments"):
         step = _announced(getattr(lance_tables, name), f"Lance {name}", reached)
         patch(lance_tables, name, step)
-    for name in ("write", "merge", "without"):
+    for name in ("write", "merge", "without", "without_structures"):
         patch(bulk, name, _announced(getattr(bulk, name), f"bulk {name}", reached))
     publish_catalog = writer.Writer._publish_catalog
     patch(writer.Writer, "_publish_catalog", _announced(publish_catalog, "CHECKPOINT", reached))

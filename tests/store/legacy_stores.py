@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from platonic_store.storage import migrate
+from platonic_store.storage import tables as t
 from platonic_store.store import Store
 
 _SAME = (
@@ -29,9 +30,12 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
     opened = store._reader.open(snapshot.manifest, allow_files=True)
     connection = opened.cursor()
     connection.execute(f"ATTACH '{catalog}' AS old")
-    for name, kind, *_ in connection.execute("DESCRIBE catalog.main.properties").fetchall()[1:]:
+    own = ", ".join(t.structures.c.keys())
+    said = f"SELECT id AS structure_id, * EXCLUDE ({own}) FROM catalog.main.structures"
+    for name, kind, *_ in connection.execute(f"DESCRIBE {said}").fetchall()[1:]:
         connection.execute(f'ALTER TABLE old.properties ADD COLUMN "{name}" {kind}')
-    for table in (*_SAME, "properties"):
+    connection.execute(f"INSERT INTO old.properties BY NAME {said}")
+    for table in _SAME:
         connection.execute(f"INSERT INTO old.{table} BY NAME FROM catalog.main.{table}")
     connection.execute(
         "INSERT INTO old.runs BY NAME SELECT * EXCLUDE (outputs) FROM catalog.main.runs"
@@ -53,7 +57,7 @@ def older(store: Store, path: Path, revision: str = "0004") -> Path:
         connection.execute(f"INSERT INTO old.{table} BY NAME FROM {table}")
     connection.execute(
         "INSERT INTO old.structures BY NAME SELECT s.* EXCLUDE (distinct_sites), "
-        "c.* EXCLUDE (structure_id) FROM catalog.main.structures AS s "
+        f"c.* EXCLUDE (structure_id) FROM (SELECT {own} FROM catalog.main.structures) AS s "
         "JOIN crystals AS c ON c.structure_id = s.id"
     )
     connection.execute(

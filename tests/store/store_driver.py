@@ -18,7 +18,7 @@ import kill_points
 import store_fakes
 
 from platonic_store.errors import PlatonicError
-from platonic_store.storage import commits, writer
+from platonic_store.storage import bulk, commits, writer
 from platonic_store.store import Store
 
 
@@ -58,6 +58,7 @@ def main(path: Path, options: dict[str, Any], said: Connection) -> None:
     store_fakes.know_fakes(
         options.get("quirk", ""), small_chunks=True, in_process=options["in_process"]
     )
+    bulk.MOST_DELETED = 0.5  # its files have a few rows
     acknowledge()
     if options.get("eager"):
         writer.PUBLISH_SHARE = 1e9

@@ -10,6 +10,9 @@ from sqlalchemy.pool import NullPool
 from platonic_store.storage import bulk, migrate
 
 OLD = """
+ALTER TABLE properties ADD COLUMN gap DOUBLE;
+ALTER TABLE properties ADD COLUMN "Distinct_Sites" BIGINT;
+INSERT INTO properties VALUES ('a', 0.5, 7);
 INSERT INTO structures (id, content_hash, formula, elements, nsites, numbers, positions, cell, pbc,
     volume, spacegroup, orbits)
 VALUES ('b', 'hb', 'SiO2', ['O', 'Si'], 3, [14, 8, 8], [0, 0, 0, 1, 1, 1, 2, 2, 2],
@@ -91,10 +94,17 @@ def test_bulk_rows_go_to_files_and_nothing_else_changes(engine, tmp_path):
     changed = {"structures", "table_appends", "chunks", "chunk_structures"}
     same = (before.keys() & after.keys()) - changed
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
-    assert before.keys() - after.keys() == {"deletions", "structure_scores", "atom_scores"}
+    assert before.keys() - after.keys() == {
+        "deletions",
+        "structure_scores",
+        "atom_scores",
+        "properties",
+    }
     with engine.connect() as connection:
-        rows = connection.exec_driver_sql("SELECT id, distinct_sites FROM structures ORDER BY id")
-        assert rows.all() == [("a", 1), ("b", 2)]
+        rows = connection.exec_driver_sql(
+            'SELECT id, distinct_sites, gap, "source_Distinct_Sites" FROM structures ORDER BY id'
+        )
+        assert rows.all() == [("a", 1, 0.5, 7), ("b", 2, None, None)]
         # What was not committed is gone with its chunk.
         assert connection.exec_driver_sql("FROM table_appends").all() == [("t", 1, 1)]
         assert connection.exec_driver_sql("FROM chunk_structures").all() == [(1, "a")]

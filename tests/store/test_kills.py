@@ -15,7 +15,7 @@ from kill_points import Deadly
 from store_driver import Driver
 from store_fakes import MODELS, content, crystals, embedded, know_fakes, pipeline
 
-from platonic_store.storage import cleanup, writer
+from platonic_store.storage import bulk, cleanup, writer
 from platonic_store.storage.damage import damaged
 from platonic_store.storage.manifest import Manifest
 from platonic_store.storage.verification import verify
@@ -63,6 +63,7 @@ def test_dying_before_every_step(tmp_path, monkeypatch):
     """In each life at another step: the first of its kind, then one in the middle of the job."""
     know_fakes(small_chunks=True, in_process=True, patch=monkeypatch.setattr)
     monkeypatch.setattr(writer, "PUBLISH_SHARE", 1e9)
+    monkeypatch.setattr(bulk, "MOST_DELETED", 0.5)  # files have a few rows
     monkeypatch.setattr(cleanup, "KEEP_NUMBER", 2)
     for name in ("KEEP_AGE", "UNNAMED_AGE"):
         monkeypatch.setattr(cleanup, name, timedelta(hours=-1))

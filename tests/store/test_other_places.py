@@ -14,7 +14,7 @@ from store_fakes import content, crystals
 
 from platonic_store.arrow import vector_array
 from platonic_store.errors import SnapshotNotFound, StoreNotFound, StoreNotWritable
-from platonic_store.storage import lance_tables, vector_index
+from platonic_store.storage import bulk, lance_tables, vector_index
 from platonic_store.storage.layout import schema
 from platonic_store.storage.locate import locate
 from platonic_store.store import Store
@@ -29,9 +29,13 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def filled(store) -> Store:
-    store.ingest({id_: POOL[id_] for id_ in list(POOL)[:4]})
+def filled(store, monkeypatch) -> Store:
+    """With four structures, and one that is deleted, in the same files."""
+    monkeypatch.setattr(bulk, "MOST_DELETED", 0.5)
+    store.ingest({id_: POOL[id_] for id_ in list(POOL)[:5]})
     store.ingest(models=["fake-a"])
+    store.delete(["c4"])
+    assert store.snapshot().row_files[bulk.DELETED]
     return store
 
 
@@ -82,7 +86,7 @@ def test_snapshots_that_follow_each_other_are_found_by_http(filled, web):
     listed = filled.snapshots()
     assert there.snapshots().drop(columns="pinned").equals(listed.drop(columns="pinned"))
     first = Store.open(f"{proxy.url}/copy.store", at=int(listed["snapshot"].iloc[-1]))
-    assert len(first.sql("FROM structure")) == 4
+    assert len(first.sql("FROM structure")) == 5, "before one was deleted"
     assert first.sql("FROM model").empty
     with pytest.raises(SnapshotNotFound):
         Store.open(f"{proxy.url}/copy.store", at=999)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
 
+import ase
 import numpy as np
 import pytest
 import store_fakes
@@ -17,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from store_fakes import MODELS, content, crystals, vectors_of
 
 from platonic_store.geometry.projection import fit, project
-from platonic_store.storage import cleanup, manifest, vectors
+from platonic_store.storage import bulk, cleanup, manifest, vectors
 from platonic_store.store import Store
 
 POOL = crystals(12)
+OTHERS = crystals(12, seed=1)
 IDS = st.lists(st.sampled_from(list(POOL)), min_size=1, max_size=6, unique=True)
 
 
@@ -29,21 +31,22 @@ class Killed(BaseException):
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """`has`: model → structures embedded; `projected`: model → structures in `space`; `held`:
-    readers of earlier snapshots with what these held; `pinned`: snapshot → what it held."""
+    """`known`: structure → its atoms; `has`: model → structures embedded; `projected`: model →
+    structures in `space`; `held`: readers of earlier snapshots with what these held; `pinned`:
+    snapshot → what it held."""
 
     @initialize(ids=IDS)
     def begin(self, ids):
         self.folder = Path(tempfile.mkdtemp())
         self.store = Store.open(self.folder / "any.store")
-        self.known: set[str] = set()
+        self.known: dict[str, ase.Atoms] = {}
         self.has: dict[str, set[str]] = {model: set() for model in MODELS}
         self.anchors: list[tuple[str, int]] = []
         self.every_anchor: set[str] = set()
         self.projected: dict[str, set[str]] = {}
         self.held: list[tuple[Store, dict]] = []
         self.pinned: dict[int, dict] = {}
-        self.ingest(ids, MODELS[0])
+        self.ingest(ids, MODELS[0], POOL)
 
     def teardown(self):
         if hasattr(self, "store"):
@@ -52,13 +55,18 @@ class StoreMachine(RuleBasedStateMachine):
                 self.earlier_snapshots_hold_what_they_did()
             shutil.rmtree(self.folder)
 
-    @rule(ids=IDS, model=st.sampled_from(MODELS))
-    def ingest(self, ids, model):
+    @rule(ids=IDS, model=st.sampled_from(MODELS), pool=st.sampled_from([POOL, OTHERS]))
+    def ingest(self, ids, model, pool):
+        """What was deleted may come again as it was, or as something else."""
         new = set(ids) - self.has[model]
-        _, (run,) = self.store.ingest({id_: POOL[id_] for id_ in ids}, [model])
+        given = self.of(ids, pool)
+        _, (run,) = self.store.ingest(given, [model])
         assert run.structures == len(new)
-        self.known |= set(ids)
+        self.known |= given
         self.has[model] |= set(ids)
+
+    def of(self, ids, pool):
+        return {id_: self.known.get(id_, pool[id_]) for id_ in ids}
 
     @precondition(lambda self: self.known)
     @rule(model=st.sampled_from(MODELS))
@@ -66,13 +74,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.ingest(models=[model])
         self.has[model] = set(self.known)
 
-    @precondition(lambda self: self.known - self.every_anchor)
+    @precondition(lambda self: self.known.keys() - self.every_anchor)
     @rule(data=st.data())
     def delete(self, data):
-        free = sorted(self.known - self.every_anchor)
+        free = sorted(self.known.keys() - self.every_anchor)
         ids = set(data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=3, unique=True)))
         self.store.delete(sorted(ids))
-        self.known -= ids
+        for id_ in ids:
+            del self.known[id_]
         for structures in (*self.has.values(), *self.projected.values()):
             structures -= ids
 
@@ -100,23 +109,23 @@ class StoreMachine(RuleBasedStateMachine):
     def crash(self, ids, model):
         """A writer dies before anything is published: nothing has happened."""
         with patch.object(manifest, "create", side_effect=Killed), suppress(Killed):
-            self.store.ingest({id_: POOL[id_] for id_ in ids}, [model])
+            self.store.ingest(self.of(ids, POOL), [model])
 
     @precondition(lambda self: self.known and len(self.held) < 4)
     @rule()
     def hold(self):
         """A reader stays at a snapshot, opened or only remembered."""
         one = Store.open(self.store.path, at=self.store.snapshot().id)
-        self.held.append((one, content(self.store)))
+        self.held.append((one, everything(self.store)))
 
     @precondition(lambda self: self.held or self.pinned)
     @rule()
     def earlier_snapshots_hold_what_they_did(self):
         with patch.object(vectors, "_cache", vectors.PointsCache()):  # from the files
             for one, expected in self.held:
-                assert content(one) == expected
+                assert everything(one) == expected
             for id, expected in self.pinned.items():
-                assert content(Store.open(self.store.path, at=id)) == expected
+                assert everything(Store.open(self.store.path, at=id)) == expected
 
     @precondition(lambda self: self.known)
     @rule(pins=st.booleans())
@@ -124,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Hours go by: earlier snapshots retire, and their files go, unless they are pinned."""
         if pins:
             self.store.pin(self.store.snapshot().id)
-            self.pinned[self.store.snapshot().id] = content(self.store)
+            self.pinned[self.store.snapshot().id] = everything(self.store)
         self.held = [(one, held) for one, held in self.held if one.at in self.pinned]
         for _ in range(2):
             for path in self.store.path.rglob("0*.json"):
@@ -146,8 +155,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.copy(place)
         copied = Store.open(place)
         assert copied.snapshot().id == self.store.snapshot().id
-        assert content(copied) == content(self.store)
+        assert everything(copied) == everything(self.store)
         assert self.store.copy(place) == 0
+
+    @precondition(lambda self: self.known)
+    @rule()
+    def holds_every_crystal_once(self):
+        assert bulk_rows(self.store) == [
+            (id_, atoms.numbers.tolist(), atoms.positions.ravel().tolist())
+            for id_, atoms in sorted(self.known.items())
+        ]
 
     @precondition(lambda self: any(self.has.values()))
     @rule()
@@ -158,7 +175,7 @@ class StoreMachine(RuleBasedStateMachine):
             expected = {
                 (id_, site): vector.tobytes()
                 for id_ in self.has[model]
-                for site, vector in enumerate(vectors_of(POOL[id_], model, 1))
+                for site, vector in enumerate(vectors_of(self.known[id_], model, 1))
             }
             assert atoms == expected
             structures = found.pop((None, model, 1, "structure"), {})
@@ -174,12 +191,12 @@ class StoreMachine(RuleBasedStateMachine):
         asked = data.draw(st.sampled_from(sorted(self.has[model])))
         where = None if above is None else f"gap > {above}"
         others = {
-            id_: pooled(POOL[id_], model)
+            id_: pooled(self.known[id_], model)
             for id_ in self.has[model] - {asked}
-            if above is None or POOL[id_].info["gap"] > above
+            if above is None or self.known[id_].info["gap"] > above
         }
         hits = self.store.similar(asked, model=model, k=k, where=where)
-        agrees(hits, pooled(POOL[asked], model), others, k)
+        agrees(hits, pooled(self.known[asked], model), others, k)
 
     @precondition(lambda self: any(self.projected.values()))
     @rule(data=st.data(), k=st.integers(1, 5))
@@ -196,8 +213,17 @@ class StoreMachine(RuleBasedStateMachine):
         agrees(hits, self.coordinates(asked, asks), others, k)
 
     def coordinates(self, id_: str, model: str) -> np.ndarray:
-        anchors = np.stack([vectors_of(POOL[a], model, 1)[site] for a, site in self.anchors])
-        return project(fit("cosine", anchors), vectors_of(POOL[id_], model, 1)).mean(axis=0)
+        anchors = np.stack([vectors_of(self.known[a], model, 1)[site] for a, site in self.anchors])
+        return project(fit("cosine", anchors), vectors_of(self.known[id_], model, 1)).mean(axis=0)
+
+
+def everything(store: Store) -> tuple[dict, list]:
+    return content(store), bulk_rows(store)
+
+
+def bulk_rows(store: Store) -> list[tuple]:
+    crystals = "SELECT structure_id, numbers, positions FROM crystals ORDER BY structure_id"
+    return store.snapshot().rows(crystals)
 
 
 def pooled(atoms, model):
@@ -224,6 +250,7 @@ def test_any_order_of_work(fakes, monkeypatch, examples):
     from hypothesis.stateful import run_state_machine_as_test
 
     assert store_fakes.MODELS == MODELS
+    monkeypatch.setattr(bulk, "MOST_DELETED", 0.4)  # files have a few rows
     monkeypatch.setattr(cleanup, "KEEP_NUMBER", 1)
     monkeypatch.setattr(cleanup, "UNNAMED_AGE", timedelta(seconds=-1))
     run_state_machine_as_test(
