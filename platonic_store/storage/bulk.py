@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from platonic_store.storage.sqltext import literals
+from platonic_store.storage.sqltext import NO_BAR, literals
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -370,9 +370,10 @@ def _sorted(connection: duckdb.DuckDBPyConnection, table: str, rows: str) -> pa.
 
 
 def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
+    connection = duckdb.connect(
         config={"memory_limit": _MERGE_MEMORY, "temp_directory": str(folder / "sorting")}
     )
+    return connection.execute(NO_BAR)
 
 
 def _type(type_: pa.DataType) -> str:

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from platonic_store.resources import folder
-from platonic_store.storage.sqltext import literals, quote
+from platonic_store.storage.sqltext import NO_BAR, literals, quote
 
 # In bytes. By DuckDB's own 262,144 a small catalogue would take 10 MB, which is copied at each
 # publishing.
@@ -50,6 +50,7 @@ def upgrade_file(path: Path) -> None:
     options = {"config": {"default_block_size": _BLOCK}}
     engine = sa.create_engine(f"duckdb:///{path}", connect_args=options)
     with engine.begin() as connection:
+        connection.exec_driver_sql(NO_BAR)
         upgrade(connection)
     with engine.connect() as connection:
         connection.exec_driver_sql("CHECKPOINT")

@@ -10,6 +10,8 @@ import duckdb
 
 from platonic_store.errors import InvalidQuery
 
+# In a notebook DuckDB prints a bar of its own on standard output, beside ours.
+NO_BAR = "SET enable_progress_bar = false"
 _NAME = re.compile(r'"?(\w+)')
 _NOT_CALLED = {
     *("enable_logging", "disable_logging", "truncate_duckdb_logs"),

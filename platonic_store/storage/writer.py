@@ -29,7 +29,7 @@ from platonic_store.storage.manifest import Manifest, StoredFile, VectorFiles, d
 from platonic_store.storage.reader import Reader
 from platonic_store.storage.revision import REVISION
 from platonic_store.storage.snapshot import Snapshot
-from platonic_store.storage.sqltext import literals
+from platonic_store.storage.sqltext import NO_BAR, literals
 
 if TYPE_CHECKING:
     from lance import FragmentMetadata, LanceDataset
@@ -90,6 +90,8 @@ class Writer:
         self._snapshot: Snapshot | None = None
         self._is_changed = base.revision != REVISION
         self._published_at, self._publish_seconds = time.monotonic(), 0.0
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql(NO_BAR)
         self._show_rows()
 
     @property
