@@ -52,7 +52,8 @@ def ingest(
     """
     reading = arriving = None
     runs, begun = dict[int, RunReport](), list[_Work]()
-    with Turns(writer, models, asked) as turns, ExitStack() as stack:
+    with ExitStack() as stack:
+        turns = Turns(writer, models, asked, stack)
 
         def begin_next() -> None:
             turn = None if begun else turns.next_ready()

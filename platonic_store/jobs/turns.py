@@ -5,8 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from platonic_store.engines import Engine
 from platonic_store.engines.cluster import Cluster
@@ -56,30 +55,19 @@ class Turn(NamedTuple):
 
 
 class Turns:
-    """The models that wait for their turn: no more than are let in, since workers take memory.
-
-    The engines that it has started end with it.
-    """
+    """The models that wait for their turn: no more than are let in, since workers take memory."""
 
     def __init__(
-        self, writer: Writer, models: Iterator[tuple[AnyModel, Forkserver | None]], asked: Asked
+        self,
+        writer: Writer,
+        models: Iterator[tuple[AnyModel, Forkserver | None]],
+        asked: Asked,
+        stack: ExitStack,
     ):
-        """models: each with what forks its workers."""
-        self._writer, self._asked = writer, asked
+        """models: each with what forks its workers. stack: with which started engines end."""
+        self._writer, self._asked, self._stack = writer, asked, stack
         self._coming, self._began = enumerate(models), datetime.now(UTC)
         self._waiting: list[Turn] = []
-        self._engines = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._engines.__exit__(kind, error, traceback)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -100,7 +88,7 @@ class Turns:
             return None
         engine = engine_of(self._writer, turn, self._asked.of(turn.model.card), self._asked)
         assert isinstance(engine, LocalEngine)
-        return self._engines.enter_context(engine)
+        return self._stack.enter_context(engine)
 
     @property
     def able_to_begin(self) -> dict[int, Wanted]:
