@@ -1,7 +1,6 @@
 """What sources say of structures, in columns of `structures` whose types grow with them."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +8,7 @@ import sqlalchemy as sa
 
 from platonic_store.storage import tables as t
 from platonic_store.storage.bulk import SCHEMAS
-from platonic_store.storage.catalog import fetch_arrow
+from platonic_store.storage.catalog import fetch_arrow, registered
 from platonic_store.storage.sqltext import quote
 
 # Wider types hold all values of narrower ones; anything else meets in VARCHAR.
@@ -48,15 +47,12 @@ def new_properties(connection: sa.Connection, rows: pa.RecordBatch, ids: set[str
     if len(names) < len(columns):
         return table
     gained = (f"i.{quote(name)} IS NOT NULL AND s.{quote(name)} IS NULL" for name in names)
-    raw: Any = connection.connection.driver_connection
-    raw.register("incoming", table)
-    found = fetch_arrow(
-        connection,
-        "SELECT i.* FROM incoming AS i LEFT JOIN structures AS s ON s.id = i.id "
-        f"WHERE {' OR '.join(gained)}",
-    )
-    raw.unregister("incoming")
-    return found
+    with registered(connection, incoming=table):
+        return fetch_arrow(
+            connection,
+            "SELECT i.* FROM incoming AS i LEFT JOIN structures AS s ON s.id = i.id "
+            f"WHERE {' OR '.join(gained)}",
+        )
 
 
 def add_structures(connection: sa.Connection, new: pa.RecordBatch, properties: pa.Table) -> None:
@@ -67,26 +63,24 @@ def add_structures(connection: sa.Connection, new: pa.RecordBatch, properties: p
         )
     else:
         properties = properties.select(["id"])
-    raw: Any = connection.connection.driver_connection
-    raw.register("incoming", pa.Table.from_batches([new]))
-    raw.register("said", properties)
-    raw.execute("INSERT INTO structures BY NAME FROM incoming LEFT JOIN said USING (id)")
-    _add_to_known(raw, properties.filter(pc.invert(pc.is_in(properties["id"], new["id"]))))
-    for name in ("incoming", "said"):
-        raw.unregister(name)
+    with registered(connection, incoming=new, said=properties) as raw:
+        raw.execute("INSERT INTO structures BY NAME FROM incoming LEFT JOIN said USING (id)")
+    is_new = pc.is_in(properties["id"], new["id"])
+    _add_to_known(connection, properties.filter(pc.invert(is_new)))
 
 
-def _add_to_known(raw: Any, properties: pa.Table) -> None:
-    types = {name.lower(): kind for name, kind, *_ in raw.execute("DESCRIBE structures").fetchall()}
+def _add_to_known(connection: sa.Connection, properties: pa.Table) -> None:
+    if not len(properties) or properties.num_columns == 1:
+        return
+    described = connection.execute(sa.text("DESCRIBE structures")).all()
+    types = {name.lower(): kind for name, kind, *_ in described}
     added = ", ".join(
         f"{name} = coalesce(s.{name}, CAST(k.{name} AS {types[column.lower()]}))"
         for column in properties.column_names[1:]
         for name in [quote(column)]
     )
-    if len(properties) and added:
-        raw.register("known", properties)
+    with registered(connection, known=properties) as raw:
         raw.execute(f"UPDATE structures AS s SET {added} FROM known AS k WHERE s.id = k.id")
-        raw.unregister("known")
 
 
 def _property_name(name: str, taken: Iterable[str]) -> str:
