@@ -40,8 +40,7 @@ def parts_of(chunk: int, points: Points) -> Iterator[Part]:
     import pyarrow.compute as pc
 
     ids = points.keys["structure_id"].combine_chunks().dictionary_encode()
-    place = pc.rank(ids.dictionary).to_numpy().astype(np.int64) - 1
-    structure = place[ids.indices.to_numpy()]
+    structure = pc.rank(ids.dictionary).to_numpy().astype(np.int64)[ids.indices.to_numpy()] - 1
     order = np.lexsort((points.column("site_index"), structure))
     owner = structure[order]
     starts = np.flatnonzero(np.diff(owner, prepend=-1))

@@ -90,7 +90,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "parameters": pa.schema([pa.field("name", pa.string()), pa.field("content", pa.binary())]),
-    # Of which structures a file's rows are no longer there. `file` is its SHA-256.
+    # Of which structures a file's rows are no longer there. `file` is its SHA-256. The last to be
+    # published: files that are merged before lose what is noted of them.
     DELETED: pa.schema([pa.field("file", pa.string()), pa.field("structure_id", pa.string())]),
 }
 # The structure comes first, so that all that is known of one lies in one row group of a file.

@@ -42,9 +42,7 @@ class DistinctRows(NamedTuple):
 
     def order(self) -> np.ndarray:
         """(n,) the rows sorted by their keys."""
-        rank = np.empty(len(self.ids), dtype=np.int32)
-        rank[np.asarray(pc.array_sort_indices(self.ids))] = np.arange(len(rank))
-        names = [rank[self.structure]]
+        names = [pc.rank(self.ids).to_numpy()[self.structure]]
         return np.lexsort(names if self.site is None else [self.site, *names])
 
 
