@@ -119,6 +119,15 @@ def test_out_writes_a_file(prototypes_path, tmp_path):
     assert pq.read_table(tmp_path / "all.parquet").num_rows == 288
 
 
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_folder_is_no_place_for_a_result(prototypes_path, tmp_path, format):
+    words = "similar", "Spinel", "--format", format, "--out", "."
+    said = command(*words, cwd=tmp_path, store=prototypes_path, check=2).stderr.decode()
+    assert "is a directory" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_picture_is_drawn(prototypes_path, tmp_path):
     command("picture", "--out", "there", cwd=tmp_path, store=prototypes_path, check=0)
     assert (tmp_path / "there" / "map.png").read_bytes().startswith(b"\x89PNG")

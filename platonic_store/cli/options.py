@@ -32,7 +32,7 @@ FormatOption = Annotated[
 ]
 OutOption = Annotated[
     Optional[Path],  # noqa: UP045 — typer reads it
-    typer.Option("--out", help="Write the result here instead of to the terminal."),
+    typer.Option("--out", dir_okay=False, help="Write the result here instead of to the terminal."),
 ]
 ColumnsOption = Annotated[
     Optional[str],  # noqa: UP045
